@@ -825,7 +825,7 @@ set jit = off
 as $$
 declare
   c_walk constant integer := greatest(2000, 10 * max_jobs);
-  c_lanes constant integer := 1000;
+  c_lanes constant integer := 500;
   v_task_ids integer[];
   v_priorities smallint[];
   v_at integer := 1;
@@ -845,6 +845,7 @@ declare
   v_tried_ids bigint[] := '{}';
   v_tried_queue_ids integer[] := '{}';
   v_start bigint;
+  v_tries integer := 0;
   v_taken integer;
 begin
   if worker_id is null or worker_id = '' then
@@ -945,8 +946,10 @@ begin
       v_start := (1 + pg_catalog.floor(pg_catalog.random() * (
         select coalesce(pg_catalog.max(queues.id), 0) from @extschema@._private_job_queues as queues
       )))::bigint << 32;
-      with recursive step (lane, priority, until, depth, head) as (
-        select seed.lane, 32767::smallint, seed.until, 0, null::@extschema@._private_jobs
+      with recursive step (lane, priority, until, depth, id, queue_id, task_id, at, run_at) as (
+        select
+          seed.lane, 32767::smallint, seed.until, 0,
+          null::bigint, null::integer, null::integer, null::smallint, null::timestamptz
         from (values
           (0::bigint, 1::bigint << 32),
           (v_start - 1, 9223372036854775807),
@@ -954,35 +957,33 @@ begin
         ) as seed (lane, until)
         union all
         select
+          case when head.is_free then head.lane else ((head.lane >> 32) + 1 << 32) - 1 end,
           case
-            when further.is_free then further.lane
-            else ((further.lane >> 32) + 1 << 32) - 1
-          end,
-          case
-            when further.is_free and further.is_ours and not (further.is_due and further.is_queued
-              and forbidden_flags is null) then (further.job).priority
+            when head.is_free and head.is_ours
+              and not (head.is_due and head.queue_id is not null and forbidden_flags is null)
+              then head.priority
             else 32767::smallint
           end,
           step.until,
           step.depth + 1,
-          case when further.is_free and further.is_ours and further.is_due then further.job end
+          case when head.is_free and head.is_ours and head.is_due then head.id end,
+          head.queue_id,
+          head.task_id,
+          head.priority,
+          head.run_at
         from step
         cross join lateral (
           select
-            head.job,
-            head.lane,
-            head.is_queued,
-            head.is_due,
-            v_task_ids is null or (head.job).task_id = any (v_task_ids) as is_ours,
-            not head.is_queued or (
+            first.id, first.lane, first.queue_id, first.task_id, first.priority, first.run_at,
+            first.run_at <= pg_catalog.now() as is_due,
+            v_task_ids is null or first.task_id = any (v_task_ids) as is_ours,
+            first.queue_id is null or (
               coalesce(queues.is_available, false) and queues.id <> all (v_tried_queue_ids)
             ) as is_free
           from (
             select
-              jobs as job,
-              ((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id) as lane,
-              jobs.job_queue_id is not null as is_queued,
-              jobs.run_at <= pg_catalog.now() as is_due
+              jobs.id, ((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id) as lane,
+              jobs.job_queue_id as queue_id, jobs.task_id, jobs.priority, jobs.run_at
             from @extschema@._private_jobs as jobs
             where jobs.is_available
             and (((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id), jobs.priority)
@@ -990,17 +991,16 @@ begin
             order by
               ((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id), jobs.priority, jobs.run_at, jobs.id
             limit 1
-          ) as head
-          left join @extschema@._private_job_queues as queues
-            on queues.id = (head.job).job_queue_id
-        ) as further
-        where step.depth < c_lanes and further.lane < step.until
+          ) as first
+          left join @extschema@._private_job_queues as queues on queues.id = first.queue_id
+        ) as head
+        where step.depth < c_lanes and head.lane < step.until
       ),
       lanes as (
-        select (step.head).*
+        select step.queue_id as job_queue_id, step.task_id, step.at as priority
         from step
-        where (step.head).id is not null
-        order by (step.head).priority, (step.head).run_at, (step.head).id
+        where step.id is not null
+        order by step.at, step.run_at, step.id
         limit case when forbidden_flags is null and v_tried_ids = '{}' then v_wanted end
       ),
       takeable as (
@@ -1043,7 +1043,9 @@ begin
         pg_catalog.array_agg(chosen.job_queue_id order by chosen.priority, chosen.run_at, chosen.id)
       into v_ids, v_queue_ids
       from chosen;
-      exit when v_ids is null;
+      v_tries := v_tries + 1;
+      exit when v_tries = 8;
+      continue when v_ids is null;
       v_tried_ids := v_tried_ids || v_ids;
       v_tried_queue_ids := v_tried_queue_ids || pg_catalog.array_remove(v_queue_ids, null);
     end if;
