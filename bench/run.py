@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,12 @@ ADD = """select graphile_worker.add_job('bench', '{"to": "somebody"}')"""
 INSERT = """insert into graphile_worker._private_jobs (task_id, payload)
 values (1, '{"to": "somebody"}') returning *"""
 
-SPECS = """(select array_agg(row('bench', '{"to": "somebody"}', null, null, null, %s, null, null)
-::graphile_worker.job_spec) from generate_series(1, 20000) as i)"""
+SPECS = """create temp table given as
+select array_agg(row('bench', '{"to": "somebody"}', null, null, null, %s, null, null)
+::graphile_worker.job_spec) as specs from generate_series(1, 20000) as i"""
+ADD_MANY = "select count(*) from given, graphile_worker.add_jobs(given.specs)"
+INSERT_MANY = """insert into graphile_worker._private_jobs (task_id, payload, key)
+select 1, s.payload, s.job_key from given, unnest(given.specs) as s"""
 
 
 class Bench:
@@ -90,10 +95,13 @@ class Bench:
         assert found, done.stdout
         return float(found[1])
 
-    def timed(self, database: str, sql: str, rows: int) -> float:
-        """Return the rows per second of one statement, run in a session of its own."""
+    def timed(self, database: str, key: str, sql: str, rows: int = 20_000) -> float:
+        """Return the rows per second of one statement over specs that are ready in its session."""
         with self.database(database) as connection:
             connection.execute("set synchronous_commit = off")
+            connection.execute(SPECS % key)  # type: ignore[arg-type]
+            connection.execute(sql.replace("given.specs", "given.specs[1:1]"))  # type: ignore[arg-type]
+            connection.execute("delete from graphile_worker._private_jobs")
             start = time.perf_counter()
             connection.execute(sql)
             return rows / (time.perf_counter() - start)
@@ -118,30 +126,22 @@ class Bench:
             for notify in ("on", "off"):
                 options = f"-c synchronous_commit={commit} -c graphile_worker.notify={notify}"
                 for clients in (1, 4, 16):
-
-                    def measure(
-                        database: str, sql: str, clients: int = clients, options: str = options
-                    ) -> Callable[[], float]:
-                        return lambda: self.pgbench(database, sql, clients, options)
-
                     self.compare(
                         f"add_job, {clients} clients, commit {commit}, notify {notify}",
                         {
-                            "ours": measure("ours", ADD),
-                            "insert": measure("ours", INSERT),
-                            "Node": measure("node", ADD),
+                            "ours": partial(self.pgbench, "ours", ADD, clients, options),
+                            "insert": partial(self.pgbench, "ours", INSERT, clients, options),
+                            "Node": partial(self.pgbench, "node", ADD, clients, options),
                         },
                     )
+    def enqueue_many(self) -> None:
         for title, key in (("add_jobs of 20,000", "null"), ("add_jobs of 20,000 keyed", "'k' || i")):
-            call = f"select count(*) from graphile_worker.add_jobs({SPECS % key})"
-            insert = f"""insert into graphile_worker._private_jobs (task_id, payload, key)
-                select 1, s.payload, s.job_key from unnest({SPECS % key}) as s"""
             self.compare(
                 title,
                 {
-                    "ours": lambda call=call: self.timed("ours", call, 20000),  # type: ignore[misc]
-                    "insert..select": lambda insert=insert: self.timed("ours", insert, 20000),  # type: ignore[misc]
-                    "Node": lambda call=call: self.timed("node", call, 20000),  # type: ignore[misc]
+                    "ours": partial(self.timed, "ours", key, ADD_MANY),
+                    "insert..select": partial(self.timed, "ours", key, INSERT_MANY),
+                    "Node": partial(self.timed, "node", key, ADD_MANY),
                 },
             )
 
@@ -188,16 +188,16 @@ class Bench:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer, shorter rounds")
-    parser.add_argument("--only", choices=("enqueue", "protocol"), help="one part of the run")
+    parser.add_argument("--only", choices=("enqueue", "many", "protocol"), help="one part of the run")
     chosen = parser.parse_args()
     settings = {"max_connections": "50", "shared_buffers": "'1GB'", "max_wal_size": "'8GB'"}
     with Server(durable=True, settings=settings) as server:
         bench = Bench(server, rounds=3 if chosen.quick else 5, seconds=1 if chosen.quick else 3)
         bench.prepare()
-        if chosen.only != "protocol":
-            bench.enqueue()
-        if chosen.only != "enqueue":
-            bench.protocol()
+        parts = {"enqueue": bench.enqueue, "many": bench.enqueue_many, "protocol": bench.protocol}
+        for name, part in parts.items():
+            if chosen.only in (None, name):
+                part()
     return 0
 
 

@@ -439,11 +439,65 @@ begin
 end;
 $$;
 
--- Adds the jobs as if one by one in the given order, and answers one row each in that order. The mode
--- at a place belongs to the spec at that place. Keyed jobs are written in the order of their keys,
--- so that two sessions with the same keys in opposite orders do not deadlock; ids are handed out
--- beforehand, so that jobs due at the same moment still run in the order given.
-create function @extschema@._add_jobs(
+-- Refuses the first bad spec, makes sure that all names have a row, and counts the specs with a key and
+-- those that are due.
+create function @extschema@._prepare_specs(
+  specs @extschema@.job_spec[],
+  out keyed bigint,
+  out due bigint
+)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_invalid bigint;
+  v_unknown bigint;
+begin
+  select
+    pg_catalog.count(*) filter (where s.job_key is not null),
+    pg_catalog.count(*) filter (where s.run_at is null or s.run_at <= pg_catalog.now()),
+    pg_catalog.min(s.place) filter (where s.identifier is null
+    or pg_catalog.length(s.identifier) not between 1 and 128
+    or pg_catalog.length(s.queue_name) > 128
+    or pg_catalog.length(s.job_key) not between 1 and 512
+    or s.max_attempts not between 1 and 32767
+    or s.priority not between -32768 and 32767
+    or pg_catalog.array_position(s.flags, null) is not null),
+    pg_catalog.count(*) filter (where tasks.id is null or (queues.id is null and s.queue_name is not null))
+  into keyed, due, v_invalid, v_unknown
+  from rows from (pg_catalog.unnest(specs)) with ordinality as s (
+      identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
+    )
+  left join @extschema@._private_tasks as tasks on tasks.identifier = s.identifier
+  left join @extschema@._private_job_queues as queues on queues.queue_name = s.queue_name;
+  if v_invalid is not null then
+    perform @extschema@._reject_job(
+      s.identifier, s.queue_name, s.max_attempts, s.job_key, s.priority, s.flags
+    )
+    from rows from (pg_catalog.unnest(specs)) with ordinality as s (
+      identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
+    )
+    where s.place = v_invalid;
+  end if;
+  if v_unknown > 0 then
+    perform @extschema@._ensure_names(
+      pg_catalog.array_agg(distinct s.identifier), pg_catalog.array_agg(distinct s.queue_name)
+    )
+    from rows from (pg_catalog.unnest(specs)) with ordinality as s (
+      identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
+    );
+  end if;
+end;
+$$;
+
+-- Adds jobs of which some have keys, as if one by one in the given order; the mode at a place belongs to
+-- the spec at that place, null modes mean replace. Keyed rows are written in the order of their keys, so
+-- that two sessions with the same keys in opposite orders do not deadlock; ids are handed out beforehand,
+-- so that jobs due at the same moment still run in the order given. One statement adds the first spec
+-- of each key; what is left after it (the job with the key runs, the key comes again, modes are mixed)
+-- goes one by one, under the row locks that the statement took.
+create function @extschema@._add_keyed_jobs(
   specs @extschema@.job_spec[],
   job_key_modes text[]
 )
@@ -453,101 +507,113 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_specs @extschema@.job_spec[] := coalesce(specs, '{}');
-  v_count bigint;
-  v_keyed bigint;
-  v_due bigint;
-  v_invalid bigint;
+  v_count integer := pg_catalog.cardinality(specs);
+  v_mode text := coalesce(job_key_modes[1], 'replace');
   v_ids bigint[];
   v_jobs @extschema@._private_jobs[];
   v_job @extschema@._private_jobs;
+  v_added bigint[];
   r record;
 begin
-  select
-    pg_catalog.count(*),
-    pg_catalog.count(*) filter (where s.job_key is not null),
-    pg_catalog.count(*) filter (where s.run_at is null or s.run_at <= pg_catalog.now()),
-    pg_catalog.min(s.place) filter (where s.identifier is null
-    or pg_catalog.length(s.identifier) not between 1 and 128
-    or pg_catalog.length(s.queue_name) > 128
-    or pg_catalog.length(s.job_key) not between 1 and 512
-    or s.max_attempts not between 1 and 32767
-    or s.priority not between -32768 and 32767
-    or pg_catalog.array_position(s.flags, null) is not null)
-  into v_count, v_keyed, v_due, v_invalid
-  from rows from (pg_catalog.unnest(v_specs)) with ordinality as s (
-    identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
-  );
-  if v_invalid is not null then
-    perform @extschema@._reject_job(
-      s.identifier, s.queue_name, s.max_attempts, s.job_key, s.priority, s.flags
-    )
-    from rows from (pg_catalog.unnest(v_specs)) with ordinality as s (
+  select pg_catalog.array_agg(pg_catalog.nextval('@extschema@.jobs_id_seq1'))
+  into v_ids
+  from pg_catalog.generate_series(1, v_count);
+
+  if exists (
+    select from pg_catalog.unnest(job_key_modes) as given (job_key_mode)
+    where coalesce(given.job_key_mode, 'replace') <> v_mode
+  ) then
+    v_added := pg_catalog.array_fill(null::bigint, array[v_count]);
+  else
+    with spec as materialized (
+      select
+        s.*,
+        v_ids[s.place] as id,
+        s.job_key is null or pg_catalog.row_number() over (partition by s.job_key order by s.place) = 1
+          as is_first
+      from rows from (pg_catalog.unnest(specs)) with ordinality as s (
       identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
     )
-    where s.place = v_invalid;
-  end if;
-
-  perform @extschema@._ensure_names(
-    pg_catalog.array_agg(distinct s.identifier), pg_catalog.array_agg(distinct s.queue_name)
-  )
-  from pg_catalog.unnest(v_specs) as s;
-
-  if v_keyed = 0 then
-    return query
-    insert into @extschema@._private_jobs (
-      task_id, job_queue_id, payload, run_at, max_attempts, priority, flags
-    )
-    select
-      tasks.id,
+    ),
+    added as (
+      insert into @extschema@._private_jobs as jobs (id, key, task_id, job_queue_id, payload, run_at, max_attempts, priority, flags)
+      overriding system value
+      select
+        s.id,
+        s.job_key,
+        tasks.id,
       queues.id,
       coalesce(s.payload, '{}'::json),
       coalesce(s.run_at, pg_catalog.now()),
       coalesce(s.max_attempts, 25)::smallint,
       coalesce(s.priority, 0::smallint),
       case when s.flags is not null then (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(s.flags) as flag) end
-    from rows from (pg_catalog.unnest(v_specs)) with ordinality as s (
-      identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
-    )
-    join @extschema@._private_tasks as tasks on tasks.identifier = s.identifier
-    left join @extschema@._private_job_queues as queues on queues.queue_name = s.queue_name
-    where s.queue_name is null or queues.id is not null
-    order by s.place
-    returning *;
-    get diagnostics v_keyed = row_count;
-    if v_keyed <> v_count then
-      raise exception 'A task or queue name was removed while its jobs were being added'
-        using errcode = 'serialization_failure', hint = 'Repeat the call.';
-    end if;
-  else
-    select pg_catalog.array_agg(pg_catalog.nextval('@extschema@.jobs_id_seq1'))
-    into v_ids
-    from pg_catalog.generate_series(1, v_count);
-    v_jobs := pg_catalog.array_fill(null::@extschema@._private_jobs, array[v_count::integer]);
-
-    for r in
-      select s.*, case when s.flags is not null then (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(s.flags) as flag) end as flags_object
-      from rows from (pg_catalog.unnest(v_specs)) with ordinality as s (
-        identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
-      )
+      from spec as s
+      join @extschema@._private_tasks as tasks on tasks.identifier = s.identifier
+      left join @extschema@._private_job_queues as queues on queues.queue_name = s.queue_name
+      where s.is_first and (s.queue_name is null or queues.id is not null)
       order by s.job_key, s.place
-    loop
-      v_job := @extschema@._upsert_job(
-        v_ids[r.place], r.identifier, r.payload, r.queue_name, r.run_at, r.max_attempts,
-        r.job_key, r.priority, r.flags_object, coalesce(job_key_modes[r.place], 'replace')
-      );
-      v_jobs[r.place] := v_job;
-    end loop;
-    return query select (pg_catalog.unnest(v_jobs)).*;
+      on conflict (key) where key is not null do update set
+      task_id = case when v_mode = 'unsafe_dedupe' then jobs.task_id else excluded.task_id end,
+      job_queue_id = case when v_mode = 'unsafe_dedupe' then jobs.job_queue_id
+        else excluded.job_queue_id end,
+      payload = case when v_mode = 'unsafe_dedupe' then jobs.payload
+        else @extschema@._merge_payloads(jobs.payload, excluded.payload) end,
+      run_at = case when v_mode = 'unsafe_dedupe'
+        or (v_mode = 'preserve_run_at' and jobs.attempts = 0) then jobs.run_at
+        else excluded.run_at end,
+      max_attempts = case when v_mode = 'unsafe_dedupe' then jobs.max_attempts
+        else excluded.max_attempts end,
+      priority = case when v_mode = 'unsafe_dedupe' then jobs.priority
+        else excluded.priority end,
+      flags = case when v_mode = 'unsafe_dedupe' then jobs.flags else excluded.flags end,
+      attempts = case when v_mode = 'unsafe_dedupe' then jobs.attempts else 0 end,
+      last_error = case when v_mode = 'unsafe_dedupe' then jobs.last_error end,
+      revision = jobs.revision + 1,
+      updated_at = pg_catalog.now()
+    where jobs.is_available or v_mode = 'unsafe_dedupe'
+      returning jobs.id, jobs.key
+    )
+    select pg_catalog.array_agg(coalesce(plain.id, keyed.id) order by spec.place)
+    into v_added
+    from spec
+    left join added as plain on plain.id = spec.id and spec.job_key is null
+    left join added as keyed on keyed.key = spec.job_key and spec.is_first;
   end if;
 
-  if v_due > 0 and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
-    not in ('off', 'false', 'no', '0') then
-    perform pg_catalog.pg_notify(
-      'jobs:insert',
-      '{"r":' || pg_catalog.random() || ',"count":' || v_due || '}'
-    );
+  if pg_catalog.array_position(v_added, null) is null then
+    return query
+    select jobs.*
+    from pg_catalog.unnest(v_added) with ordinality as added (id, place)
+    join @extschema@._private_jobs as jobs on jobs.id = added.id
+    order by added.place;
+    return;
   end if;
+
+  -- The rows as they are now, before later specs of the same keys change them.
+  select pg_catalog.array_agg(jobs order by added.place)
+  into v_jobs
+  from pg_catalog.unnest(v_added) with ordinality as added (id, place)
+  left join @extschema@._private_jobs as jobs on jobs.id = added.id;
+  for r in
+    select s.*
+    from rows from (
+      pg_catalog.unnest(specs), pg_catalog.unnest(v_ids), pg_catalog.unnest(job_key_modes),
+      pg_catalog.unnest(v_added)
+    ) with ordinality as s (
+      identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags,
+      id, job_key_mode, added, place
+    )
+    where s.added is null
+    order by s.job_key, s.place
+  loop
+    v_job := @extschema@._upsert_job(
+      r.id, r.identifier, r.payload, r.queue_name, r.run_at, r.max_attempts, r.job_key,
+      r.priority, (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(r.flags) as flag), coalesce(r.job_key_mode, 'replace')
+    );
+    v_jobs[r.place] := v_job;
+  end loop;
+  return query select (pg_catalog.unnest(v_jobs)).*;
 end;
 $$;
 
@@ -563,15 +629,51 @@ volatile
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_keyed bigint;
+  v_due bigint;
+  v_added bigint;
 begin
-  return query
-  select *
-  from @extschema@._add_jobs(
-    specs,
-    case when job_key_preserve_run_at then pg_catalog.array_fill(
-      'preserve_run_at'::text, array[coalesce(pg_catalog.cardinality(specs), 0)]
-    ) end
-  );
+  select keyed, due into v_keyed, v_due from @extschema@._prepare_specs(specs);
+  if v_keyed > 0 then
+    return query select * from @extschema@._add_keyed_jobs(
+      specs,
+      case when job_key_preserve_run_at then pg_catalog.array_fill(
+        'preserve_run_at'::text, array[pg_catalog.cardinality(specs)]
+      ) end
+    );
+  else
+    return query
+    insert into @extschema@._private_jobs (task_id, job_queue_id, payload, run_at, max_attempts, priority, flags)
+    select
+      tasks.id,
+      queues.id,
+      coalesce(s.payload, '{}'::json),
+      coalesce(s.run_at, pg_catalog.now()),
+      coalesce(s.max_attempts, 25)::smallint,
+      coalesce(s.priority, 0::smallint),
+      case when s.flags is not null then (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(s.flags) as flag) end
+    from rows from (pg_catalog.unnest(specs)) with ordinality as s (
+      identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
+    )
+    join @extschema@._private_tasks as tasks on tasks.identifier = s.identifier
+    left join @extschema@._private_job_queues as queues on queues.queue_name = s.queue_name
+    where s.queue_name is null or queues.id is not null
+    order by s.place
+    returning *;
+    get diagnostics v_added = row_count;
+    if v_added <> coalesce(pg_catalog.cardinality(specs), 0) then
+      raise exception 'A task or queue name was removed while its jobs were being added'
+        using errcode = 'serialization_failure', hint = 'Repeat the call.';
+    end if;
+  end if;
+  if v_due > 0 and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
+    not in ('off', 'false', 'no', '0') then
+    perform pg_catalog.pg_notify(
+      'jobs:insert',
+      '{"r":' || pg_catalog.random() || ',"count":' || v_due || '}'
+    );
+  end if;
 end;
 $$;
 
@@ -589,6 +691,7 @@ as $$
 declare
   v_specs integer := coalesce(pg_catalog.cardinality(specs), 0);
   v_modes integer := coalesce(pg_catalog.cardinality(job_key_modes), 0);
+  v_due bigint;
 begin
   perform @extschema@._reject_mode(given.job_key_mode)
   from pg_catalog.unnest(job_key_modes) as given (job_key_mode)
@@ -597,13 +700,22 @@ begin
     raise exception 'There are % job key modes for % specs', v_modes, v_specs
       using errcode = 'GWBKM', hint = 'Pass one mode for each spec, or a single one for all.';
   end if;
-  return query
-  select *
-  from @extschema@._add_jobs(
+  if v_specs = 0 then
+    return;
+  end if;
+  select due into v_due from @extschema@._prepare_specs(specs);
+  return query select * from @extschema@._add_keyed_jobs(
     specs,
-    case when v_modes = 1 then pg_catalog.array_fill(job_key_modes[1], array[v_specs])
-      else job_key_modes end
+    case when v_modes = v_specs then job_key_modes
+      else pg_catalog.array_fill(job_key_modes[1], array[v_specs]) end
   );
+  if v_due > 0 and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
+    not in ('off', 'false', 'no', '0') then
+    perform pg_catalog.pg_notify(
+      'jobs:insert',
+      '{"r":' || pg_catalog.random() || ',"count":' || v_due || '}'
+    );
+  end if;
 end;
 $$;
 
@@ -1520,7 +1632,8 @@ revoke all on function @extschema@._reject_mode(text) from public;
 revoke all on function @extschema@._merge_payloads(json, json) from public;
 revoke all on function @extschema@._ensure_names(text[], text[]) from public;
 revoke all on function @extschema@._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text) from public;
-revoke all on function @extschema@._add_jobs(@extschema@.job_spec[], text[]) from public;
+revoke all on function @extschema@._prepare_specs(@extschema@.job_spec[]) from public;
+revoke all on function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]) from public;
 revoke all on function @extschema@.grant_access(name, text) from public;
 revoke all on function @extschema@.revoke_access(name) from public;
 revoke all on type @extschema@.job_spec from public;
@@ -1640,7 +1753,8 @@ comment on function @extschema@._reject_mode(text) is 'Internal: raises the erro
 comment on function @extschema@._merge_payloads(json, json) is 'Internal: the payload of a keyed job that is added again.';
 comment on function @extschema@._ensure_names(text[], text[]) is 'Internal: makes the rows of new task and queue names.';
 comment on function @extschema@._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text) is 'Internal: inserts a job or applies it to the one that holds its key.';
-comment on function @extschema@._add_jobs(@extschema@.job_spec[], text[]) is 'Internal: adds many jobs, with a job key mode each.';
+comment on function @extschema@._prepare_specs(@extschema@.job_spec[]) is 'Internal: checks the specs of add_jobs and makes the rows of their names.';
+comment on function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]) is 'Internal: adds many jobs with keys, with a job key mode each.';
 comment on function @extschema@.grant_access(name, text) is 'Gives a role one level of access: enqueue, work, admin or observe.';
 comment on function @extschema@.revoke_access(name) is 'Takes every right on the queue from a role.';
 
