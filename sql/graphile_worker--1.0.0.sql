@@ -917,6 +917,9 @@ $$;
 -- crowded with jobs that cannot be taken (their queue is locked, their task is not ours), then from
 -- lane to lane, which passes each crowd in one step. Among very many lanes it looks at a random
 -- stretch of them, so that a call stays cheap and each lane gets its turn.
+--
+-- A queue grows from nothing to millions between two runs of analyze, so the planner's numbers cannot
+-- be trusted: the settings leave it no plan but to follow the indexes in their order.
 create function @extschema@.get_jobs(
   worker_id text,
   max_jobs integer = 1,
@@ -929,6 +932,8 @@ volatile
 security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
+set enable_sort = off
+set enable_incremental_sort = off
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
@@ -1122,16 +1127,22 @@ begin
           select candidates.id, candidates.job_queue_id, candidates.priority, candidates.run_at
           from @extschema@._private_jobs as candidates
           where candidates.is_available
-          and ((coalesce(candidates.job_queue_id, 0)::bigint << 32) | candidates.task_id)
-            = ((coalesce(lanes.job_queue_id, 0)::bigint << 32) | lanes.task_id)
-          and candidates.priority = lanes.priority
-          and candidates.run_at <= pg_catalog.now()
+          and (((coalesce(candidates.job_queue_id, 0)::bigint << 32) | candidates.task_id), candidates.priority)
+            >= (((coalesce(lanes.job_queue_id, 0)::bigint << 32) | lanes.task_id), lanes.priority)
+          and (
+            ((coalesce(candidates.job_queue_id, 0)::bigint << 32) | candidates.task_id), candidates.priority,
+            candidates.run_at
+          ) <= (
+            ((coalesce(lanes.job_queue_id, 0)::bigint << 32) | lanes.task_id), lanes.priority, pg_catalog.now()
+          )
           and candidates.id <> all (v_tried_ids)
           and (
             forbidden_flags is null or candidates.flags is null
             or not candidates.flags ?| forbidden_flags
           )
-          order by candidates.priority, candidates.run_at, candidates.id
+          order by
+            ((coalesce(candidates.job_queue_id, 0)::bigint << 32) | candidates.task_id), candidates.priority,
+            candidates.run_at, candidates.id
           limit case when lanes.job_queue_id is null then v_wanted else 1 end
         ) as jobs
       ),
