@@ -1174,7 +1174,8 @@ begin
     end if;
 
     if v_ids is not null then
-      -- What was seen may have changed: each row is looked at once more under its lock.
+      -- What was seen may have changed: each row is looked at once more under its lock. Spelled out,
+      -- availability opens no partial index, so that the rows are fetched by their ids.
       select pg_catalog.array_agg(free.id) into v_free_ids
       from (
         select queues.id
@@ -1188,7 +1189,8 @@ begin
         from rows from (pg_catalog.unnest(v_ids), pg_catalog.unnest(v_queue_ids))
           as picked (id, job_queue_id)
         join @extschema@._private_jobs as jobs on jobs.id = picked.id
-        where jobs.is_available
+        where jobs.locked_at is null
+        and jobs.attempts < jobs.max_attempts
         and jobs.run_at <= pg_catalog.now()
         and jobs.job_queue_id is not distinct from picked.job_queue_id
         and (jobs.job_queue_id is null or jobs.job_queue_id = any (v_free_ids))

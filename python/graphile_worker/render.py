@@ -41,25 +41,25 @@ def render(schema: str | None = None) -> str:
     With one it is plain SQL that makes the same objects in that schema, which must exist; run it in
     one transaction. Raise ValueError for a name that PostgreSQL could not hold.
     """
-    ident = "@extschema@" if schema is None else quote_ident(schema)
     folder = extension_dir() / "templates"
     environment = Environment(
         loader=FileSystemLoader(folder),
         undefined=StrictUndefined,
-        keep_trailing_newline=False,
         trim_blocks=True,
         lstrip_blocks=True,
-        autoescape=False,  # SQL, not HTML: names are quoted above
+        autoescape=False,  # SQL, not HTML: names are quoted below
     )
     macros = environment.get_template("macros.j2").module
     names = {n: getattr(macros, n) for n in dir(macros) if not n.startswith("_")}
     order = (folder / "order.txt").read_text().splitlines()
+    # The schema's name goes in last: bare, within a literal, and within a literal that format() reads.
+    bare, literal, formatted = "\1", "\2", "\3"
     parts = [
         environment.get_template(line).render(
             names,
-            schema=ident,
-            schema_text=ident.replace("'", "''"),
-            schema_format=ident.replace("'", "''").replace("%", "%%"),
+            schema=bare,
+            schema_text=literal,
+            schema_format=formatted,
             extension=schema is None,
             version=__version__,
             revision=NODE_REVISION,
@@ -68,11 +68,11 @@ def render(schema: str | None = None) -> str:
         if line and not line.startswith("#")
     ]
     text = "\n\n".join(part.strip("\n") for part in parts) + "\n"
-    if schema is not None and "$$" in schema:
-        # A body may not hold its own closing quote, and the schema's name stands in the bodies.
-        bodies = text.replace(ident, "\0").replace("$$", _free_tag(schema))
-        text = bodies.replace("\0", ident)
-    return text
+    ident = "@extschema@" if schema is None else quote_ident(schema)
+    if "$$" in ident:
+        text = text.replace("$$", _free_tag(ident))  # a body may not hold its own closing quote
+    text = text.replace(formatted, ident.replace("'", "''").replace("%", "%%"))
+    return text.replace(literal, ident.replace("'", "''")).replace(bare, ident)
 
 
 def _free_tag(schema: str) -> str:

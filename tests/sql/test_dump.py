@@ -1,0 +1,144 @@
+"""Nothing of a queue is lost by pg_dump, pg_restore and pg_upgrade."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+import psycopg
+import pytest
+from graphile_worker.embedded import free_port, install_files, unprivileged
+from pg import CLIENTS, Database, Server, run
+
+TABLES = ("_private_jobs", "_private_tasks", "_private_job_queues", "_private_known_crontabs")
+SEQUENCES = ("jobs_id_seq1", "tasks_id_seq", "job_queues_id_seq")
+
+
+def fill(db: Database) -> None:
+    """Put every kind of row in: waiting, future, keyed, flagged, locked, failed, a crontab."""
+    db.rows("alter sequence graphile_worker.jobs_id_seq1 restart with 4000000000")
+    add = "select graphile_worker.add_job({})"
+    db.rows(add.format("'a', '{\"b\": 1, \"a\": 2, \"b\": 3}', 'q1', job_key := 'k', flags := '{f}'"))
+    db.rows(add.format("'b', '[1, 2]', run_at := '2099-01-01', priority := -3"))
+    db.rows(add.format("'c', queue_name := 'q2'"))
+    db.rows("select graphile_worker.get_jobs('worker', 1, '{a}')")
+    db.rows("select graphile_worker.get_jobs('worker', 1, '{c}')")
+    db.rows("select graphile_worker.fail_jobs('worker', '[{\"id\": 4000000002, \"error\": \"é\"}]')")
+    db.rows("insert into graphile_worker._private_known_crontabs values ('daily', now(), now())")
+
+
+def content(db: Database) -> list[object]:
+    rows: list[object] = [db.rows(f"select t::text from graphile_worker.{t} t order by 1") for t in TABLES]
+    rows += [db.row(f"select last_value, is_called from graphile_worker.{s}") for s in SEQUENCES]
+    return rows
+
+
+def members(db: Database) -> list[tuple[object, ...]]:
+    """Owner and grants of each object."""
+    return db.rows(
+        "select relname, pg_get_userbyid(relowner),"
+        " coalesce(relacl, acldefault('r', relowner))::text, relrowsecurity from pg_class"
+        " where relnamespace = 'graphile_worker'::regnamespace"
+        " union all select proname, pg_get_userbyid(proowner), proacl::text, prosecdef from pg_proc"
+        " where pronamespace = 'graphile_worker'::regnamespace order by 1, 2, 3"
+    )
+
+
+def client(server: Server) -> Path:
+    return CLIENTS[18 if server.major == 18 else 17]
+
+
+@pytest.mark.parametrize("format", ["plain", "custom"])
+def test_a_dump_brings_back_every_row_lock_and_counter(
+    server: Server, empty_db: Database, tmp_path: Path, format: str
+) -> None:
+    owner, clerk = (f"{kind}_{uuid.uuid4().hex}" for kind in ("owner", "clerk"))
+    for role in (owner, clerk):
+        empty_db.rows(f"create role {role} login")
+    empty_db.rows(f"grant create on database {empty_db.name} to {owner}")
+    installer = empty_db.connect(role=owner)
+    installer.execute("create extension graphile_worker")
+    installer.execute("select graphile_worker.grant_access(%s, 'enqueue')", (clerk,))
+    fill(empty_db)
+    file = tmp_path / "dump"
+    dump = [client(server) / "pg_dump", "-d", empty_db.dsn, "-F", format[0], "-f", file]
+    run(dump)
+    try:
+        with server.database() as restored:
+            if format == "plain":
+                run([client(server) / "psql", "-X", "-q", "-d", restored.dsn, "-f", file])
+            else:
+                run([client(server) / "pg_restore", "-d", restored.dsn, file], check=False)
+            assert content(restored) == content(empty_db)
+            assert members(restored) == members(empty_db)
+            added = restored.connect(role=clerk).execute("select id from graphile_worker.add_job('a')")
+            assert added.fetchone() == (4000000003,)
+            worker = restored.connect(role=owner)
+            done = worker.execute("select * from graphile_worker.finish_jobs('worker', '{4000000000}')")
+            assert done.fetchone() == (4000000000, True)
+            restored.rows("drop extension graphile_worker")
+            restored.rows(f"drop owned by {owner}, {clerk}")
+    finally:
+        empty_db.rows(f"drop owned by {owner}, {clerk} cascade")
+        for role in (owner, clerk):
+            empty_db.rows(f"drop role {role}")
+
+
+def test_pg_upgrade_from_17_to_18_keeps_everything(tmp_path: Path) -> None:
+    ports = {17: free_port(), 18: free_port()}
+    clusters = {major: tmp_path / f"data{major}" for major in ports}
+    bins: dict[int, Path] = {}
+    for major, data in clusters.items():
+        install_files(CLIENTS[major])
+        bins[major] = CLIENTS[major]
+        wrapped = {p: unprivileged(CLIENTS[major] / p, tmp_path / f"bin{major}") for p in
+                   ("initdb", "pg_ctl", "pg_upgrade")}  # fmt: skip
+        options = ["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
+        if major == 18:
+            options.append("--no-data-checksums")
+        run([wrapped["initdb"], "-D", data, *options])
+    (work := tmp_path / "work").mkdir()
+    work.chmod(0o777)
+
+    def server(major: int, action: str) -> None:
+        wrapper = tmp_path / f"bin{major}" / "pg_ctl"
+        pg_ctl = wrapper if wrapper.exists() else CLIENTS[major] / "pg_ctl"
+        options = f"-p {ports[major]} -c unix_socket_directories='' -c listen_addresses=127.0.0.1"
+        extra = ["-o", options] if action == "start" else ["-m", "fast"]
+        log = ["-l", str(work / "log")] if action == "start" else []
+        run([pg_ctl, "-D", clusters[major], "-w", *extra, *log, action])
+
+    def database(major: int) -> Database:
+        return Database(f"host=127.0.0.1 port={ports[major]} user=postgres", "postgres", major)
+
+    server(17, "start")
+    old = database(17)
+    old.rows("create role alice login")
+    old.rows("grant create on database postgres to alice")
+    old.connect(role="alice").execute("create extension graphile_worker")
+    fill(old)
+    before = content(old), members(old)
+    old.close()
+    server(17, "stop")
+    upgrade = tmp_path / "bin18" / "pg_upgrade"
+    run(
+        [
+            upgrade if upgrade.exists() else CLIENTS[18] / "pg_upgrade", "-U", "postgres",
+            "-b", CLIENTS[17], "-B", CLIENTS[18], "-d", clusters[17], "-D", clusters[18],
+            "-p", str(ports[17]), "-P", str(ports[18]), "-s", work,
+        ],
+        cwd=work,
+        env={**os.environ, "HOME": str(work)},
+    )  # fmt: skip
+    server(18, "start")
+    try:
+        new = database(18)
+        assert content(new) == before[0]
+        assert [row[:2] for row in members(new)] == [row[:2] for row in before[1]]
+        worker = psycopg.connect(f"{new.dsn} user=alice", autocommit=True)
+        assert worker.execute("select id from graphile_worker.add_job('a')").fetchone() == (4000000003,)
+        worker.close()
+        new.close()
+    finally:
+        server(18, "stop")
