@@ -17,7 +17,7 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 else
 
-.PHONY: sql check servers test quickstart bench dist help
+.PHONY: sql check servers debian test quickstart bench dist help
 
 sql: $(VENV)/app         ## render templates/ to sql/
 	$(PY) -m graphile_worker.render
@@ -32,7 +32,11 @@ check: $(VENV)/dev       ## rendered SQL is current, pgspot, ruff, mypy
 
 servers: tests/servers/node_modules/.fetched
 
-test: $(VENV)/dev servers  ## every test, on PostgreSQL 13 to 18 and against Node (TEST=... for pytest)
+debian:
+	@test "$$(id -u)" != 0 || test -x /usr/lib/postgresql/15/bin/postgres \
+	  || { apt-get update -q && apt-get install -yq --no-install-recommends postgresql-15; }
+
+test: $(VENV)/dev servers debian  ## every test, on PostgreSQL 13 to 18 and against Node (TEST=... for pytest)
 	$(PY) -m pytest -n 2 --dist loadgroup $(TEST)
 
 quickstart: $(VENV)/app  ## the queue at work on a private server, line by line

@@ -1,8 +1,8 @@
 """Measure adding and running jobs on one private server, peers beside us, and print the ratios.
 
-Every figure is the median of the pairs of one run: each round measures all contestants one after the
-other, so that what else the machine does hits them alike. Run it with `make bench`; BENCH=--quick takes
-a third of the time.
+Every figure is the median of the rounds of one run: each round measures all contestants, one after
+the other, so that what else the machine does hits them alike. Run it with `make bench`;
+`make bench BENCH=--quick` takes a third of the time.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ class Bench:
         """Return the rows per second of one statement over specs that are ready in its session."""
         with self.database(database) as connection:
             connection.execute("set synchronous_commit = off")
-            connection.execute(SPECS % key)  # type: ignore[arg-type]
-            connection.execute(sql.replace("given.specs", "given.specs[1:1]"))  # type: ignore[arg-type]
+            connection.execute(SPECS % key)
+            connection.execute(sql.replace("given.specs", "given.specs[1:1]"))
             connection.execute("delete from graphile_worker._private_jobs")
             start = time.perf_counter()
             connection.execute(sql)
@@ -134,8 +134,12 @@ class Bench:
                             "Node": partial(self.pgbench, "node", ADD, clients, options),
                         },
                     )
+
     def enqueue_many(self) -> None:
-        for title, key in (("add_jobs of 20,000", "null"), ("add_jobs of 20,000 keyed", "'k' || i")):
+        for title, key in (
+            ("add_jobs of 20,000", "null"),
+            ("add_jobs of 20,000 keyed", "'k' || i"),
+        ):
             self.compare(
                 title,
                 {
@@ -152,8 +156,9 @@ class Bench:
             with self.database("ours") as connection:
                 connection.execute("set synchronous_commit = off")
                 connection.execute(
-                    "insert into graphile_worker._private_jobs (task_id, payload)"
-                    " select 1, '{}' from generate_series(1, %s)" % jobs
+                    "insert into graphile_worker._private_jobs (task_id)"
+                    " select 1 from generate_series(1, %s)",
+                    [jobs],
                 )
                 connection.execute("analyze graphile_worker._private_jobs")
                 done = 0
@@ -188,7 +193,9 @@ class Bench:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer, shorter rounds")
-    parser.add_argument("--only", choices=("enqueue", "many", "protocol"), help="one part of the run")
+    parser.add_argument(
+        "--only", choices=("enqueue", "many", "protocol"), help="one part of the run"
+    )
     chosen = parser.parse_args()
     settings = {"max_connections": "50", "shared_buffers": "'1GB'", "max_wal_size": "'8GB'"}
     with Server(durable=True, settings=settings) as server:

@@ -20,7 +20,7 @@
 -- attempt it stays, unavailable, until somebody reschedules or completes it.
 --
 -- Lock order. Whoever waits for job rows takes them by key, then by id; queues come after jobs, by
--- id. get_jobs never waits: it skips what is locked. So none of these functions can deadlock with
+-- id; get_jobs takes them so, too, although it skips what is locked. So none of these functions can deadlock with
 -- another.
 
 -- The tables. Columns, their order and types are shared with Node's graphile-worker, and so are the
@@ -955,6 +955,7 @@ declare
   v_seen integer;
   v_seen_run_at timestamptz;
   v_seen_id bigint;
+  v_keyed boolean;
   v_last_run_at timestamptz;
   v_ids bigint[];
   v_queue_ids integer[];
@@ -1010,7 +1011,7 @@ begin
     if not v_by_lane then
       -- A window of the order: what can be taken from it, and where it ends.
       with due as materialized (
-        select jobs.id, jobs.job_queue_id, jobs.task_id, jobs.run_at, jobs.flags
+        select jobs.id, jobs.job_queue_id, jobs.task_id, jobs.run_at, jobs.flags, jobs.key
         from @extschema@._private_jobs as jobs
         where jobs.is_available
         and jobs.priority = v_priorities[v_at]
@@ -1040,12 +1041,13 @@ begin
         order by run_at, id
         limit v_wanted
       )
-      select seen.jobs, seen.run_at, seen.id, picks.ids, picks.queue_ids, picks.run_at
-      into v_seen, v_seen_run_at, v_seen_id, v_ids, v_queue_ids, v_last_run_at
+      select seen.jobs, seen.run_at, seen.id, seen.keyed, picks.ids, picks.queue_ids, picks.run_at
+      into v_seen, v_seen_run_at, v_seen_id, v_keyed, v_ids, v_queue_ids, v_last_run_at
       from (
         select
           pg_catalog.count(*) as jobs,
           pg_catalog.max(due.run_at) as run_at,
+          pg_catalog.bool_or(due.key is not null) as keyed,
           (pg_catalog.array_agg(due.id order by due.run_at desc, due.id desc))[1] as id
         from due
       ) as seen
@@ -1170,56 +1172,74 @@ begin
       exit when v_tries = 8;
       continue when v_ids is null;
       v_tried_ids := v_tried_ids || v_ids;
+      v_keyed := exists (
+        select from @extschema@._private_jobs as jobs
+        where jobs.id = any (v_ids) and jobs.key is not null
+      );
       v_tried_queue_ids := v_tried_queue_ids || pg_catalog.array_remove(v_queue_ids, null);
     end if;
 
     if v_ids is not null then
+      -- SKIP LOCKED waits after all where a row was updated a moment ago and is being updated again (the
+      -- newer version is locked without regard to it). So keyed jobs are locked by key, as adders of
+      -- jobs do, and no second round starts while this one's locks are held: the round is undone
+      -- where it took nothing, and is the last where it took something.
+      --
       -- What was seen may have changed: each row is looked at once more under its lock. Spelled out,
       -- availability opens no partial index, so that the rows are fetched by their ids.
-      select pg_catalog.array_agg(free.id) into v_free_ids
-      from (
-        select queues.id
-        from @extschema@._private_job_queues as queues
-        where queues.id = any (v_queue_ids) and queues.is_available
-        for update skip locked
-      ) as free;
-      return query
-      with locked as materialized (
-        select jobs.id, jobs.job_queue_id
-        from rows from (pg_catalog.unnest(v_ids), pg_catalog.unnest(v_queue_ids))
-          as picked (id, job_queue_id)
-        join @extschema@._private_jobs as jobs on jobs.id = picked.id
-        where jobs.locked_at is null
-        and jobs.attempts < jobs.max_attempts
-        and jobs.run_at <= pg_catalog.now()
-        and jobs.job_queue_id is not distinct from picked.job_queue_id
-        and (jobs.job_queue_id is null or jobs.job_queue_id = any (v_free_ids))
-        and (v_task_ids is null or jobs.task_id = any (v_task_ids))
-        and (forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags)
-        for update of jobs skip locked
-      ),
-      locked_queues as (
-        update @extschema@._private_job_queues as queues
-        set locked_at = pg_catalog.now(), locked_by = worker_id
-        from locked
-        where queues.id = locked.job_queue_id
-      ),
-      taken as (
-        update @extschema@._private_jobs as jobs
-        set attempts = jobs.attempts + 1, locked_at = pg_catalog.now(), locked_by = worker_id
-        from locked
-        where jobs.id = locked.id
-        returning jobs.*
-      )
-      select
-        taken.id, tasks.identifier, taken.payload, queues.queue_name, taken.priority, taken.run_at,
-        taken.attempts, taken.max_attempts, taken.last_error, taken.created_at, taken.updated_at,
-        taken.key, taken.locked_at, taken.locked_by, taken.revision, taken.flags
-      from taken
-      join @extschema@._private_tasks as tasks on tasks.id = taken.task_id
-      left join @extschema@._private_job_queues as queues on queues.id = taken.job_queue_id
-      order by taken.priority, taken.run_at, taken.id;
-      get diagnostics v_taken = row_count;
+      begin
+        select pg_catalog.array_agg(free.id) into v_free_ids
+        from (
+          select queues.id
+          from @extschema@._private_job_queues as queues
+          where queues.id = any (v_queue_ids) and queues.is_available
+          order by queues.id
+          for update skip locked
+        ) as free;
+        return query
+        with locked as materialized (
+          select jobs.id, jobs.job_queue_id
+          from rows from (pg_catalog.unnest(v_ids), pg_catalog.unnest(v_queue_ids))
+            as picked (id, job_queue_id)
+          join @extschema@._private_jobs as jobs on jobs.id = picked.id
+          where jobs.locked_at is null
+          and jobs.attempts < jobs.max_attempts
+          and jobs.run_at <= pg_catalog.now()
+          and jobs.job_queue_id is not distinct from picked.job_queue_id
+          and (jobs.job_queue_id is null or jobs.job_queue_id = any (v_free_ids))
+          and (v_task_ids is null or jobs.task_id = any (v_task_ids))
+          and (forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags)
+          order by jobs.key, jobs.id
+          for update of jobs skip locked
+        ),
+        locked_queues as (
+          update @extschema@._private_job_queues as queues
+          set locked_at = pg_catalog.now(), locked_by = worker_id
+          from locked
+          where queues.id = locked.job_queue_id
+        ),
+        taken as (
+          update @extschema@._private_jobs as jobs
+          set attempts = jobs.attempts + 1, locked_at = pg_catalog.now(), locked_by = worker_id
+          from locked
+          where jobs.id = locked.id
+          returning jobs.*
+        )
+        select
+          taken.id, tasks.identifier, taken.payload, queues.queue_name, taken.priority, taken.run_at,
+          taken.attempts, taken.max_attempts, taken.last_error, taken.created_at, taken.updated_at,
+          taken.key, taken.locked_at, taken.locked_by, taken.revision, taken.flags
+        from taken
+        join @extschema@._private_tasks as tasks on tasks.id = taken.task_id
+        left join @extschema@._private_job_queues as queues on queues.id = taken.job_queue_id
+        order by taken.priority, taken.run_at, taken.id;
+        get diagnostics v_taken = row_count;
+        if v_taken = 0 and v_keyed then
+          raise sqlstate 'GWRTY' using message = 'Nothing was taken', hint = 'Caught below.';
+        end if;
+      exception when sqlstate 'GWRTY' then
+        null;
+      end;
     end if;
 
     if not v_by_lane then
@@ -1241,7 +1261,9 @@ begin
     if v_ids is not null then
       v_wanted := v_wanted - v_taken;
     end if;
-    exit when v_wanted = 0 or v_at > pg_catalog.cardinality(v_priorities);
+    exit when v_wanted = 0
+      or (v_keyed and v_taken > 0)
+      or v_at > pg_catalog.cardinality(v_priorities);
   end loop;
 end;
 $$;
@@ -1483,6 +1505,7 @@ begin
     select jobs.id
     from @extschema@._private_jobs as jobs
     where jobs.locked_at < pg_catalog.now() - interval '4 hours'
+    order by jobs.key, jobs.id
     for update skip locked
   )
   update @extschema@._private_jobs as jobs
@@ -1495,6 +1518,7 @@ begin
     select queues.id
     from @extschema@._private_job_queues as queues
     where queues.locked_at < pg_catalog.now() - interval '4 hours'
+    order by queues.id
     for update skip locked
   )
   update @extschema@._private_job_queues as queues

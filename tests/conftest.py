@@ -47,7 +47,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 for _major in MAJORS:
     globals()[f"proc{_major}"] = factories.postgresql_proc(
-        executable=str(unprivileged(bin_dir(_major) / "pg_ctl", SERVERS / ".wrappers" / str(_major))),
+        executable=str(
+            unprivileged(bin_dir(_major) / "pg_ctl", SERVERS / ".wrappers" / str(_major))
+        ),
         postgres_options="-c max_connections=150 -c max_prepared_transactions=5",
     )
 

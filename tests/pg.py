@@ -45,7 +45,9 @@ class Database:
     def dsn(self) -> str:
         return f"{self.base} dbname={self.name}"
 
-    def connect(self, *, role: str = "postgres", autocommit: bool = True) -> psycopg.Connection[Any]:
+    def connect(
+        self, *, role: str = "postgres", autocommit: bool = True
+    ) -> psycopg.Connection[Any]:
         connection = psycopg.connect(f"{self.dsn} user={role}", autocommit=autocommit)
         self._open.append(connection)
         return connection
@@ -110,7 +112,7 @@ class Server:
 
 def run(command: Sequence[str | Path], *, check: bool = True, **options: Any) -> str:
     """Run a program and return what it printed; a failure shows all of that."""
-    done = subprocess.run(
+    done: subprocess.CompletedProcess[str] = subprocess.run(
         [str(part) for part in command],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

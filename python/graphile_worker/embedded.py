@@ -1,4 +1,4 @@
-"""Run a private PostgreSQL server that is gone when its block ends: for demos, tests and benchmarks.
+"""Run a private PostgreSQL server that is gone when its block ends: for demos, tests, benchmarks.
 
 PostgreSQL refuses to run as root. Here root gets a wrapper that runs the server as an ordinary user
 who may still read and write the folders of root that the server and its data are in.
@@ -46,7 +46,9 @@ def share_extension_dir(bin_dir: Path) -> Path:
     """
     pg_config = bin_dir / "pg_config"
     if pg_config.exists():
-        asked = subprocess.run([pg_config, "--sharedir"], capture_output=True, text=True, check=True)
+        asked = subprocess.run(
+            [pg_config, "--sharedir"], capture_output=True, text=True, check=True
+        )
         return Path(asked.stdout.strip()) / "extension"
     folder = bin_dir.parent / "share" / "postgresql" / "extension"
     if not folder.is_dir():
@@ -55,7 +57,7 @@ def share_extension_dir(bin_dir: Path) -> Path:
 
 
 def install_files(bin_dir: Path) -> None:
-    """Copy the control file and the scripts to the server beside bin_dir, each whole or not at all."""
+    """Copy the control file and the scripts to the server of bin_dir, each whole or not at all."""
     source = extension_dir()
     target = share_extension_dir(bin_dir)
     for file in [source / "graphile_worker.control", *sorted((source / "sql").glob("*--*.sql"))]:
@@ -161,7 +163,8 @@ class Server:
         self._folder = None
 
     def _pg_ctl(self, *args: str) -> None:
-        assert self._folder is not None and self.bin_dir is not None
+        assert self._folder is not None
+        assert self.bin_dir is not None
         program = unprivileged(self.bin_dir / "pg_ctl", self._folder / "bin")
         self._run([str(program), "-D", str(self._folder / "data"), *args])
 

@@ -1,7 +1,7 @@
 """Render the SQL templates to the extension script, or to plain SQL for any schema.
 
-``python -m graphile_worker.render`` writes the scripts below sql/ in a checkout; with ``--check`` it
-writes nothing and fails where a committed script differs from its templates.
+``python -m graphile_worker.render`` writes the scripts below sql/ in a checkout; with ``--check``
+it writes nothing and fails where a committed script differs from its templates.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CHECKOUT = Path(__file__).parents[2]
 
 
 def extension_dir() -> Path:
-    """Return the folder that holds the control file, sql/ and templates/: a wheel's or a checkout's."""
+    """Return the folder of the control file, sql/ and templates/: a wheel's or a checkout's."""
     return _INSTALLED if _INSTALLED.is_dir() else _CHECKOUT
 
 
@@ -52,7 +52,7 @@ def render(schema: str | None = None) -> str:
     macros = environment.get_template("macros.j2").module
     names = {n: getattr(macros, n) for n in dir(macros) if not n.startswith("_")}
     order = (folder / "order.txt").read_text().splitlines()
-    # The schema's name goes in last: bare, within a literal, and within a literal that format() reads.
+    # The schema's name goes in last: bare, within a literal, within a literal that format() reads.
     bare, literal, formatted = "\1", "\2", "\3"
     parts = [
         environment.get_template(line).render(

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from interop.node import VERSIONS, NodeWorker, node_script, url
 from pg import NODE, SERVERS, Database, run
+
+from interop.node import VERSIONS, NodeWorker, node_script, url
 
 OBJECTS = """
     select pg_describe_object(classid, objid, objsubid) from pg_depend
@@ -45,15 +46,19 @@ def test_node_starts_without_running_ddl_and_runs_our_jobs(db: Database, version
     db.rows(add.format("'note', '[2]', job_key := 'k'"))
     for n in range(5):
         db.rows(add.format(f"'note', '{{\"n\": {10 + n}}}', 'q'"))
-    db.rows(add.format("'batch', '[{\"i\": 1}, {\"bad\": 7}, {\"i\": 3}]'"))
+    db.rows(add.format('\'batch\', \'[{"i": 1}, {"bad": 7}, {"i": 3}]\''))
     db.rows(add.format("'fail', max_attempts := 1"))
     with NodeWorker(db, version, pause=0.05) as worker:
         eventually(lambda: left(db) == 2, "all but the two failures are done")
         eventually(
-            lambda: None not in db.column("select last_error from graphile_worker.jobs"), "both failed"
+            lambda: None not in db.column("select last_error from graphile_worker.jobs"),
+            "both failed",
         )
         assert worker.process.poll() is None
-    assert (db.column(OBJECTS), db.rows("select id, breaking from graphile_worker.migrations")) == before
+    assert (
+        db.column(OBJECTS),
+        db.rows("select id, breaking from graphile_worker.migrations"),
+    ) == before
     ran = [json.loads(p) for p in db.column("select payload::text from ran where task = 'note'")]
     assert [1, 2] in ran
     assert sorted(p["n"] for p in ran if p != [1, 2]) == [1, 2, 10, 11, 12, 13, 14]
@@ -126,7 +131,9 @@ def test_nodes_local_queue_works(db: Database) -> None:
     for n in range(300):
         queue = f"'q{n % 3}'" if n % 2 else "null"
         db.rows(f"select graphile_worker.add_job('note', '{{\"n\": {n}}}', {queue})")
-    preset = {"worker": {"localQueue": {"size": 20}, "completeJobBatchDelay": 5, "failJobBatchDelay": 5}}
+    preset = {
+        "worker": {"localQueue": {"size": 20}, "completeJobBatchDelay": 5, "failJobBatchDelay": 5}
+    }
     with NodeWorker(db, "018", preset=preset):
         eventually(lambda: left(db) == 0, "the backlog is drained")
     assert db.row("select count(*), count(distinct job_id) from ran") == (300, 300)

@@ -79,7 +79,9 @@ def test_a_level_allows_its_calls_and_no_other(db: Database, role: str, level: s
 def test_the_view_shows_the_rows_to_whoever_may_read_it(db: Database, role: str) -> None:
     db.rows("select graphile_worker.add_job('t')")
     db.rows("select graphile_worker.grant_access(%s, 'observe')", role)
-    rows = db.connect(role=role).execute("select task_identifier from graphile_worker.jobs").fetchall()
+    rows = (
+        db.connect(role=role).execute("select task_identifier from graphile_worker.jobs").fetchall()
+    )
     assert rows == [("t",)]
 
 
@@ -97,7 +99,11 @@ def test_a_new_level_replaces_the_old_and_revoking_leaves_nothing(db: Database, 
 
 
 def test_an_unknown_level_or_role_is_refused(db: Database, role: str) -> None:
-    for arguments, code in (((role, "root"), "GWBAL"), ((role, None), "GWBAL"), (("no such", "work"), "GWBRO")):
+    for arguments, code in (
+        ((role, "root"), "GWBAL"),
+        ((role, None), "GWBAL"),
+        (("no such", "work"), "GWBRO"),
+    ):
         with pytest.raises(psycopg.Error) as caught:
             db.rows("select graphile_worker.grant_access(%s, %s)", *arguments)
         assert caught.value.sqlstate == code
@@ -141,7 +147,9 @@ def test_hostile_objects_of_the_caller_are_not_picked_up(db: Database, role: str
     assert len(connection.execute("select graphile_worker.get_jobs('w')").fetchall()) == 1
 
 
-def test_a_role_with_create_on_the_database_installs_and_owns_everything(empty_db: Database) -> None:
+def test_a_role_with_create_on_the_database_installs_and_owns_everything(
+    empty_db: Database,
+) -> None:
     name = f"owner_{uuid.uuid4().hex}"
     empty_db.rows(f"create role {name} login")
     try:

@@ -129,7 +129,8 @@ def test_a_key_that_exists(
     assert attempts == ({"failed": 1, "dead": 25, "locked": 1}.get(state, 0) if deduped else 0)
     if not same:
         key, left = db.row(
-            "select key, max_attempts - attempts from graphile_worker._private_jobs where id = %s", old
+            "select key, max_attempts - attempts from graphile_worker._private_jobs where id = %s",
+            old,
         )
         assert (key, left) == (None, 0), "the old job gave up its key and never runs again"
 
@@ -165,14 +166,14 @@ def test_add_jobs_answers_a_row_for_each_spec_in_order(db: Database) -> None:
     )
     assert [i for _, i, _ in rows] == list(range(100))
     assert [key for _, i, key in rows] == [f"k{99 - i}" if i % 3 else None for i in range(100)]
-    assert [job for job, _, _ in rows] == sorted(job for job, _, _ in rows), "run in the order given"
+    assert [job for job, _, _ in rows] == sorted(job for job, _, _ in rows), (
+        "run in the order given"
+    )
 
 
 def test_a_key_may_occur_twice_in_add_jobs(db: Database) -> None:
     specs = ",".join(SPEC.format("'t'", f"'[{i}]'", "'k'") for i in range(3))
-    rows = db.rows(
-        f"select payload::text, revision from graphile_worker.add_jobs(array[{specs}])"
-    )
+    rows = db.rows(f"select payload::text, revision from graphile_worker.add_jobs(array[{specs}])")
     assert rows == [("[0]", 0), ("[0,1]", 1), ("[0,1,2]", 2)]
     assert db.value("select count(*) from graphile_worker._private_jobs") == 1
 
@@ -220,7 +221,9 @@ def test_job_ids_above_32_bits_work_everywhere(db: Database) -> None:
     db.rows("select graphile_worker.fail_jobs('w', %s)", f'[{{"id": {second}}}]')
     db.rows("select graphile_worker.return_jobs('w', %s)", [third, *rest])
     assert db.column("select id from graphile_worker.complete_jobs(%s)", [third]) == [third]
-    assert db.column("select id from graphile_worker.permanently_fail_jobs(%s)", rest[:1]) == rest[:1]
+    assert (
+        db.column("select id from graphile_worker.permanently_fail_jobs(%s)", rest[:1]) == rest[:1]
+    )
     assert db.column("select id from graphile_worker.reschedule_jobs(%s, now())", rest) == rest
 
 

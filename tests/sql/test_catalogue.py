@@ -108,7 +108,10 @@ def test_rendering_is_the_same_each_time() -> None:
 
 def test_version_and_migrations(db: Database) -> None:
     assert db.value("select graphile_worker.version()") == __version__
-    assert db.value("select extversion from pg_extension where extname = 'graphile_worker'") == __version__
+    assert (
+        db.value("select extversion from pg_extension where extname = 'graphile_worker'")
+        == __version__
+    )
     assert db.rows("select id, breaking from graphile_worker.migrations order by id") == [
         (i, i in (1, 3, 11, 13, 14, 16, 19)) for i in range(1, 21)
     ]
@@ -116,5 +119,8 @@ def test_version_and_migrations(db: Database) -> None:
 
 def test_dropping_the_extension_leaves_an_empty_schema(db: Database) -> None:
     db.rows("drop extension graphile_worker")
-    assert db.rows("select relname from pg_class where relnamespace = 'graphile_worker'::regnamespace") == []
+    assert (
+        db.rows("select relname from pg_class where relnamespace = 'graphile_worker'::regnamespace")
+        == []
+    )
     db.rows("create extension graphile_worker")

@@ -19,17 +19,21 @@ def fill(db: Database) -> None:
     """Put every kind of row in: waiting, future, keyed, flagged, locked, failed, a crontab."""
     db.rows("alter sequence graphile_worker.jobs_id_seq1 restart with 4000000000")
     add = "select graphile_worker.add_job({})"
-    db.rows(add.format("'a', '{\"b\": 1, \"a\": 2, \"b\": 3}', 'q1', job_key := 'k', flags := '{f}'"))
+    db.rows(
+        add.format("'a', '{\"b\": 1, \"a\": 2, \"b\": 3}', 'q1', job_key := 'k', flags := '{f}'")
+    )
     db.rows(add.format("'b', '[1, 2]', run_at := '2099-01-01', priority := -3"))
     db.rows(add.format("'c', queue_name := 'q2'"))
     db.rows("select graphile_worker.get_jobs('worker', 1, '{a}')")
     db.rows("select graphile_worker.get_jobs('worker', 1, '{c}')")
-    db.rows("select graphile_worker.fail_jobs('worker', '[{\"id\": 4000000002, \"error\": \"é\"}]')")
+    db.rows('select graphile_worker.fail_jobs(\'worker\', \'[{"id": 4000000002, "error": "é"}]\')')
     db.rows("insert into graphile_worker._private_known_crontabs values ('daily', now(), now())")
 
 
 def content(db: Database) -> list[object]:
-    rows: list[object] = [db.rows(f"select t::text from graphile_worker.{t} t order by 1") for t in TABLES]
+    rows: list[object] = [
+        db.rows(f"select t::text from graphile_worker.{t} t order by 1") for t in TABLES
+    ]
     rows += [db.row(f"select last_value, is_called from graphile_worker.{s}") for s in SEQUENCES]
     return rows
 
@@ -49,11 +53,11 @@ def client(server: Server) -> Path:
     return CLIENTS[18 if server.major == 18 else 17]
 
 
-@pytest.mark.parametrize("format", ["plain", "custom"])
+@pytest.mark.parametrize("kind", ["plain", "custom"])
 def test_a_dump_brings_back_every_row_lock_and_counter(
-    server: Server, empty_db: Database, tmp_path: Path, format: str
+    server: Server, empty_db: Database, tmp_path: Path, kind: str
 ) -> None:
-    owner, clerk = (f"{kind}_{uuid.uuid4().hex}" for kind in ("owner", "clerk"))
+    owner, clerk = (f"{who}_{uuid.uuid4().hex}" for who in ("owner", "clerk"))
     for role in (owner, clerk):
         empty_db.rows(f"create role {role} login")
     empty_db.rows(f"grant create on database {empty_db.name} to {owner}")
@@ -62,20 +66,32 @@ def test_a_dump_brings_back_every_row_lock_and_counter(
     installer.execute("select graphile_worker.grant_access(%s, 'enqueue')", (clerk,))
     fill(empty_db)
     file = tmp_path / "dump"
-    dump = [client(server) / "pg_dump", "-d", empty_db.dsn, "-F", format[0], "-f", file]
+    dump: list[str | Path] = [
+        client(server) / "pg_dump",
+        "-d",
+        empty_db.dsn,
+        "-F",
+        kind[0],
+        "-f",
+        file,
+    ]
     run(dump)
     try:
         with server.database() as restored:
-            if format == "plain":
+            if kind == "plain":
                 run([client(server) / "psql", "-X", "-q", "-d", restored.dsn, "-f", file])
             else:
                 run([client(server) / "pg_restore", "-d", restored.dsn, file], check=False)
             assert content(restored) == content(empty_db)
             assert members(restored) == members(empty_db)
-            added = restored.connect(role=clerk).execute("select id from graphile_worker.add_job('a')")
+            added = restored.connect(role=clerk).execute(
+                "select id from graphile_worker.add_job('a')"
+            )
             assert added.fetchone() == (4000000003,)
             worker = restored.connect(role=owner)
-            done = worker.execute("select * from graphile_worker.finish_jobs('worker', '{4000000000}')")
+            done = worker.execute(
+                "select * from graphile_worker.finish_jobs('worker', '{4000000000}')"
+            )
             assert done.fetchone() == (4000000000, True)
             restored.rows("drop extension graphile_worker")
             restored.rows(f"drop owned by {owner}, {clerk}")
@@ -137,7 +153,9 @@ def test_pg_upgrade_from_17_to_18_keeps_everything(tmp_path: Path) -> None:
         assert content(new) == before[0]
         assert [row[:2] for row in members(new)] == [row[:2] for row in before[1]]
         worker = psycopg.connect(f"{new.dsn} user=alice", autocommit=True)
-        assert worker.execute("select id from graphile_worker.add_job('a')").fetchone() == (4000000003,)
+        assert worker.execute("select id from graphile_worker.add_job('a')").fetchone() == (
+            4000000003,
+        )
         worker.close()
         new.close()
     finally:

@@ -17,7 +17,9 @@ TAKE = "select id from graphile_worker.get_jobs(%s, %s, %s, %s)"
 
 def add(db: Database, task: str = "t", **options: Any) -> int:
     names = "".join(f", {name} := %s" for name in options)
-    job: int = db.value(f"select id from graphile_worker.add_job(%s{names})", task, *options.values())
+    job: int = db.value(
+        f"select id from graphile_worker.add_job(%s{names})", task, *options.values()
+    )
     return job
 
 
@@ -39,7 +41,10 @@ def test_a_taken_job_carries_all_that_a_worker_needs(db: Database) -> None:
         "select task_identifier, payload::text, queue_name, attempts, max_attempts, key, locked_by,"
         " flags, locked_at = now() from graphile_worker.get_jobs('w')"
     ) == ("send", '{"b": 1, "a": 2}', "q", 1, 25, "k", "w", {"f": True}, True)
-    assert db.row("select locked_by, is_available from graphile_worker._private_job_queues") == ("w", False)
+    assert db.row("select locked_by, is_available from graphile_worker._private_job_queues") == (
+        "w",
+        False,
+    )
 
 
 def test_jobs_come_in_order_of_priority_then_time_then_id(db: Database) -> None:
@@ -50,7 +55,7 @@ def test_jobs_come_in_order_of_priority_then_time_then_id(db: Database) -> None:
         run_at = f"2020-01-01 00:0{minute}+00"
         rows.append((priority, minute, add(db, priority=priority, run_at=run_at)))
     expected = [job for _, _, job in sorted(rows)]
-    taken = []
+    taken: list[int] = []
     while len(taken) < 200:
         taken += take(db, n=rng.randint(1, 30))
     assert taken == expected
@@ -142,7 +147,8 @@ def test_a_failure_can_set_its_time_or_be_final(db: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [r'"a\u0000b"', r'"half \ud83d pair"', r'"low \udc00"', r'"\\u0000"', '"ok \\ud83d\\ude00"']
+    "error",
+    [r'"a\u0000b"', r'"half \ud83d pair"', r'"low \udc00"', r'"\\u0000"', '"ok \\ud83d\\ude00"'],
 )
 def test_an_error_text_that_cannot_be_stored_still_fails_the_job(db: Database, error: str) -> None:
     job = add(db)
@@ -193,7 +199,8 @@ def test_what_is_managed_is_never_a_running_job(db: Database) -> None:
     take(db)
     db.rows("select graphile_worker.return_jobs('w', %s)", [idle])
     db.rows(
-        "update graphile_worker._private_jobs set locked_at = now() - interval '5 h' where id = %s", stale
+        "update graphile_worker._private_jobs set locked_at = now() - interval '5 h' where id = %s",
+        stale,
     )
     every = [idle, running, stale]
     moved = db.rows(
@@ -202,11 +209,17 @@ def test_what_is_managed_is_never_a_running_job(db: Database) -> None:
         every,
     )
     assert moved == [(job, True, 3, 0, 9) for job in (idle, stale)]
-    assert [row[0] for row in db.rows("select id from graphile_worker.reschedule_jobs(%s)", every)] == [idle, stale]
+    assert [
+        row[0] for row in db.rows("select id from graphile_worker.reschedule_jobs(%s)", every)
+    ] == [idle, stale]
     assert db.rows(
-        "select id, last_error, attempts from graphile_worker.permanently_fail_jobs(%s) order by id", every
+        "select id, last_error, attempts from graphile_worker.permanently_fail_jobs(%s) order by id",
+        every,
     ) == [(job, "Manually marked as failed", 9) for job in (idle, stale)]
-    assert db.column("select id from graphile_worker.complete_jobs(%s) order by id", every) == [idle, stale]
+    assert db.column("select id from graphile_worker.complete_jobs(%s) order by id", every) == [
+        idle,
+        stale,
+    ]
     key, left = db.row("select key, max_attempts - attempts from graphile_worker.remove_job('k')")
     assert (key, left) == (None, 0)
     assert db.value("select remove_job is null from graphile_worker.remove_job('k')")
@@ -221,7 +234,10 @@ def test_force_unlock_frees_exactly_these_workers(db: Database) -> None:
         take(db, worker)
     db.rows("select graphile_worker.force_unlock_workers('{a,b,x}')")
     assert db.column("select locked_by from graphile_worker.jobs order by id") == [None, None, "c"]
-    assert sorted(db.column("select queue_name from graphile_worker.get_jobs('d', 9)")) == ["a", "b"]
+    assert sorted(db.column("select queue_name from graphile_worker.get_jobs('d', 9)")) == [
+        "a",
+        "b",
+    ]
 
 
 def crowd(db: Database, count: int, queues: int = 2) -> None:
@@ -251,7 +267,9 @@ def test_a_second_taker_goes_on_behind_the_first_and_locks_only_what_it_takes(
     first, second = db.connect(autocommit=False), db.connect(autocommit=False)
     assert take(first, "a", 20) == jobs[:20]
     assert take(second, "b", 20) == jobs[20:40]
-    free = "select id from graphile_worker.{} where is_available {} order by id for update skip locked"
+    free = (
+        "select id from graphile_worker.{} where is_available {} order by id for update skip locked"
+    )
     left = db.column(free.format("_private_jobs", "and run_at > now() - interval '1 h'"))
     assert left == jobs[40:]
     assert len(db.column(free.format("_private_job_queues", ""))) == 10
@@ -278,7 +296,9 @@ def test_jobs_behind_a_crowd_are_still_taken_in_order(db: Database, crowd_of: st
     rows = []
     for i in range(120):
         priority, queue = rng.randint(-1, 2), f"q{i}" if i % 2 else None
-        rows.append((max(priority, 0), i, add(db, "mine", priority=max(priority, 0), queue_name=queue)))
+        rows.append(
+            (max(priority, 0), i, add(db, "mine", priority=max(priority, 0), queue_name=queue))
+        )
     add(db, "mine", run_at="2099-01-01", queue_name="q1", priority=-3)
     expected = [job for _, _, job in sorted(rows)]
     taken: list[int] = []
@@ -300,7 +320,9 @@ def test_taking_matches_a_naive_model(db: Database) -> None:
         for _ in range(rng.randint(0, 20)):
             row = (rng.randint(0, 2), rng.randint(0, 3), f"t{rng.randint(0, 3)}",
                    rng.choice([None, f"q{rng.randint(0, 11)}"]))  # fmt: skip
-            job = add(db, row[2], priority=row[0], run_at=f"2020-01-0{row[1] + 1}", queue_name=row[3])
+            job = add(
+                db, row[2], priority=row[0], run_at=f"2020-01-0{row[1] + 1}", queue_name=row[3]
+            )
             model[job] = row
         tasks = rng.choice([None, ["t1"], ["t0", "t2", "t3"]])
         n = rng.randint(1, 12)
@@ -396,7 +418,8 @@ def test_no_queue_ever_has_two_jobs_in_flight(db: Database) -> None:
         connection, rng = db.connect(), random.Random(name)
         while len(ran) < 400 and time.monotonic() < deadline:
             jobs = connection.execute(
-                "select id, queue_name from graphile_worker.get_jobs(%s, %s)", (name, rng.randint(1, 9))
+                "select id, queue_name from graphile_worker.get_jobs(%s, %s)",
+                (name, rng.randint(1, 9)),
             ).fetchall()
             with lock:
                 for _, queue in jobs:

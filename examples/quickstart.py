@@ -1,0 +1,103 @@
+"""The queue at work: a private server, jobs from SQL, a trigger and Python, and a small worker.
+
+Run it with `make quickstart`. It leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import psycopg
+from graphile_worker.embedded import Server
+
+TRIGGER = """
+create table users (id int generated always as identity primary key, email text not null);
+
+create function welcome_user() returns trigger language plpgsql as $$
+begin
+  perform graphile_worker.add_job('send_email', json_build_object('to', new.email), 'emails');
+  return new;
+end;
+$$;
+
+create trigger welcome after insert on users for each row execute function welcome_user();
+"""
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def send_email(payload: dict[str, Any]) -> None:
+    if "@" not in payload["to"]:
+        raise ValueError(f"{payload['to']!r} is no address")
+
+
+def work(connection: psycopg.Connection[Any], tasks: dict[str, Any]) -> int:
+    """Run every job that is due, as any worker in any language would: take, run, finish or fail."""
+    ran = 0
+    while jobs := connection.execute(
+        "select id, task_identifier, payload, attempts"
+        " from graphile_worker.get_jobs('quickstart', 10, %s)",
+        (list(tasks),),
+    ).fetchall():
+        for job, task, payload, attempts in jobs:
+            try:
+                tasks[task](payload)
+            except Exception as error:
+                failure = json.dumps([{"id": job, "error": str(error)}])
+                connection.execute("select graphile_worker.fail_jobs('quickstart', %s)", (failure,))
+                say(
+                    f"   job {job}: {task}({json.dumps(payload)}) failed, attempt {attempts}:"
+                    f" {error}"
+                )
+            else:
+                connection.execute("select graphile_worker.finish_jobs('quickstart', %s)", ([job],))
+                say(f"   job {job}: {task}({json.dumps(payload)}) done")
+            ran += 1
+    return ran
+
+
+def main() -> None:
+    say("1. a private PostgreSQL starts")
+    with Server() as server, psycopg.connect(server.dsn(), autocommit=True) as connection:
+        (version,) = connection.execute("show server_version").fetchone() or ("?",)
+        say(f"   PostgreSQL {version} listens on 127.0.0.1:{server.port}")
+
+        say("2. create extension graphile_worker")
+        connection.execute("create extension graphile_worker")
+
+        say("3. SQL adds a job")
+        connection.execute(
+            """select graphile_worker.add_job('send_email', '{"to": "ann@example.org"}')"""
+        )
+
+        say("4. a trigger adds a job for each new user, one at a time in the queue emails")
+        connection.execute(TRIGGER)
+        connection.execute("insert into users (email) values ('bob@example.org'), ('carol')")
+
+        say(
+            "5. Python adds a job in its own transaction: it is there if, and only if, that commits"
+        )
+        add = "select graphile_worker.add_job('send_email', %s, job_key := %s)"
+        with connection.transaction():
+            connection.execute(add, (json.dumps({"to": "dave@example.org"}), "dave"))
+        with connection.transaction() as rolled_back:
+            connection.execute(add, (json.dumps({"to": "nobody@example.org"}), "nobody"))
+            raise psycopg.Rollback(rolled_back)
+
+        say("6. a worker takes the jobs and runs them")
+        ran = work(connection, {"send_email": send_email})
+        say(f"   {ran} jobs ran")
+
+        say("7. what is left, from the view jobs")
+        for job, task, attempts, error in connection.execute(
+            "select id, task_identifier, attempts, last_error from graphile_worker.jobs"
+        ):
+            say(f"   job {job}: {task}, {attempts} attempt, {error}; it is tried again later")
+    say("8. the server is gone, and so is its data")
+
+
+if __name__ == "__main__":
+    main()

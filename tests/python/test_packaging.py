@@ -1,0 +1,141 @@
+"""What is shipped: the wheel, the sdist and the PGXN description."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+import jsonschema
+import pytest
+from graphile_worker import __version__
+from graphile_worker.embedded import Server, wheel_bin_dir
+from pg import run
+
+ROOT = Path(__file__).parents[2]
+CARRIED = {
+    "graphile_worker.control",
+    f"sql/graphile_worker--{__version__}.sql",
+    "templates/order.txt",
+}
+
+#: The parts of the PGXN Meta Spec 1.0.0 that concern us.
+META = {
+    "type": "object",
+    "required": ["name", "version", "abstract", "maintainer", "license", "provides", "meta-spec"],
+    "additionalProperties": False,
+    "properties": {
+        "name": {"type": "string", "pattern": r"^[^\s/\\\x00-\x1f]{2,}$"},
+        "version": {"$ref": "#/$defs/semver"},
+        "abstract": {"type": "string", "minLength": 1},
+        "description": {"type": "string", "minLength": 1},
+        "maintainer": {"type": "string", "minLength": 1},
+        "license": {"const": "mit"},
+        "provides": {
+            "type": "object",
+            "minProperties": 1,
+            "additionalProperties": {
+                "type": "object",
+                "required": ["file", "version"],
+                "additionalProperties": False,
+                "properties": {
+                    "file": {"type": "string"},
+                    "version": {"$ref": "#/$defs/semver"},
+                    "abstract": {"type": "string"},
+                    "docfile": {"type": "string"},
+                },
+            },
+        },
+        "prereqs": {"type": "object"},
+        "tags": {
+            "type": "array",
+            "uniqueItems": True,
+            "items": {"type": "string", "maxLength": 255},
+        },
+        "release_status": {"enum": ["stable", "testing", "unstable"]},
+        "generated_by": {"type": "string"},
+        "meta-spec": {"properties": {"version": {"const": "1.0.0"}}, "required": ["version"]},
+    },
+    "$defs": {"semver": {"type": "string", "pattern": r"^\d+\.\d+\.\d+$"}},
+}
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("dist")
+    run([sys.executable, "-m", "build", "--no-isolation", "--outdir", out, ROOT])
+    return out
+
+
+def test_the_wheel_carries_the_extension_and_its_templates(dist: Path) -> None:
+    (wheel,) = dist.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {f"graphile_worker/_extension/{name}" for name in CARRIED} <= names
+    assert "graphile_worker/py.typed" in names
+
+
+def test_the_sdist_carries_the_extension_and_its_templates(dist: Path) -> None:
+    (sdist,) = dist.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert names >= CARRIED | {"Makefile", "META.json", "LICENSE"}
+
+
+def test_the_wheel_alone_renders_the_script(dist: Path, tmp_path: Path) -> None:
+    (wheel,) = dist.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    code = "from graphile_worker.render import render; print(render(), end='')"
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    rendered = run([sys.executable, "-c", code], env=env, cwd=tmp_path)
+    assert rendered == (ROOT / "sql" / f"graphile_worker--{__version__}.sql").read_text()
+
+
+def test_meta_json_follows_the_spec() -> None:
+    meta = json.loads((ROOT / "META.json").read_text())
+    jsonschema.validate(meta, META)
+    assert (ROOT / meta["provides"]["graphile_worker"]["file"]).is_file()
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    meta = json.loads((ROOT / "META.json").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    control = (ROOT / "graphile_worker.control").read_text()
+    assert meta["version"] == meta["provides"]["graphile_worker"]["version"] == __version__
+    assert project["version"] == __version__
+    assert f"default_version = '{__version__}'" in control
+
+
+DEBIAN = Path("/usr/lib/postgresql/15/bin")
+
+
+@pytest.mark.parametrize(
+    "bin_dir",
+    [wheel_bin_dir(), *([DEBIAN] if os.geteuid() == 0 else [])],
+    ids=lambda path: path.parts[1],
+)
+def test_make_install_and_installcheck_work_with_pgxs(bin_dir: Path, tmp_path: Path) -> None:
+    """On the wheel's PostgreSQL, and for root, who may write there, on Debian's."""
+    checkout = tmp_path / "checkout"
+    shutil.copytree(ROOT, checkout, ignore=shutil.ignore_patterns(".*", "node_modules", "results"))
+    make = ["make", "-C", str(checkout), f"PG_CONFIG={bin_dir / 'pg_config'}"]
+    run([*make, "install"])
+    with Server(bin_dir) as server:
+        env = {
+            **os.environ,
+            "PGHOST": "127.0.0.1",
+            "PGPORT": str(server.port),
+            "PGUSER": "postgres",
+        }
+        run([*make, "installcheck"], env=env)
+
+
+def test_the_quickstart_says_what_the_readme_says() -> None:
+    printed = run([sys.executable, ROOT / "examples" / "quickstart.py"])
+    readme = (ROOT / "README.md").read_text()
+    promised = readme.split("```text\n")[1].split("```")[0]
+    assert promised in printed
