@@ -19,9 +19,8 @@
 -- worker's name. A job is "available" while it is unlocked and has attempts left; after the last
 -- attempt it stays, unavailable, until somebody reschedules or completes it.
 --
--- Lock order. Whoever waits for job rows takes them by key, then by id; queues come after jobs, by
--- id; get_jobs takes them so, too, although it skips what is locked. So none of these functions can deadlock with
--- another.
+-- Lock order. Job rows are locked by key, then by id; queues come after jobs, by id. get_jobs keeps
+-- the order too, although it skips what is locked, so that none of these can deadlock with another.
 
 -- The tables. Columns, their order and types are shared with Node's graphile-worker, and so are the
 -- names of keys and sequences, odd as some are; the indexes are ours.
