@@ -16,9 +16,16 @@ ADDERS, WORKERS = 24, 8
 
 
 @pytest.mark.parametrize(
-    "seconds", [pytest.param(10, id="10s"), pytest.param(60, id="60s", marks=pytest.mark.slow)]
+    ("seconds", "bulk"),
+    [
+        pytest.param(10, False, id="10s"),
+        pytest.param(60, False, id="60s", marks=pytest.mark.slow),
+        pytest.param(60, True, id="60s-with-add_jobs", marks=pytest.mark.slow),
+    ],
 )
-def test_every_request_is_run_or_replaced_by_a_later_one(db: Database, seconds: int) -> None:
+def test_every_request_is_run_or_replaced_by_a_later_one(
+    db: Database, seconds: int, bulk: bool
+) -> None:
     #: job -> revision -> what the add that made this revision asked for
     asked: dict[int, dict[int, int]] = defaultdict(dict)
     ran: dict[int, dict[int, int]] = defaultdict(dict)
@@ -37,7 +44,7 @@ def test_every_request_is_run_or_replaced_by_a_later_one(db: Database, seconds: 
         connection, rng = db.connect(), random.Random(name)
         while not stop_adding.is_set():
             mode = rng.choice(["replace", "replace", "preserve_run_at"])
-            if rng.random() < 0.8:
+            if not bulk or rng.random() < 0.8:
                 with lock:
                     n = next(counter)
                 rows = connection.execute(
