@@ -1,5 +1,4 @@
-# The extension is built and installed by PGXS (all, install, installcheck, uninstall, clean); every
-# other target works without a PostgreSQL on the machine.
+# PGXS builds and installs the extension; every other target needs no PostgreSQL on the machine.
 EXTENSION    = graphile_worker
 VERSION      = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(EXTENSION).control)
 DATA         = $(wildcard sql/*--*.sql)
@@ -11,8 +10,7 @@ PYTHON    ?= python3
 VENV      ?= .venv
 PY         = $(VENV)/bin/python
 
-PGXS_GOALS = all install uninstall installdirs installcheck clean
-ifneq ($(filter $(PGXS_GOALS),$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter all install uninstall installdirs installcheck clean,$(or $(MAKECMDGOALS),all)),)
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 else
@@ -22,16 +20,16 @@ else
 sql: $(VENV)/app         ## render templates/ to sql/
 	$(PY) -m graphile_worker.render
 
-check: $(VENV)/dev       ## rendered SQL is current, pgspot, ruff, mypy
+check: $(VENV)/dev servers  ## rendered SQL is current, pgspot, ruff, mypy, every object commented
 	$(PY) -m graphile_worker.render --check
 	sed 's/@extschema@/graphile_worker/g' sql/$(EXTENSION)--$(VERSION).sql > $(VENV)/pgspot.sql
 	$(VENV)/bin/pgspot --proc-without-search-path 'graphile_worker._merge_payloads(old_payload pg_catalog.json,new_payload pg_catalog.json)' $(VENV)/pgspot.sql
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(PY) -m pytest -q --pg 18 tests/sql/test_catalogue.py -k comment
 
 servers: tests/servers/node_modules/.fetched
-
 debian:
 	@test "$$(id -u)" != 0 || test -x /usr/lib/postgresql/15/bin/postgres \
 	  || { apt-get update -q && apt-get install -yq --no-install-recommends postgresql-15; }
@@ -46,8 +44,7 @@ bench: $(VENV)/dev servers  ## what the README's figures come from
 	$(PY) bench/run.py $(BENCH)
 
 dist: $(VENV)/dev        ## the PGXN zip, the wheel and the sdist, in dist/
-	mkdir -p dist
-	git archive --format zip --prefix=$(EXTENSION)-$(VERSION)/ -o dist/$(EXTENSION)-$(VERSION).zip HEAD
+	mkdir -p dist && git archive --format zip --prefix=$(EXTENSION)-$(VERSION)/ -o dist/$(EXTENSION)-$(VERSION).zip HEAD
 	$(PY) -m build --no-isolation --outdir dist
 
 help:                    ## this list
