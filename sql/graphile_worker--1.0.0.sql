@@ -228,8 +228,9 @@ begin
 end;
 $$;
 
--- The payload of a keyed job that is added again: two arrays are joined, old elements first, anything
--- else is replaced. Works on the text, so that key order and duplicate keys stay as they were sent.
+-- The payload of a keyed job that is added again: two arrays are joined, old elements first,
+-- anything else is replaced. Works on the text, so that key order and duplicate keys stay as they
+-- were sent.
 create function @extschema@._merge_payloads(
   old_payload json,
   new_payload json
@@ -254,8 +255,8 @@ as $$
   end
 $$;
 
--- Makes sure that the names have a row each. A name that is known costs no sequence value; the names
--- are inserted in order, so that two sessions which bring the same new ones do not deadlock.
+-- Makes sure that the names have a row each. A name that is known costs no sequence value; the
+-- names are inserted in order, so that two sessions which bring the same new ones do not deadlock.
 create function @extschema@._ensure_names(
   identifiers text[],
   queue_names text[]
@@ -438,8 +439,8 @@ begin
 end;
 $$;
 
--- Refuses the first bad spec, makes sure that all names have a row, and counts the specs with a key and
--- those that are due.
+-- Refuses the first bad spec, makes sure that all names have a row, and counts the specs with a key
+-- and those that are due.
 create function @extschema@._prepare_specs(
   specs @extschema@.job_spec[],
   out keyed bigint,
@@ -490,12 +491,12 @@ begin
 end;
 $$;
 
--- Adds jobs of which some have keys, as if one by one in the given order; the mode at a place belongs to
--- the spec at that place, null modes mean replace. Keyed rows are written in the order of their keys, so
--- that two sessions with the same keys in opposite orders do not deadlock; ids are handed out beforehand,
--- so that jobs due at the same moment still run in the order given. One statement adds the first spec
--- of each key; what is left after it (the job with the key runs, the key comes again, modes are mixed)
--- goes one by one, under the row locks that the statement took.
+-- Adds jobs of which some have keys, as if one by one in the given order; the mode at a place
+-- belongs to the spec at that place, null modes mean replace. Keyed rows are written in the order
+-- of their keys, so that two sessions with the same keys in opposite orders do not deadlock; ids
+-- are handed out beforehand, so that jobs due at the same moment still run in the order given. One
+-- statement adds the first spec of each key; what is left after it (the job with the key runs, the
+-- key comes again, modes are mixed) goes one by one, under the row locks that the statement took.
 create function @extschema@._add_keyed_jobs(
   specs @extschema@.job_spec[],
   job_key_modes text[]
@@ -616,8 +617,8 @@ begin
 end;
 $$;
 
--- Adds many jobs in one call and with one notification; answers a row for each spec, in their order.
--- A key may occur twice: the later spec then applies to the earlier, as with add_job.
+-- Adds many jobs in one call and with one notification; answers a row for each spec, in their
+-- order. A key may occur twice: the later spec then applies to the earlier, as with add_job.
 create function @extschema@.add_jobs(
   specs @extschema@.job_spec[],
   job_key_preserve_run_at boolean = false
@@ -718,10 +719,11 @@ begin
 end;
 $$;
 
--- Looking after jobs from outside a worker. None of these touches a job that runs: one that is locked
--- counts as running for 4 hours, because a Node worker gives no other sign of life.
+-- Looking after jobs from outside a worker. None of these touches a job that runs: one that is
+-- locked counts as running for 4 hours, because a Node worker gives no other sign of life.
 -- Removes the job with the key. A running job cannot be removed: it loses its key and its remaining
--- attempts, so that it will not be tried again. Answers the job, or a null row where no job has the key.
+-- attempts, so that it will not be tried again. Answers the job, or a null row where no job has the
+-- key.
 create function @extschema@.remove_job(
   job_key text
 )
@@ -810,8 +812,8 @@ as $$
   returning jobs.*;
 $$;
 
--- Changes when, and how often, the jobs run; a null argument leaves its column alone. Running jobs are
--- left out. Jobs that are due now wake the workers.
+-- Changes when, and how often, the jobs run; a null argument leaves its column alone. Running jobs
+-- are left out. Jobs that are due now wake the workers.
 create function @extschema@.reschedule_jobs(
   job_ids bigint[],
   run_at timestamptz = null,
@@ -907,18 +909,18 @@ as $$
   where queues.id = theirs.id;
 $$;
 
--- Takes up to max_jobs due jobs for the worker, in order of priority, run_at and id. Null tasks mean
--- every task; a job that carries one of the forbidden flags is left alone. A named queue gives one
--- job and only while none of its jobs is in flight. Never waits, locks only what it takes, and goes on
--- behind rows that another taker holds, so that takers do not starve each other.
+-- Takes up to max_jobs due jobs for the worker, in order of priority, run_at and id. Null tasks
+-- mean every task; a job that carries one of the forbidden flags is left alone. A named queue gives
+-- one job and only while none of its jobs is in flight. Never waits, locks only what it takes, and
+-- goes on behind rows that another taker holds, so that takers do not starve each other.
 --
--- Two ways through the jobs. First along the order, in windows that grow. When the head of the order is
--- crowded with jobs that cannot be taken (their queue is locked, their task is not ours), then from
--- lane to lane, which passes each crowd in one step. Among very many lanes it looks at a random
--- stretch of them, so that a call stays cheap and each lane gets its turn.
+-- Two ways through the jobs. First along the order, in windows that grow. When the head of the
+-- order is crowded with jobs that cannot be taken (their queue is locked, their task is not ours),
+-- then from lane to lane, which passes each crowd in one step. Among very many lanes it looks at a
+-- random stretch of them, so that a call stays cheap and each lane gets its turn.
 --
--- A queue grows from nothing to millions between two runs of analyze, so the planner's numbers cannot
--- be trusted: the settings leave it no plan but to follow the indexes in their order.
+-- A queue grows from nothing to millions between two runs of analyze, so the planner's numbers
+-- cannot be trusted: the settings leave it no plan but to follow the indexes in their order.
 create function @extschema@.get_jobs(
   worker_id text,
   max_jobs integer = 1,
@@ -1179,13 +1181,13 @@ begin
     end if;
 
     if v_ids is not null then
-      -- SKIP LOCKED waits after all where a row was updated a moment ago and is being updated again (the
-      -- newer version is locked without regard to it). So keyed jobs are locked by key, as adders of
-      -- jobs do, and no second round starts while this one's locks are held: the round is undone
-      -- where it took nothing, and is the last where it took something.
+      -- SKIP LOCKED waits after all where a row was updated a moment ago and is being updated again
+      -- (the newer version is locked without regard to it). So keyed jobs are locked by key, as
+      -- adders of jobs do, and no second round starts while this one's locks are held: the round is
+      -- undone where it took nothing, and is the last where it took something.
       --
-      -- What was seen may have changed: each row is looked at once more under its lock. Spelled out,
-      -- availability opens no partial index, so that the rows are fetched by their ids.
+      -- What was seen may have changed: each row is looked at once more under its lock. Spelled
+      -- out, availability opens no partial index, so that the rows are fetched by their ids.
       begin
         select pg_catalog.array_agg(free.id) into v_free_ids
         from (
@@ -1267,8 +1269,9 @@ begin
 end;
 $$;
 
--- Deletes jobs that the worker has done and unlocks their queues. Answers a row for each id given, in
--- that order: done is false where the job is not this worker's any more, and nothing was touched.
+-- Deletes jobs that the worker has done and unlocks their queues. Answers a row for each id given,
+-- in that order: done is false where the job is not this worker's any more, and nothing was
+-- touched.
 create function @extschema@.finish_jobs(
   worker_id text,
   job_ids bigint[]
@@ -1423,7 +1426,8 @@ end;
 $$;
 
 -- Gives back jobs that the worker took but will not run, without using up the attempt, and unlocks
--- their queues; other workers are woken. With run_at the job waits until then. Answers as finish_jobs.
+-- their queues; other workers are woken. With run_at the job waits until then. Answers as
+-- finish_jobs.
 create function @extschema@.return_jobs(
   worker_id text,
   job_ids bigint[],
@@ -1804,8 +1808,9 @@ select pg_catalog.pg_extension_config_dump('@extschema@.tasks_id_seq', '');
 select pg_catalog.pg_extension_config_dump('@extschema@.job_queues_id_seq', '');
 select pg_catalog.pg_extension_config_dump('@extschema@.jobs_id_seq1', '');
 
--- A dump is often restored by a superuser, but pg_restore gives the schema back to its owner before it
--- creates the extension. The objects follow the schema, or that role's workers would be locked out.
+-- A dump is often restored by a superuser, but pg_restore gives the schema back to its owner before
+-- it creates the extension. The objects follow the schema, or that role's workers would be locked
+-- out.
 do $$
 declare
   v_owner name;
