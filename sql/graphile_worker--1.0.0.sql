@@ -20,7 +20,7 @@
 -- attempt it stays, unavailable, until somebody reschedules or completes it.
 --
 -- Lock order. Job rows are locked by key, then by id; queues come after jobs, by id. get_jobs keeps
--- the order too, although it skips what is locked, so that none of these can deadlock with another.
+-- the order too, although it skips what is locked. CONTRIBUTING.md names the one deadlock known.
 
 -- The tables. Columns, their order and types are shared with Node's graphile-worker, and so are the
 -- names of keys and sequences, odd as some are; the indexes are ours.
