@@ -22,10 +22,10 @@
 -- Lock order. Job rows are locked by key, then by id; queues come after jobs, by id. get_jobs keeps
 -- the order too, although it skips what is locked. CONTRIBUTING.md names the one deadlock known.
 
+set local search_path = pg_catalog, pg_temp;
+
 -- The tables. Columns, their order and types are shared with Node's graphile-worker, and so are the
 -- names of keys and sequences, odd as some are; the indexes are ours.
-
-set local search_path = pg_catalog, pg_temp;
 
 create table @extschema@._private_tasks (
   id integer generated always as identity (sequence name @extschema@.tasks_id_seq),
@@ -42,7 +42,7 @@ create table @extschema@._private_job_queues (
   locked_at timestamptz,
   locked_by text,
   is_available boolean not null generated always as (locked_at is null) stored,
-  constraint job_queues_pkey primary key (id),
+  constraint job_queues_pkey1 primary key (id),
   constraint job_queues_queue_name_key unique (queue_name),
   constraint job_queues_queue_name_check check (pg_catalog.length(queue_name) <= 128)
 );
@@ -68,7 +68,7 @@ create table @extschema@._private_jobs (
   is_available boolean not null
     generated always as (locked_at is null and attempts < max_attempts) stored,
   constraint jobs_pkey1 primary key (id),
-  constraint jobs_key_check check (pg_catalog.length(key) between 1 and 512),
+  constraint jobs_key_check check (pg_catalog.length(key) > 0 and pg_catalog.length(key) <= 512),
   constraint jobs_max_attempts_check check (max_attempts >= 1)
 );
 alter table @extschema@._private_jobs enable row level security;
@@ -114,7 +114,7 @@ create type @extschema@.job_spec as (
   payload json,
   queue_name text,
   run_at timestamptz,
-  max_attempts integer,
+  max_attempts smallint,
   job_key text,
   priority smallint,
   flags text[]
@@ -1552,6 +1552,94 @@ as $$
   select '1.0.0'::text;
 $$;
 
+-- Gives a role the rights of a level, and takes none away.
+create function @extschema@._add_access(
+  grantee name,
+  access_level text
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_schema text;
+begin
+  select pg_catalog.quote_ident(schemas.nspname) into strict v_schema
+  from pg_catalog.pg_type as types
+  join pg_catalog.pg_namespace as schemas on schemas.oid = types.typnamespace
+  where types.oid = pg_catalog.pg_typeof(null::@extschema@.job_spec);
+  execute pg_catalog.format('grant usage on schema %s to %I', v_schema, grantee);
+  if access_level in ('enqueue', 'work', 'admin') then
+    execute pg_catalog.format(
+      'grant execute on function %1$s.add_job(text, json, text, timestamptz, integer, text, integer, text[], text) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.add_jobs(%1$s.job_spec[], boolean) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.add_jobs_with_modes(%1$s.job_spec[], text[]) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.version() to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format('grant usage on type %s.job_spec to %I', v_schema, grantee);
+  end if;
+  if access_level in ('work', 'admin') then
+    execute pg_catalog.format(
+      'grant execute on function %1$s.get_jobs(text, integer, text[], text[]) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.finish_jobs(text, bigint[]) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.fail_jobs(text, json) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.return_jobs(text, bigint[], timestamptz) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.release_stale_locks() to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format('grant usage on type %s.claimed_job to %I', v_schema, grantee);
+  end if;
+  if access_level in ('admin') then
+    execute pg_catalog.format(
+      'grant execute on function %1$s.remove_job(text) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.complete_jobs(bigint[]) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.permanently_fail_jobs(bigint[], text) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.reschedule_jobs(bigint[], timestamptz, integer, integer, integer) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.force_unlock_workers(text[]) to %2$I',
+      v_schema, grantee
+    );
+  end if;
+  if access_level in ('admin', 'observe') then
+    execute pg_catalog.format('grant select on %s.jobs to %I', v_schema, grantee);
+  end if;
+end;
+$$;
+
 -- Gives a role one level of access, and no right on any table:
 --   enqueue  add jobs
 --   work     also take, finish, fail and return them
@@ -1573,64 +1661,12 @@ begin
       using errcode = 'GWBAL', hint = 'Use enqueue, work, admin or observe.';
   end if;
   perform @extschema@.revoke_access(grantee);
-  execute pg_catalog.format('grant usage on schema @extschema@ to %I', grantee);
-  if access_level in ('enqueue', 'work', 'admin') then
-    execute pg_catalog.format(
-      'grant execute on function @extschema@.add_job(text, json, text, timestamptz, integer, text, integer, text[], text) to %I', grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function @extschema@.add_jobs(@extschema@.job_spec[], boolean) to %I', grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function @extschema@.add_jobs_with_modes(@extschema@.job_spec[], text[]) to %I', grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function @extschema@.version() to %I', grantee
-    );
-    execute pg_catalog.format('grant usage on type @extschema@.job_spec to %I', grantee);
-  end if;
-  if access_level in ('work', 'admin') then
-    execute pg_catalog.format(
-      'grant execute on function @extschema@.get_jobs(text, integer, text[], text[]) to %I', grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function @extschema@.finish_jobs(text, bigint[]) to %I', grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function @extschema@.fail_jobs(text, json) to %I', grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function @extschema@.return_jobs(text, bigint[], timestamptz) to %I', grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function @extschema@.release_stale_locks() to %I', grantee
-    );
-    execute pg_catalog.format('grant usage on type @extschema@.claimed_job to %I', grantee);
-  end if;
-  if access_level in ('admin') then
-    execute pg_catalog.format(
-      'grant execute on function @extschema@.remove_job(text) to %I', grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function @extschema@.complete_jobs(bigint[]) to %I', grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function @extschema@.permanently_fail_jobs(bigint[], text) to %I', grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function @extschema@.reschedule_jobs(bigint[], timestamptz, integer, integer, integer) to %I', grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function @extschema@.force_unlock_workers(text[]) to %I', grantee
-    );
-  end if;
-  if access_level in ('admin', 'observe') then
-    execute pg_catalog.format('grant select on @extschema@.jobs to %I', grantee);
-  end if;
+  perform @extschema@._add_access(grantee, access_level);
 end;
 $$;
 
--- Takes away every right that grant_access can give. Only the owner of the objects can call it.
+-- Takes away every right that a role has here. Only the owner of the objects can call it. Named one
+-- by one, since the schema may hold other objects as well.
 create function @extschema@.revoke_access(
   grantee name
 )
@@ -1639,16 +1675,127 @@ language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_schema text;
 begin
   if not exists (select from pg_catalog.pg_roles as roles where roles.rolname = grantee) then
     raise exception 'Role does not exist: "%"', grantee
       using errcode = 'GWBRO', hint = 'Create it first, or mend the spelling.';
   end if;
-  execute pg_catalog.format('revoke all on all functions in schema @extschema@ from %I', grantee);
-  execute pg_catalog.format('revoke all on all tables in schema @extschema@ from %I', grantee);
-  execute pg_catalog.format('revoke all on type @extschema@.job_spec from %I', grantee);
-  execute pg_catalog.format('revoke all on type @extschema@.claimed_job from %I', grantee);
-  execute pg_catalog.format('revoke all on schema @extschema@ from %I', grantee);
+  select pg_catalog.quote_ident(schemas.nspname) into strict v_schema
+  from pg_catalog.pg_type as types
+  join pg_catalog.pg_namespace as schemas on schemas.oid = types.typnamespace
+  where types.oid = pg_catalog.pg_typeof(null::@extschema@.job_spec);
+  execute pg_catalog.format(
+    'revoke all on function %1$s.add_job(text, json, text, timestamptz, integer, text, integer, text[], text) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.add_jobs(%1$s.job_spec[], boolean) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.add_jobs_with_modes(%1$s.job_spec[], text[]) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.version() from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.get_jobs(text, integer, text[], text[]) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.finish_jobs(text, bigint[]) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.fail_jobs(text, json) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.return_jobs(text, bigint[], timestamptz) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.release_stale_locks() from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.remove_job(text) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.complete_jobs(bigint[]) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.permanently_fail_jobs(bigint[], text) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.reschedule_jobs(bigint[], timestamptz, integer, integer, integer) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.force_unlock_workers(text[]) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s._reject_job(text, text, integer, text, integer, text[]) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s._reject_mode(text) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s._merge_payloads(json, json) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s._ensure_names(text[], text[]) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s._prepare_specs(%1$s.job_spec[]) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s._add_keyed_jobs(%1$s.job_spec[], text[]) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s._add_access(name, text) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.grant_access(name, text) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.revoke_access(name) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format('revoke all on table %s._private_tasks from %I', v_schema, grantee);
+  execute pg_catalog.format('revoke all on table %s._private_job_queues from %I', v_schema, grantee);
+  execute pg_catalog.format('revoke all on table %s._private_jobs from %I', v_schema, grantee);
+  execute pg_catalog.format('revoke all on table %s._private_known_crontabs from %I', v_schema, grantee);
+  execute pg_catalog.format('revoke all on table %s.migrations from %I', v_schema, grantee);
+  execute pg_catalog.format('revoke all on table %s.jobs from %I', v_schema, grantee);
+  execute pg_catalog.format('revoke all on sequence %s.tasks_id_seq from %I', v_schema, grantee);
+  execute pg_catalog.format('revoke all on sequence %s.job_queues_id_seq from %I', v_schema, grantee);
+  execute pg_catalog.format('revoke all on sequence %s.jobs_id_seq1 from %I', v_schema, grantee);
+  execute pg_catalog.format('revoke all on type %s.job_spec from %I', v_schema, grantee);
+  execute pg_catalog.format('revoke all on type %s.claimed_job from %I', v_schema, grantee);
+  if v_schema <> 'public' then
+    execute pg_catalog.format('revoke all on schema %s from %I', v_schema, grantee);
+  end if;
 end;
 $$;
 
@@ -1674,6 +1821,7 @@ revoke all on function @extschema@._ensure_names(text[], text[]) from public;
 revoke all on function @extschema@._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text) from public;
 revoke all on function @extschema@._prepare_specs(@extschema@.job_spec[]) from public;
 revoke all on function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]) from public;
+revoke all on function @extschema@._add_access(name, text) from public;
 revoke all on function @extschema@.grant_access(name, text) from public;
 revoke all on function @extschema@.revoke_access(name) from public;
 revoke all on type @extschema@.job_spec from public;
@@ -1759,7 +1907,7 @@ comment on column @extschema@.claimed_job.revision is 'How often add_job was app
 comment on column @extschema@.claimed_job.flags is 'Object with a true member for each flag.';
 comment on index @extschema@.tasks_pkey is 'Finds the name of a task.';
 comment on index @extschema@.tasks_identifier_key is 'Finds a task by its name.';
-comment on index @extschema@.job_queues_pkey is 'Finds the queue of a job.';
+comment on index @extschema@.job_queues_pkey1 is 'Finds the queue of a job.';
 comment on index @extschema@.job_queues_queue_name_key is 'Finds a queue by its name.';
 comment on index @extschema@.jobs_pkey1 is 'Finds a job.';
 comment on index @extschema@.jobs_key_key1 is 'Holds each key once; jobs without a key are not in it.';
@@ -1795,8 +1943,11 @@ comment on function @extschema@._ensure_names(text[], text[]) is 'Internal: make
 comment on function @extschema@._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text) is 'Internal: inserts a job or applies it to the one that holds its key.';
 comment on function @extschema@._prepare_specs(@extschema@.job_spec[]) is 'Internal: checks the specs of add_jobs and makes the rows of their names.';
 comment on function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]) is 'Internal: adds many jobs with keys, with a job key mode each.';
+comment on function @extschema@._add_access(name, text) is 'Internal: gives a role the rights of a level.';
 comment on function @extschema@.grant_access(name, text) is 'Gives a role one level of access: enqueue, work, admin or observe.';
 comment on function @extschema@.revoke_access(name) is 'Takes every right on the queue from a role.';
+
+-- Only for an extension, from here on.
 
 -- pg_dump saves the rows and counters of an extension only where it is told to. The migrations are
 -- left out: this script seeds them.
@@ -1819,24 +1970,22 @@ begin
   select roles.rolname into v_owner
   from pg_catalog.pg_namespace as schemas
   join pg_catalog.pg_roles as roles on roles.oid = schemas.nspowner
-  where schemas.nspname = '@extschema@';
+  where schemas.nspname = 'graphile_worker';
   if v_owner = current_user or not pg_catalog.pg_has_role(current_user, v_owner, 'MEMBER') then
     return;
   end if;
-  for r in
-    select object.type, object.identity
+  for r in select object.type, object.identity
     from pg_catalog.pg_extension as extensions
     join pg_catalog.pg_depend as members
       on members.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
       and members.refobjid = extensions.oid
       and members.deptype = 'e'
+    left join pg_catalog.pg_type as types
+      on types.oid = members.objid and members.classid = 'pg_catalog.pg_type'::pg_catalog.regclass
+    left join pg_catalog.pg_class as rows_of on rows_of.oid = types.typrelid
     cross join lateral pg_catalog.pg_identify_object(members.classid, members.objid, 0) as object
     where extensions.extname = 'graphile_worker'
-    and (
-      object.type in ('table', 'view', 'function')
-      or (object.type = 'type' and object.name in ('job_spec', 'claimed_job'))
-    )
-  loop
+    and (object.type in ('table', 'sequence', 'view', 'function') or rows_of.relkind = 'c') loop
     execute pg_catalog.format('alter %s %s owner to %I', r.type, r.identity, v_owner);
   end loop;
 end;

@@ -17,12 +17,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from graphile_worker.render import extension_dir
+from graphile_worker.errors import GraphileWorkerError
+from graphile_worker.files import folder_of_pg_config, put_files
 
 _NOBODY = 65534
 
 
-class EmbeddedError(RuntimeError):
+class EmbeddedError(GraphileWorkerError):
     """The embedded server is not installed, or one of its programs failed."""
 
 
@@ -44,12 +45,8 @@ def share_extension_dir(bin_dir: Path) -> Path:
 
     Raise EmbeddedError where there is none.
     """
-    pg_config = bin_dir / "pg_config"
-    if pg_config.exists():
-        asked = subprocess.run(
-            [pg_config, "--sharedir"], capture_output=True, text=True, check=True
-        )
-        return Path(asked.stdout.strip()) / "extension"
+    if (bin_dir / "pg_config").exists():
+        return folder_of_pg_config(bin_dir / "pg_config")
     folder = bin_dir.parent / "share" / "postgresql" / "extension"
     if not folder.is_dir():
         raise EmbeddedError(f"no extension folder for the server in {bin_dir}")
@@ -57,13 +54,8 @@ def share_extension_dir(bin_dir: Path) -> Path:
 
 
 def install_files(bin_dir: Path) -> None:
-    """Copy the control file and the scripts to the server of bin_dir, each whole or not at all."""
-    source = extension_dir()
-    target = share_extension_dir(bin_dir)
-    for file in [source / "graphile_worker.control", *sorted((source / "sql").glob("*--*.sql"))]:
-        beside = target / f".{file.name}.{os.getpid()}"
-        shutil.copyfile(file, beside)
-        beside.replace(target / file.name)
+    """Copy the control file and the scripts to the server of bin_dir."""
+    put_files(share_extension_dir(bin_dir))
 
 
 def unprivileged(program: Path, folder: Path) -> Path:

@@ -1,110 +1,175 @@
-"""Render the SQL templates to the extension script, or to plain SQL for any schema.
+"""Render the SQL templates to the scripts that are shipped: the one place where Jinja is used.
 
-``python -m graphile_worker.render`` writes the scripts below sql/ in a checkout; with ``--check``
-it writes nothing and fails where a committed script differs from its templates.
+``python -m graphile_worker.render`` writes the scripts of this version below sql/ in a checkout,
+and its number into the control file and META.json; with ``--check`` it writes nothing and fails
+where something is stale. ``--freeze`` records the checksums of this version's scripts: from then on
+they are released and may not change.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import re
 import sys
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from graphile_worker import __version__
+from graphile_worker.scripts import EXTENSION_ONLY, NODE_REVISION, Scripts, extension_dir
 
-#: The newest schema revision of Node's graphile-worker that the tables match.
-NODE_REVISION = 20
-
-_INSTALLED = Path(__file__).parent / "_extension"
-_CHECKOUT = Path(__file__).parents[2]
+_ONCE = {"essay.sql.j2", "tables.sql.j2", "migrations.sql.j2", "types.sql.j2"}
+_PATH = "set local search_path = pg_catalog, pg_temp;"
 
 
-def extension_dir() -> Path:
-    """Return the folder of the control file, sql/ and templates/: a wheel's or a checkout's."""
-    return _INSTALLED if _INSTALLED.is_dir() else _CHECKOUT
+class Renderer:
+    """The templates of one folder, for one version."""
 
+    def __init__(self, folder: Path | None = None, version: str = __version__) -> None:
+        self.folder = folder or extension_dir() / "templates"
+        self.version = version
+        self._environment = Environment(
+            loader=FileSystemLoader(self.folder),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            autoescape=False,  # SQL, not HTML
+        )
+        self._environment.globals.update(
+            schema="@extschema@", version=version, revision=NODE_REVISION
+        )
+        macros = self._environment.get_template("macros.j2").module
+        names = {n: getattr(macros, n) for n in dir(macros) if not n.startswith("_")}
+        self._environment.globals.update(names)
+        order = (self.folder / "order.txt").read_text().splitlines()
+        parts = [line for line in order if line and not line.startswith("#")]
+        cut = parts.index("---")
+        self._objects, self._extension_only = parts[:cut], parts[cut + 1 :]
 
-def quote_ident(name: str) -> str:
-    """Quote an SQL identifier; raise ValueError where PostgreSQL could not hold the name."""
-    size = len(name.encode())
-    if not 1 <= size <= 63 or "\0" in name:
-        raise ValueError(f"schema name {name!r} has {size} bytes; use 1 to 63 and no NUL")
-    return '"' + name.replace('"', '""') + '"'
+    def _part(self, name: str) -> str:
+        return self._environment.get_template(name).render().strip("\n")
+
+    def _script(self, parts: list[str], extension_only: list[str]) -> str:
+        only = [EXTENSION_ONLY, *map(self._part, extension_only)] if extension_only else []
+        return "\n\n".join([*parts, *only]) + "\n"
+
+    def install(self) -> str:
+        """Return the script that makes everything."""
+        first, *rest = map(self._part, self._objects)
+        return self._script([first, _PATH, *rest], self._extension_only)
+
+    def _replaced(self) -> list[str]:
+        parts = [self._part(name) for name in self._objects if name not in _ONCE]
+        created = r"(?m)^create (function|view) "
+        return [re.sub(created, r"create or replace \1 ", part) for part in parts]
+
+    def upgrade(self, delta: str) -> str:
+        """Return the script that brings the version before to this one, from its delta's file."""
+        echo = '\\echo Use "ALTER EXTENSION graphile_worker UPDATE" to load this file. \\quit'
+        ends = [self._part("regrant.sql.j2"), self._part("announce.sql.j2")]
+        parts = [echo, _PATH, self._part(delta), *self._replaced(), *ends]
+        return self._script(parts, self._extension_only)
+
+    def scripts(self) -> dict[str, str]:
+        """Return the text of every script that belongs to this version, by file name."""
+        adopt = [_PATH, self._part("adopt.sql.j2"), *self._replaced(), self._part("regrant.sql.j2")]
+        texts = {
+            f"graphile_worker--{self.version}.sql": self.install(),
+            "graphile_worker--unpackaged.sql": self._part("unpackaged.sql.j2") + "\n",
+            f"graphile_worker--unpackaged--{self.version}.sql": self._script(
+                [self._part("attach.sql.j2")], self._extension_only
+            ),
+            "adopt.sql": self._script([*adopt, self._part("announce.sql.j2")], []),
+            "detach.sql": self._part("detach.sql.j2") + "\n",
+        }
+        for delta in sorted(self.folder.glob(f"upgrade-*--{self.version}.sql.j2")):
+            name = delta.name.removeprefix("upgrade-").removesuffix(".j2")
+            texts[f"graphile_worker--{name}"] = self.upgrade(delta.name)
+        return texts
 
 
 def render(schema: str | None = None) -> str:
-    """Return the install script.
+    """Return the install script of this version from the templates.
 
-    Without a schema it is the extension's script, which PostgreSQL runs with the schema filled in.
-    With one it is plain SQL that makes the same objects in that schema, which must exist; run it in
-    one transaction. Raise ValueError for a name that PostgreSQL could not hold.
+    Without a schema it is the extension's script. With one it is plain SQL that makes the same
+    objects in that schema, which must exist; run it in one transaction. Raise ValueError for a name
+    that PostgreSQL could not hold.
     """
-    folder = extension_dir() / "templates"
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,  # SQL, not HTML: names are quoted below
-    )
-    macros = environment.get_template("macros.j2").module
-    names = {n: getattr(macros, n) for n in dir(macros) if not n.startswith("_")}
-    order = (folder / "order.txt").read_text().splitlines()
-    # The schema's name goes in last: bare, within a literal, within a literal that format() reads.
-    bare, literal, formatted = "\1", "\2", "\3"
-    parts = [
-        environment.get_template(line).render(
-            names,
-            schema=bare,
-            schema_text=literal,
-            schema_format=formatted,
-            extension=schema is None,
-            version=__version__,
-            revision=NODE_REVISION,
-        )
-        for line in order
-        if line and not line.startswith("#")
+    text = Renderer().install()
+    return text if schema is None else Scripts.plain(text, schema)
+
+
+def _stamped(text: str, version: str) -> str:
+    text = re.sub(r"(?m)^default_version = '.*'$", f"default_version = '{version}'", text)
+    text = re.sub(r'"version": "(?!1\.0\.0",?\n +"url")[\d.]+"', f'"version": "{version}"', text)
+    return re.sub(r"sql/graphile_worker--[\d.]+\.sql", f"sql/graphile_worker--{version}.sql", text)
+
+
+def wanted(root: Path) -> dict[Path, str]:
+    """Return what each rendered or stamped file of a checkout should hold."""
+    files = {root / "sql" / name: text for name, text in Renderer().scripts().items()}
+    for name in ("graphile_worker.control", "META.json"):
+        files[root / name] = _stamped((root / name).read_text(), __version__)
+    return files
+
+
+def frozen(root: Path) -> dict[str, str]:
+    """Return the checksums of the released scripts, by file name."""
+    file = root / "sql" / "released.sha256"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return {name: digest for digest, name in (line.split("  ") for line in lines)}
+
+
+def changed_releases(root: Path) -> list[str]:
+    """Return the released scripts that are not what was released."""
+    return [
+        name
+        for name, digest in frozen(root).items()
+        if not (root / "sql" / name).is_file()
+        or hashlib.sha256((root / "sql" / name).read_bytes()).hexdigest() != digest
     ]
-    text = "\n\n".join(part.strip("\n") for part in parts) + "\n"
-    ident = "@extschema@" if schema is None else quote_ident(schema)
-    if "$$" in ident:
-        text = text.replace("$$", _free_tag(ident))  # a body may not hold its own closing quote
-    text = text.replace(formatted, ident.replace("'", "''").replace("%", "%%"))
-    return text.replace(literal, ident.replace("'", "''")).replace(bare, ident)
 
 
-def _free_tag(schema: str) -> str:
-    tag = "$gw$"
-    while tag in schema:
-        tag = tag[:-1] + "w$"
-    return tag
-
-
-def scripts() -> dict[str, str]:
-    """Return the text of each script below sql/ that comes from the templates, by file name."""
-    return {f"graphile_worker--{__version__}.sql": render()}
+def freeze(root: Path) -> None:
+    """Record this version's install and upgrade scripts as released."""
+    digests = frozen(root)
+    for file in sorted((root / "sql").glob("graphile_worker--[0-9]*.sql")):
+        digests.setdefault(file.name, hashlib.sha256(file.read_bytes()).hexdigest())
+    lines = [f"{digest}  {name}\n" for name, digest in sorted(digests.items())]
+    (root / "sql" / "released.sha256").write_text("".join(lines))
 
 
 def main() -> int:
-    """Write or check the scripts of a checkout; return the exit code."""
+    """Write, check or freeze the scripts of a checkout; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m graphile_worker.render", description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare with sql/, write nothing")
-    check = parser.parse_args().check
-    folder = extension_dir() / "sql"
-    stale = [
-        name
-        for name, text in scripts().items()
-        if not (folder / name).is_file() or (folder / name).read_text() != text
-    ]
-    for name in stale:
-        if check:
-            print(f"sql/{name} is not what the templates say: run `make sql`", file=sys.stderr)
+    parser.add_argument("--freeze", action="store_true", help="record this version as released")
+    options = parser.parse_args()
+    root = extension_dir()
+    failed = False
+    for file, text in wanted(root).items():
+        if file.is_file() and file.read_text() == text:
+            continue
+        if file.name in frozen(root):
+            print(f"{file.name} is released: raise the version and write a delta", file=sys.stderr)
+            failed = True
+        elif options.check:
+            print(f"{file.name} is stale: run `make sql`", file=sys.stderr)
+            failed = True
         else:
-            (folder / name).write_text(scripts()[name])
-            print(f"wrote sql/{name}")
-    return 1 if check and stale else 0
+            file.write_text(text)
+            print(f"wrote {file.relative_to(root)}")
+    for file in (root / "sql").glob("graphile_worker--unpackaged--*.sql"):
+        if file not in wanted(root):  # PostgreSQL could take it for the shortest way to install
+            print(f"{file.name} is not of this version: delete it", file=sys.stderr)
+            failed = True
+    for name in changed_releases(root):
+        print(f"{name} is not what was released: restore it", file=sys.stderr)
+        failed = True
+    if options.freeze and not failed:
+        freeze(root)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from graphile_worker import __version__
-from graphile_worker.render import quote_ident, render
+from graphile_worker.render import render
+from graphile_worker.scripts import quote_ident
 from pg import Database
 
 COMMENTED = """

@@ -1,0 +1,228 @@
+"""What a schema of a database holds: nothing, our queue by one of its roads, Node's, or other things."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import psycopg
+
+from graphile_worker.errors import (
+    ForeignSchemaError,
+    NotInstalledError,
+    RightsError,
+    VersionError,
+)
+from graphile_worker.scripts import NODE_REVISION, SCHEMA, Scripts, quote_ident, version_key
+
+Road = Literal["none", "extension", "plain", "node", "foreign"]
+Connection = psycopg.Connection[Any]
+#: The oldest revision of Node's schema that can be adopted, and the Node version that makes it.
+OLDEST_REVISION, OLDEST_NODE = 18, "0.16.6"
+
+
+def run_script(conn: Connection, text: str) -> None:
+    """Run SQL of ours, one statement or many, without parameters."""
+    conn.execute(text.encode(conn.info.encoding))
+
+
+def fetch(conn: Connection, query: str, params: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    """Run a query of ours and return its rows."""
+    return conn.execute(query.encode(conn.info.encoding), params or None).fetchall()
+
+
+@dataclass(frozen=True)
+class State:
+    """What is in a schema; ``version`` is ours, ``revision`` Node's, None where it has none."""
+
+    schema: str
+    road: Road
+    version: str | None = None
+    revision: int | None = None
+    exists: bool = True
+    names: tuple[str, ...] = ()
+
+    def ours(self, scripts: Scripts) -> str:
+        """Return the version of our queue here.
+
+        Raise NotInstalledError where there is none, and VersionError where it is newer than the
+        scripts.
+        """
+        if self.road == "node":
+            raise NotInstalledError(
+                f"the schema {self.schema} was made by Node's graphile-worker (revision"
+                f" {self.revision}): `gw-install adopt` makes it ours, with every row as it is"
+            )
+        if self.version is None:
+            raise NotInstalledError(
+                f"there is no graphile_worker in the schema {self.schema}: run `gw-install install`,"
+                " or name the schema with --schema"
+            )
+        if self.version == "unpackaged":
+            raise NotInstalledError(
+                "the extension graphile_worker is there, but empty (version unpackaged): run"
+                " `drop extension graphile_worker`, then `gw-install adopt` or `switch extension`"
+            )
+        if version_key(self.version) > version_key(scripts.latest):
+            raise VersionError(
+                f"the schema {self.schema} has version {self.version}, newer than {scripts.latest},"
+                " the newest that this gw-install knows: run `pip install -U graphile-worker`"
+            )
+        return self.version
+
+
+def check_server(version: int) -> None:
+    """Raise VersionError for a server older than PostgreSQL 13; the version is libpq's number."""
+    if version < 130000:
+        number = version // 10000 if version >= 100000 else version / 10000
+        raise VersionError(
+            f"the server is PostgreSQL {number:g}; graphile_worker needs 13 or newer:"
+            " upgrade the server, nothing was changed"
+        )
+
+
+_NAMES = """
+    select name::text from (
+      select relname, relnamespace from pg_catalog.pg_class where relkind in ('r', 'p', 'v', 'm', 'S', 'f')
+      union all select proname, pronamespace from pg_catalog.pg_proc
+      union all select typname, typnamespace from pg_catalog.pg_type where typtype in ('c', 'd', 'e')
+    ) as objects (name, namespace)
+    where namespace = (select oid from pg_catalog.pg_namespace where nspname = %s)
+    group by name
+"""
+
+
+def detect(conn: Connection, schema: str = SCHEMA, scripts: Scripts | None = None) -> State:
+    """Say what is in the schema.
+
+    Nothing of the schema is called: a version is read from its function's text, since the schema
+    may be somebody else's. Raise VersionError for a server older than PostgreSQL 13, and ValueError
+    for a name that no schema can have.
+    """
+    scripts = scripts or Scripts()
+    quote_ident(schema)
+    check_server(conn.info.server_version)
+    found = fetch(
+        conn,
+        "select nspname::text, extversion from pg_catalog.pg_namespace"
+        " left join pg_catalog.pg_extension on extnamespace = pg_namespace.oid"
+        " and extname = 'graphile_worker' where nspname = %s",
+        [schema],
+    )
+    if not found:
+        return State(schema, "none", exists=False)
+    names = tuple(name for (name,) in fetch(conn, _NAMES, [schema]))
+    if found[0][1] is not None:
+        return State(schema, "extension", found[0][1], _revision(conn, schema, names), names=names)
+    if "_private_jobs" in names and "version" in names:
+        (body,) = fetch(
+            conn,
+            "select prosrc from pg_catalog.pg_proc where pronargs = 0 and proname = 'version'"
+            " and pronamespace = (select oid from pg_catalog.pg_namespace where nspname = %s)",
+            [schema],
+        ) or [("",)]
+        match = re.search(r"'(\d+\.\d+\.\d+)'", body[0])
+        if match:
+            return State(schema, "plain", match[1], _revision(conn, schema, names), names=names)
+    node = {"migrations", "_private_jobs", "add_job"} <= set(names)
+    node = node or {"migrations", "jobs", "job_queues"} <= set(names)  # before Node 0.16
+    if node or set(names) == {"migrations"}:
+        return State(schema, "node", None, _revision(conn, schema, names), names=names)
+    taken = scripts.names(scripts.latest) & set(names)
+    return State(schema, "foreign" if taken else "none", names=tuple(sorted(taken)) or names)
+
+
+def _revision(conn: Connection, schema: str, names: tuple[str, ...]) -> int | None:
+    if "migrations" not in names:
+        return None
+    try:
+        with conn.transaction():
+            query = f"select pg_catalog.max(id) from {quote_ident(schema)}.migrations"
+            revision: int | None = fetch(conn, query)[0][0]
+            return revision
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedColumn):
+        return None  # another role's, or no migrations of Node's
+
+
+def require_adoptable(state: State) -> None:
+    """Raise where a schema of Node's cannot become ours: too old, too new, or unreadable."""
+    if state.revision is None:
+        raise RightsError(
+            f"the migrations of the schema {state.schema} cannot be read:"
+            " connect as the role that owns it"
+        )
+    if state.revision < OLDEST_REVISION:
+        raise VersionError(
+            f"the schema {state.schema} has Node's revision {state.revision}; adoption starts from"
+            f" {OLDEST_REVISION}: run graphile-worker {OLDEST_NODE} (or 0.17, 0.18) on it once"
+            " (`npx graphile-worker --schema-only`), then adopt it"
+        )
+    if state.revision > NODE_REVISION:
+        raise VersionError(
+            f"the schema {state.schema} has Node's revision {state.revision}, newer than"
+            f" {NODE_REVISION}, the newest that this gw-install knows:"
+            " run `pip install -U graphile-worker`"
+        )
+
+
+def require_free(state: State) -> None:
+    """Raise ForeignSchemaError where something else has our names."""
+    if state.road == "foreign":
+        raise ForeignSchemaError(
+            f"the schema {state.schema} has objects that are not ours under our names"
+            f" ({', '.join(state.names[:5])}): choose another schema with --schema, or rename them"
+        )
+
+
+def offered(conn: Connection) -> list[str]:
+    """Return the versions that the server can create as an extension, oldest first."""
+    rows = fetch(
+        conn,
+        "select version from pg_catalog.pg_available_extension_versions where name = %s",
+        [SCHEMA],
+    )
+    if fetch(conn, "select pg_catalog.to_regproc('pgtle.available_extension_versions')")[0][0]:
+        rows += fetch(
+            conn,
+            "select version from pgtle.available_extension_versions() where name = %s",
+            [SCHEMA],
+        )
+    versions = {row[0] for row in rows if re.fullmatch(r"\d+\.\d+\.\d+", row[0])}
+    return sorted(versions, key=version_key)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many jobs there are, by what they wait for."""
+
+    ready: int
+    future: int
+    running: int
+    failed: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.ready + self.future + self.running + self.failed
+
+
+def counts(conn: Connection, state: State) -> Counts:
+    """Count the jobs; reads the whole table. Raise RightsError where the role may not."""
+    query = f"""
+        select
+          count(*) filter (where locked_at is null and attempts < max_attempts and run_at <= now()),
+          count(*) filter (where locked_at is null and attempts < max_attempts and run_at > now()),
+          count(*) filter (where locked_at is not null),
+          count(*) filter (where locked_at is null and attempts >= max_attempts)
+        from {quote_ident(state.schema)}.jobs
+    """
+    try:
+        with conn.transaction():
+            return Counts(*fetch(conn, query)[0])
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise RightsError(
+            f"role {conn.info.user} may not read the jobs: give it the level observe, with"
+            f" `gw-install grant {conn.info.user} observe` as the owner"
+        ) from error

@@ -1,0 +1,1897 @@
+set local search_path = pg_catalog, pg_temp;
+
+-- Makes a schema of Node's graphile-worker, revision 18 to 20, ours: its functions, view and
+-- indexes are replaced, and no row of a job, task, queue or crontab is touched. The caller checks first
+-- that the schema is one.
+--
+-- lock: _private_jobs access exclusive
+-- lock: migrations row exclusive
+
+alter table @extschema@._private_jobs drop constraint if exists jobs_key_key1;
+drop index if exists @extschema@.jobs_main_index;
+drop index if exists @extschema@.jobs_no_queue_index;
+
+-- Most jobs have no key and need no entry here.
+create unique index jobs_key_key1 on @extschema@._private_jobs (key) where key is not null;
+
+-- The order in which jobs are taken, by our get_jobs and by Node's workers.
+create index jobs_order_idx on @extschema@._private_jobs (priority, run_at, id)
+  where is_available;
+
+-- A lane is one task in one queue (queue 0: none): its jobs can all be taken or none can. When the
+-- head of the order is crowded with jobs that cannot, get_jobs steps from lane to lane instead.
+create index jobs_lane_idx on @extschema@._private_jobs (
+  ((coalesce(job_queue_id, 0)::bigint << 32) | task_id), priority, run_at, id
+) where is_available;
+
+-- What get_jobs answers: the job with the names that a worker needs instead of their numbers.
+create type @extschema@.claimed_job as (
+  id bigint,
+  task_identifier text,
+  payload json,
+  queue_name text,
+  priority smallint,
+  run_at timestamptz,
+  attempts smallint,
+  max_attempts smallint,
+  last_error text,
+  created_at timestamptz,
+  updated_at timestamptz,
+  key text,
+  locked_at timestamptz,
+  locked_by text,
+  revision integer,
+  flags jsonb
+);
+
+insert into @extschema@.migrations (id, breaking)
+select revision.id, revision.id in (1, 3, 11, 13, 14, 16, 19)
+from pg_catalog.generate_series(19, 20) as revision (id)
+on conflict (id) do nothing;
+
+-- The stable way to read the queue. It runs with its owner's rights, so that a role which was
+-- granted select sees every row, whatever row level security says about the tables below.
+create or replace view @extschema@.jobs as
+select
+  jobs.id,
+  job_queues.queue_name,
+  tasks.identifier as task_identifier,
+  jobs.priority,
+  jobs.run_at,
+  jobs.attempts,
+  jobs.max_attempts,
+  jobs.last_error,
+  jobs.created_at,
+  jobs.updated_at,
+  jobs.key,
+  jobs.locked_at,
+  jobs.locked_by,
+  jobs.revision,
+  jobs.flags
+from @extschema@._private_jobs as jobs
+join @extschema@._private_tasks as tasks on tasks.id = jobs.task_id
+left join @extschema@._private_job_queues as job_queues on job_queues.id = jobs.job_queue_id;
+
+-- Raises the error that names what is wrong with a job to be added, and how to mend it. Called only
+-- when something is wrong, so that good calls pay for one condition.
+create or replace function @extschema@._reject_job(
+  identifier text,
+  queue_name text,
+  max_attempts integer,
+  job_key text,
+  priority integer,
+  flags text[]
+)
+returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if identifier is null then
+    raise exception 'Task identifier is null'
+      using errcode = 'GWBID', hint = 'Pass the name of the task, for example ''send_email''.';
+  elsif identifier = '' then
+    raise exception 'Task identifier is empty'
+      using errcode = 'GWBID', hint = 'Pass the name of the task, for example ''send_email''.';
+  elsif pg_catalog.length(identifier) > 128 then
+    raise exception 'Task identifier is too long: % characters, starting with "%"',
+      pg_catalog.length(identifier), pg_catalog.left(identifier, 40)
+      using errcode = 'GWBID', hint = 'Use at most 128 characters.';
+  elsif pg_catalog.length(queue_name) > 128 then
+    raise exception 'Queue name is too long: % characters, starting with "%"',
+      pg_catalog.length(queue_name), pg_catalog.left(queue_name, 40)
+      using errcode = 'GWBQN', hint = 'Use at most 128 characters, or a digest of the long name.';
+  elsif job_key = '' then
+    raise exception 'Job key is empty'
+      using errcode = 'GWBJK', hint = 'Pass null for a job without a key.';
+  elsif pg_catalog.length(job_key) > 512 then
+    raise exception 'Job key is too long: % characters, starting with "%"',
+      pg_catalog.length(job_key), pg_catalog.left(job_key, 40)
+      using errcode = 'GWBJK', hint = 'Use at most 512 characters, or a digest of the long key.';
+  elsif max_attempts not between 1 and 32767 then
+    raise exception 'Max attempts is out of range: %', max_attempts
+      using errcode = 'GWBMA', hint = 'Use 1 to 32767, or null for the default of 25.';
+  elsif priority not between -32768 and 32767 then
+    raise exception 'Priority is out of range: %', priority
+      using errcode = 'GWBPR', hint = 'Use -32768 to 32767; lower numbers run first.';
+  elsif pg_catalog.array_position(flags, null) is not null then
+    raise exception 'Flags hold a null element: %', flags
+      using errcode = 'GWBFL', hint = 'Leave the element out.';
+  end if;
+end;
+$$;
+
+-- Raises the error for a job key mode that does not exist.
+create or replace function @extschema@._reject_mode(
+  job_key_mode text
+)
+returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'Job key mode is unknown: "%"', job_key_mode
+    using errcode = 'GWBKM', hint = 'Use replace, preserve_run_at or unsafe_dedupe.';
+end;
+$$;
+
+-- The payload of a keyed job that is added again: two arrays are joined, old elements first,
+-- anything else is replaced. Works on the text, so that key order and duplicate keys stay as they
+-- were sent.
+create or replace function @extschema@._merge_payloads(
+  old_payload json,
+  new_payload json
+)
+returns json
+language sql
+immutable
+parallel safe
+as $$
+  select case
+    when pg_catalog.json_typeof(old_payload) operator(pg_catalog.<>) 'array'
+      or pg_catalog.json_typeof(new_payload) operator(pg_catalog.<>) 'array'
+      or pg_catalog.json_array_length(old_payload) operator(pg_catalog.=) 0
+      then new_payload
+    when pg_catalog.json_array_length(new_payload) operator(pg_catalog.=) 0
+      then old_payload
+    else pg_catalog.concat(
+      pg_catalog.left(pg_catalog.rtrim(old_payload::pg_catalog.text, e' \t\n\r'), -1),
+      ',',
+      pg_catalog.substr(pg_catalog.ltrim(new_payload::pg_catalog.text, e' \t\n\r'), 2)
+    )::pg_catalog.json
+  end
+$$;
+
+-- Makes sure that the names have a row each. A name that is known costs no sequence value; the
+-- names are inserted in order, so that two sessions which bring the same new ones do not deadlock.
+create or replace function @extschema@._ensure_names(
+  identifiers text[],
+  queue_names text[]
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into @extschema@._private_tasks (identifier)
+  select distinct wanted.identifier
+  from pg_catalog.unnest(identifiers) as wanted (identifier)
+  where not exists (
+    select from @extschema@._private_tasks as tasks where tasks.identifier = wanted.identifier
+  )
+  order by wanted.identifier
+  on conflict do nothing;
+
+  insert into @extschema@._private_job_queues (queue_name)
+  select distinct wanted.queue_name
+  from pg_catalog.unnest(queue_names) as wanted (queue_name)
+  where wanted.queue_name is not null
+  and not exists (
+    select from @extschema@._private_job_queues as queues
+    where queues.queue_name = wanted.queue_name
+  )
+  order by wanted.queue_name
+  on conflict do nothing;
+end;
+$$;
+
+-- Inserts a job, or applies it to the job that holds its key, and always answers a row. A job that
+-- cannot be updated any more (it runs, or has failed for good) gives up its key and will not run
+-- again; the new job takes its place. Whoever changes the keyed row at the same moment is waited
+-- for, and the loop looks again, so no request is lost. The arguments are valid already.
+create or replace function @extschema@._upsert_job(
+  id bigint,
+  identifier text,
+  payload json,
+  queue_name text,
+  run_at timestamptz,
+  max_attempts integer,
+  job_key text,
+  priority integer,
+  flags jsonb,
+  job_key_mode text
+)
+returns @extschema@._private_jobs
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_job @extschema@._private_jobs;
+begin
+  loop
+    insert into @extschema@._private_jobs as jobs (
+      id, task_id, job_queue_id, payload, run_at, max_attempts, key, priority, flags
+    )
+    overriding system value
+    select
+      coalesce(_upsert_job.id, pg_catalog.nextval('@extschema@.jobs_id_seq1')),
+      tasks.id,
+      queues.id,
+      coalesce(_upsert_job.payload, '{}'::json),
+      coalesce(_upsert_job.run_at, pg_catalog.now()),
+      coalesce(_upsert_job.max_attempts, 25)::smallint,
+      _upsert_job.job_key,
+      coalesce(_upsert_job.priority, 0)::smallint,
+      _upsert_job.flags
+    from @extschema@._private_tasks as tasks
+    left join @extschema@._private_job_queues as queues
+      on queues.queue_name = _upsert_job.queue_name
+    where tasks.identifier = _upsert_job.identifier
+    and (_upsert_job.queue_name is null or queues.id is not null)
+    on conflict (key) where key is not null do update set
+      task_id = case when job_key_mode = 'unsafe_dedupe' then jobs.task_id else excluded.task_id end,
+      job_queue_id = case when job_key_mode = 'unsafe_dedupe' then jobs.job_queue_id
+        else excluded.job_queue_id end,
+      payload = case when job_key_mode = 'unsafe_dedupe' then jobs.payload
+        else @extschema@._merge_payloads(jobs.payload, excluded.payload) end,
+      run_at = case when job_key_mode = 'unsafe_dedupe'
+        or (job_key_mode = 'preserve_run_at' and jobs.attempts = 0) then jobs.run_at
+        else excluded.run_at end,
+      max_attempts = case when job_key_mode = 'unsafe_dedupe' then jobs.max_attempts
+        else excluded.max_attempts end,
+      priority = case when job_key_mode = 'unsafe_dedupe' then jobs.priority
+        else excluded.priority end,
+      flags = case when job_key_mode = 'unsafe_dedupe' then jobs.flags else excluded.flags end,
+      attempts = case when job_key_mode = 'unsafe_dedupe' then jobs.attempts else 0 end,
+      last_error = case when job_key_mode = 'unsafe_dedupe' then jobs.last_error end,
+      revision = jobs.revision + 1,
+      updated_at = pg_catalog.now()
+    where jobs.is_available or job_key_mode = 'unsafe_dedupe'
+    returning * into v_job;
+    exit when found;
+
+    perform @extschema@._ensure_names(array[identifier], array[queue_name]);
+    update @extschema@._private_jobs as jobs
+    set key = null, attempts = jobs.max_attempts, updated_at = pg_catalog.now()
+    where jobs.key = job_key and not jobs.is_available and job_key_mode <> 'unsafe_dedupe';
+  end loop;
+  return v_job;
+end;
+$$;
+
+-- Adds one job in the caller's transaction and answers its row; null arguments mean the defaults.
+-- A due job notifies the workers when the transaction commits.
+create or replace function @extschema@.add_job(
+  identifier text,
+  payload json = null,
+  queue_name text = null,
+  run_at timestamptz = null,
+  max_attempts integer = null,
+  job_key text = null,
+  priority integer = null,
+  flags text[] = null,
+  job_key_mode text = 'replace'
+)
+returns @extschema@._private_jobs
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_job @extschema@._private_jobs;
+begin
+  if add_job.identifier is null
+    or pg_catalog.length(add_job.identifier) not between 1 and 128
+    or pg_catalog.length(add_job.queue_name) > 128
+    or pg_catalog.length(add_job.job_key) not between 1 and 512
+    or add_job.max_attempts not between 1 and 32767
+    or add_job.priority not between -32768 and 32767
+    or pg_catalog.array_position(add_job.flags, null) is not null
+  then
+    perform @extschema@._reject_job(
+      identifier, queue_name, max_attempts, job_key, priority, flags
+    );
+  end if;
+  if job_key_mode not in ('replace', 'preserve_run_at', 'unsafe_dedupe') then
+    perform @extschema@._reject_mode(job_key_mode);
+  end if;
+
+  -- The common case, a job without key or queue for a known task, is this one statement.
+  if job_key is null and queue_name is null then
+    insert into @extschema@._private_jobs (
+      task_id, payload, run_at, max_attempts, priority, flags
+    )
+    select
+      tasks.id,
+      coalesce(add_job.payload, '{}'::json),
+      coalesce(add_job.run_at, pg_catalog.now()),
+      coalesce(add_job.max_attempts, 25)::smallint,
+      coalesce(add_job.priority, 0)::smallint,
+      case when add_job.flags is not null then (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(add_job.flags) as flag) end
+    from @extschema@._private_tasks as tasks
+    where tasks.identifier = add_job.identifier
+    returning * into v_job;
+  end if;
+  if v_job.id is null then
+    v_job := @extschema@._upsert_job(
+      null, identifier, payload, queue_name, run_at, max_attempts, job_key, priority,
+      (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(add_job.flags) as flag), coalesce(job_key_mode, 'replace')
+    );
+  end if;
+
+  if v_job.run_at <= pg_catalog.now()
+    and (v_job.revision = 0 or job_key_mode is distinct from 'unsafe_dedupe')
+    and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
+    not in ('off', 'false', 'no', '0')
+  then
+    perform pg_catalog.pg_notify(
+      'jobs:insert',
+      '{"r":' || pg_catalog.random() || ',"count":' || 1 || '}'
+    );
+  end if;
+  return v_job;
+end;
+$$;
+
+-- Refuses the first bad spec, makes sure that all names have a row, and counts the specs with a key
+-- and those that are due.
+create or replace function @extschema@._prepare_specs(
+  specs @extschema@.job_spec[],
+  out keyed bigint,
+  out due bigint
+)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_invalid bigint;
+  v_unknown bigint;
+begin
+  select
+    pg_catalog.count(*) filter (where s.job_key is not null),
+    pg_catalog.count(*) filter (where s.run_at is null or s.run_at <= pg_catalog.now()),
+    pg_catalog.min(s.place) filter (where s.identifier is null
+    or pg_catalog.length(s.identifier) not between 1 and 128
+    or pg_catalog.length(s.queue_name) > 128
+    or pg_catalog.length(s.job_key) not between 1 and 512
+    or s.max_attempts not between 1 and 32767
+    or s.priority not between -32768 and 32767
+    or pg_catalog.array_position(s.flags, null) is not null),
+    pg_catalog.count(*) filter (where tasks.id is null or (queues.id is null and s.queue_name is not null))
+  into keyed, due, v_invalid, v_unknown
+  from rows from (pg_catalog.unnest(specs)) with ordinality as s (
+      identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
+    )
+  left join @extschema@._private_tasks as tasks on tasks.identifier = s.identifier
+  left join @extschema@._private_job_queues as queues on queues.queue_name = s.queue_name;
+  if v_invalid is not null then
+    perform @extschema@._reject_job(
+      s.identifier, s.queue_name, s.max_attempts, s.job_key, s.priority, s.flags
+    )
+    from rows from (pg_catalog.unnest(specs)) with ordinality as s (
+      identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
+    )
+    where s.place = v_invalid;
+  end if;
+  if v_unknown > 0 then
+    perform @extschema@._ensure_names(
+      pg_catalog.array_agg(distinct s.identifier), pg_catalog.array_agg(distinct s.queue_name)
+    )
+    from rows from (pg_catalog.unnest(specs)) with ordinality as s (
+      identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
+    );
+  end if;
+end;
+$$;
+
+-- Adds jobs of which some have keys, as if one by one in the given order; the mode at a place
+-- belongs to the spec at that place, null modes mean replace. Keyed rows are written in the order
+-- of their keys, so that two sessions with the same keys in opposite orders do not deadlock; ids
+-- are handed out beforehand, so that jobs due at the same moment still run in the order given. One
+-- statement adds the first spec of each key; what is left after it (the job with the key runs, the
+-- key comes again, modes are mixed) goes one by one, under the row locks that the statement took.
+create or replace function @extschema@._add_keyed_jobs(
+  specs @extschema@.job_spec[],
+  job_key_modes text[]
+)
+returns setof @extschema@._private_jobs
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_count integer := pg_catalog.cardinality(specs);
+  v_mode text := coalesce(job_key_modes[1], 'replace');
+  v_ids bigint[];
+  v_jobs @extschema@._private_jobs[];
+  v_job @extschema@._private_jobs;
+  v_added bigint[];
+  r record;
+begin
+  select pg_catalog.array_agg(pg_catalog.nextval('@extschema@.jobs_id_seq1'))
+  into v_ids
+  from pg_catalog.generate_series(1, v_count);
+
+  if exists (
+    select from pg_catalog.unnest(job_key_modes) as given (job_key_mode)
+    where coalesce(given.job_key_mode, 'replace') <> v_mode
+  ) then
+    v_added := pg_catalog.array_fill(null::bigint, array[v_count]);
+  else
+    with spec as materialized (
+      select
+        s.*,
+        v_ids[s.place] as id,
+        s.job_key is null or pg_catalog.row_number() over (partition by s.job_key order by s.place) = 1
+          as is_first
+      from rows from (pg_catalog.unnest(specs)) with ordinality as s (
+      identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
+    )
+    ),
+    added as (
+      insert into @extschema@._private_jobs as jobs (id, key, task_id, job_queue_id, payload, run_at, max_attempts, priority, flags)
+      overriding system value
+      select
+        s.id,
+        s.job_key,
+        tasks.id,
+      queues.id,
+      coalesce(s.payload, '{}'::json),
+      coalesce(s.run_at, pg_catalog.now()),
+      coalesce(s.max_attempts, 25)::smallint,
+      coalesce(s.priority, 0::smallint),
+      case when s.flags is not null then (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(s.flags) as flag) end
+      from spec as s
+      join @extschema@._private_tasks as tasks on tasks.identifier = s.identifier
+      left join @extschema@._private_job_queues as queues on queues.queue_name = s.queue_name
+      where s.is_first and (s.queue_name is null or queues.id is not null)
+      order by s.job_key, s.place
+      on conflict (key) where key is not null do update set
+      task_id = case when v_mode = 'unsafe_dedupe' then jobs.task_id else excluded.task_id end,
+      job_queue_id = case when v_mode = 'unsafe_dedupe' then jobs.job_queue_id
+        else excluded.job_queue_id end,
+      payload = case when v_mode = 'unsafe_dedupe' then jobs.payload
+        else @extschema@._merge_payloads(jobs.payload, excluded.payload) end,
+      run_at = case when v_mode = 'unsafe_dedupe'
+        or (v_mode = 'preserve_run_at' and jobs.attempts = 0) then jobs.run_at
+        else excluded.run_at end,
+      max_attempts = case when v_mode = 'unsafe_dedupe' then jobs.max_attempts
+        else excluded.max_attempts end,
+      priority = case when v_mode = 'unsafe_dedupe' then jobs.priority
+        else excluded.priority end,
+      flags = case when v_mode = 'unsafe_dedupe' then jobs.flags else excluded.flags end,
+      attempts = case when v_mode = 'unsafe_dedupe' then jobs.attempts else 0 end,
+      last_error = case when v_mode = 'unsafe_dedupe' then jobs.last_error end,
+      revision = jobs.revision + 1,
+      updated_at = pg_catalog.now()
+    where jobs.is_available or v_mode = 'unsafe_dedupe'
+      returning jobs.id, jobs.key
+    )
+    select pg_catalog.array_agg(coalesce(plain.id, keyed.id) order by spec.place)
+    into v_added
+    from spec
+    left join added as plain on plain.id = spec.id and spec.job_key is null
+    left join added as keyed on keyed.key = spec.job_key and spec.is_first;
+  end if;
+
+  if pg_catalog.array_position(v_added, null) is null then
+    return query
+    select jobs.*
+    from pg_catalog.unnest(v_added) with ordinality as added (id, place)
+    join @extschema@._private_jobs as jobs on jobs.id = added.id
+    order by added.place;
+    return;
+  end if;
+
+  -- The rows as they are now, before later specs of the same keys change them.
+  select pg_catalog.array_agg(jobs order by added.place)
+  into v_jobs
+  from pg_catalog.unnest(v_added) with ordinality as added (id, place)
+  left join @extschema@._private_jobs as jobs on jobs.id = added.id;
+  for r in
+    select s.*
+    from rows from (
+      pg_catalog.unnest(specs), pg_catalog.unnest(v_ids), pg_catalog.unnest(job_key_modes),
+      pg_catalog.unnest(v_added)
+    ) with ordinality as s (
+      identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags,
+      id, job_key_mode, added, place
+    )
+    where s.added is null
+    order by s.job_key, s.place
+  loop
+    v_job := @extschema@._upsert_job(
+      r.id, r.identifier, r.payload, r.queue_name, r.run_at, r.max_attempts, r.job_key,
+      r.priority, (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(r.flags) as flag), coalesce(r.job_key_mode, 'replace')
+    );
+    v_jobs[r.place] := v_job;
+  end loop;
+  return query select (pg_catalog.unnest(v_jobs)).*;
+end;
+$$;
+
+-- Adds many jobs in one call and with one notification; answers a row for each spec, in their
+-- order. A key may occur twice: the later spec then applies to the earlier, as with add_job.
+create or replace function @extschema@.add_jobs(
+  specs @extschema@.job_spec[],
+  job_key_preserve_run_at boolean = false
+)
+returns setof @extschema@._private_jobs
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_keyed bigint;
+  v_due bigint;
+  v_added bigint;
+begin
+  select keyed, due into v_keyed, v_due from @extschema@._prepare_specs(specs);
+  if v_keyed > 0 then
+    return query select * from @extschema@._add_keyed_jobs(
+      specs,
+      case when job_key_preserve_run_at then pg_catalog.array_fill(
+        'preserve_run_at'::text, array[pg_catalog.cardinality(specs)]
+      ) end
+    );
+  else
+    return query
+    insert into @extschema@._private_jobs (task_id, job_queue_id, payload, run_at, max_attempts, priority, flags)
+    select
+      tasks.id,
+      queues.id,
+      coalesce(s.payload, '{}'::json),
+      coalesce(s.run_at, pg_catalog.now()),
+      coalesce(s.max_attempts, 25)::smallint,
+      coalesce(s.priority, 0::smallint),
+      case when s.flags is not null then (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(s.flags) as flag) end
+    from rows from (pg_catalog.unnest(specs)) with ordinality as s (
+      identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
+    )
+    join @extschema@._private_tasks as tasks on tasks.identifier = s.identifier
+    left join @extschema@._private_job_queues as queues on queues.queue_name = s.queue_name
+    where s.queue_name is null or queues.id is not null
+    order by s.place
+    returning *;
+    get diagnostics v_added = row_count;
+    if v_added <> coalesce(pg_catalog.cardinality(specs), 0) then
+      raise exception 'A task or queue name was removed while its jobs were being added'
+        using errcode = 'serialization_failure', hint = 'Repeat the call.';
+    end if;
+  end if;
+  if v_due > 0 and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
+    not in ('off', 'false', 'no', '0') then
+    perform pg_catalog.pg_notify(
+      'jobs:insert',
+      '{"r":' || pg_catalog.random() || ',"count":' || v_due || '}'
+    );
+  end if;
+end;
+$$;
+
+-- add_jobs with a job key mode for each spec, or one mode for all of them; null means replace.
+create or replace function @extschema@.add_jobs_with_modes(
+  specs @extschema@.job_spec[],
+  job_key_modes text[]
+)
+returns setof @extschema@._private_jobs
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_specs integer := coalesce(pg_catalog.cardinality(specs), 0);
+  v_modes integer := coalesce(pg_catalog.cardinality(job_key_modes), 0);
+  v_due bigint;
+begin
+  perform @extschema@._reject_mode(given.job_key_mode)
+  from pg_catalog.unnest(job_key_modes) as given (job_key_mode)
+  where given.job_key_mode not in ('replace', 'preserve_run_at', 'unsafe_dedupe');
+  if v_modes not in (1, v_specs) then
+    raise exception 'There are % job key modes for % specs', v_modes, v_specs
+      using errcode = 'GWBKM', hint = 'Pass one mode for each spec, or a single one for all.';
+  end if;
+  if v_specs = 0 then
+    return;
+  end if;
+  select due into v_due from @extschema@._prepare_specs(specs);
+  return query select * from @extschema@._add_keyed_jobs(
+    specs,
+    case when v_modes = v_specs then job_key_modes
+      else pg_catalog.array_fill(job_key_modes[1], array[v_specs]) end
+  );
+  if v_due > 0 and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
+    not in ('off', 'false', 'no', '0') then
+    perform pg_catalog.pg_notify(
+      'jobs:insert',
+      '{"r":' || pg_catalog.random() || ',"count":' || v_due || '}'
+    );
+  end if;
+end;
+$$;
+
+-- Looking after jobs from outside a worker. None of these touches a job that runs: one that is
+-- locked counts as running for 4 hours, because a Node worker gives no other sign of life.
+-- Removes the job with the key. A running job cannot be removed: it loses its key and its remaining
+-- attempts, so that it will not be tried again. Answers the job, or a null row where no job has the
+-- key.
+create or replace function @extschema@.remove_job(
+  job_key text
+)
+returns @extschema@._private_jobs
+language plpgsql
+volatile
+strict
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_job @extschema@._private_jobs;
+begin
+  select * into v_job from @extschema@._private_jobs as jobs where jobs.key = job_key for update;
+  if not found then
+    return null;
+  end if;
+  delete from @extschema@._private_jobs as jobs
+  where jobs.id = v_job.id and (jobs.locked_at is null or jobs.locked_at < pg_catalog.now() - interval '4 hours')
+  returning * into v_job;
+  if not found then
+    update @extschema@._private_jobs as jobs
+    set key = null, attempts = jobs.max_attempts, updated_at = pg_catalog.now()
+    where jobs.key = job_key
+    returning * into v_job;
+  end if;
+  if coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
+    not in ('off', 'false', 'no', '0') then
+    perform pg_catalog.pg_notify(
+      'jobs:insert',
+      '{"r":' || pg_catalog.random() || ',"count":' || -1 || '}'
+    );
+  end if;
+  return v_job;
+end;
+$$;
+
+-- Deletes the jobs as if they had been done. Answers those that were; running ones are left out.
+create or replace function @extschema@.complete_jobs(
+  job_ids bigint[]
+)
+returns setof @extschema@._private_jobs
+language sql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  with idle as materialized (
+    select jobs.id
+    from @extschema@._private_jobs as jobs
+    where jobs.id = any (job_ids) and (jobs.locked_at is null or jobs.locked_at < pg_catalog.now() - interval '4 hours')
+    order by jobs.key, jobs.id
+    for update
+  )
+  delete from @extschema@._private_jobs as jobs
+  using idle
+  where jobs.id = idle.id
+  returning jobs.*;
+$$;
+
+-- Lets the jobs fail for good, with the message as their last error. Running ones are left out.
+create or replace function @extschema@.permanently_fail_jobs(
+  job_ids bigint[],
+  error_message text = null
+)
+returns setof @extschema@._private_jobs
+language sql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  with idle as materialized (
+    select jobs.id
+    from @extschema@._private_jobs as jobs
+    where jobs.id = any (job_ids) and (jobs.locked_at is null or jobs.locked_at < pg_catalog.now() - interval '4 hours')
+    order by jobs.key, jobs.id
+    for update
+  )
+  update @extschema@._private_jobs as jobs
+  set
+    last_error = coalesce(error_message, 'Manually marked as failed'),
+    attempts = jobs.max_attempts,
+    updated_at = pg_catalog.now()
+  from idle
+  where jobs.id = idle.id
+  returning jobs.*;
+$$;
+
+-- Changes when, and how often, the jobs run; a null argument leaves its column alone. Running jobs
+-- are left out. Jobs that are due now wake the workers.
+create or replace function @extschema@.reschedule_jobs(
+  job_ids bigint[],
+  run_at timestamptz = null,
+  priority integer = null,
+  attempts integer = null,
+  max_attempts integer = null
+)
+returns setof @extschema@._private_jobs
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_jobs @extschema@._private_jobs[];
+  v_due bigint;
+begin
+  if attempts not between 0 and 32767 then
+    raise exception 'Attempts is out of range: %', attempts
+      using errcode = 'GWBMA', hint = 'Use 0 to 32767, or null to leave it alone.';
+  end if;
+  if max_attempts not between 1 and 32767 or priority not between -32768 and 32767 then
+    perform @extschema@._reject_job('reschedule_jobs', null, max_attempts, null, priority, null);
+  end if;
+  with idle as materialized (
+    select jobs.id
+    from @extschema@._private_jobs as jobs
+    where jobs.id = any (job_ids) and (jobs.locked_at is null or jobs.locked_at < pg_catalog.now() - interval '4 hours')
+    order by jobs.key, jobs.id
+    for update
+  ),
+  changed as (
+    update @extschema@._private_jobs as jobs
+    set
+      run_at = coalesce(reschedule_jobs.run_at, jobs.run_at),
+      priority = coalesce(reschedule_jobs.priority, jobs.priority),
+      attempts = coalesce(reschedule_jobs.attempts, jobs.attempts),
+      max_attempts = coalesce(reschedule_jobs.max_attempts, jobs.max_attempts),
+      updated_at = pg_catalog.now()
+    from idle
+    where jobs.id = idle.id
+    returning jobs.*
+  )
+  select
+    pg_catalog.array_agg(changed::@extschema@._private_jobs order by changed.id),
+    pg_catalog.count(*) filter (where changed.run_at <= pg_catalog.now() and changed.is_available)
+  into v_jobs, v_due
+  from changed;
+  if v_due > 0 and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
+    not in ('off', 'false', 'no', '0') then
+    perform pg_catalog.pg_notify(
+      'jobs:insert',
+      '{"r":' || pg_catalog.random() || ',"count":' || v_due || '}'
+    );
+  end if;
+  return query select (pg_catalog.unnest(v_jobs)).*;
+end;
+$$;
+
+-- Unlocks every job and queue that is locked by one of these worker pools. Only for pools that are
+-- known to be dead: what they still run would run twice.
+create or replace function @extschema@.force_unlock_workers(
+  worker_ids text[]
+)
+returns void
+language sql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  with theirs as materialized (
+    select jobs.id
+    from @extschema@._private_jobs as jobs
+    where jobs.locked_by = any (worker_ids)
+    order by jobs.key, jobs.id
+    for update
+  )
+  update @extschema@._private_jobs as jobs
+  set locked_at = null, locked_by = null
+  from theirs
+  where jobs.id = theirs.id;
+
+  with theirs as materialized (
+    select queues.id
+    from @extschema@._private_job_queues as queues
+    where queues.locked_by = any (worker_ids)
+    order by queues.id
+    for update
+  )
+  update @extschema@._private_job_queues as queues
+  set locked_at = null, locked_by = null
+  from theirs
+  where queues.id = theirs.id;
+$$;
+
+-- Takes up to max_jobs due jobs for the worker, in order of priority, run_at and id. Null tasks
+-- mean every task; a job that carries one of the forbidden flags is left alone. A named queue gives
+-- one job and only while none of its jobs is in flight. Never waits, locks only what it takes, and
+-- goes on behind rows that another taker holds, so that takers do not starve each other.
+--
+-- Two ways through the jobs. First along the order, in windows that grow. When the head of the
+-- order is crowded with jobs that cannot be taken (their queue is locked, their task is not ours),
+-- then from lane to lane, which passes each crowd in one step. Among very many lanes it looks at a
+-- random stretch of them, so that a call stays cheap and each lane gets its turn.
+--
+-- A queue grows from nothing to millions between two runs of analyze, so the planner's numbers
+-- cannot be trusted: the settings leave it no plan but to follow the indexes in their order.
+create or replace function @extschema@.get_jobs(
+  worker_id text,
+  max_jobs integer = 1,
+  task_identifiers text[] = null,
+  forbidden_flags text[] = null
+)
+returns setof @extschema@.claimed_job
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_sort = off
+set enable_incremental_sort = off
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off
+as $$
+declare
+  c_walk constant integer := greatest(2000, 10 * max_jobs);
+  c_lanes constant integer := 500;
+  v_task_ids integer[];
+  v_priorities smallint[];
+  v_at integer := 1;
+  v_after_run_at timestamptz := '-infinity';
+  v_after_id bigint := 0;
+  v_wanted integer := max_jobs;
+  v_window integer := max_jobs;
+  v_walked integer := 0;
+  v_by_lane boolean := false;
+  v_seen integer;
+  v_seen_run_at timestamptz;
+  v_seen_id bigint;
+  v_keyed boolean;
+  v_last_run_at timestamptz;
+  v_ids bigint[];
+  v_queue_ids integer[];
+  v_free_ids integer[];
+  v_tried_ids bigint[] := '{}';
+  v_tried_queue_ids integer[] := '{}';
+  v_start bigint;
+  v_tries integer := 0;
+  v_taken integer;
+begin
+  if worker_id is null or worker_id = '' then
+    raise exception 'Worker id is null or empty'
+      using errcode = 'GWBWI', hint = 'Pass a text that no other worker uses.';
+  end if;
+  if max_jobs is null or max_jobs not between 1 and 100000 then
+    raise exception 'Max jobs is out of range: %', max_jobs
+      using errcode = 'GWBMJ', hint = 'Ask for 1 to 100000 jobs.';
+  end if;
+  if task_identifiers is not null then
+    select pg_catalog.array_agg(tasks.id) into v_task_ids
+    from @extschema@._private_tasks as tasks
+    where tasks.identifier = any (task_identifiers);
+    if v_task_ids is null then
+      return;
+    end if;
+  end if;
+
+  -- The priorities that have a due job: one step in the index for each priority there is.
+  with recursive step (priority, run_at) as (
+    (
+      select jobs.priority, jobs.run_at
+      from @extschema@._private_jobs as jobs
+      where jobs.is_available
+      order by jobs.priority, jobs.run_at, jobs.id
+      limit 1
+    )
+    union all
+    select further.priority, further.run_at
+    from step
+    cross join lateral (
+      select jobs.priority, jobs.run_at
+      from @extschema@._private_jobs as jobs
+      where jobs.is_available and jobs.priority > step.priority
+      order by jobs.priority, jobs.run_at, jobs.id
+      limit 1
+    ) as further
+  )
+  select pg_catalog.array_agg(step.priority order by step.priority) into v_priorities
+  from step
+  where step.run_at <= pg_catalog.now();
+
+  while v_priorities is not null loop
+    if not v_by_lane then
+      -- A window of the order: what can be taken from it, and where it ends.
+      with due as materialized (
+        select jobs.id, jobs.job_queue_id, jobs.task_id, jobs.run_at, jobs.flags, jobs.key
+        from @extschema@._private_jobs as jobs
+        where jobs.is_available
+        and jobs.priority = v_priorities[v_at]
+        and jobs.run_at <= pg_catalog.now()
+        and (jobs.run_at, jobs.id) > (v_after_run_at, v_after_id)
+        order by jobs.priority, jobs.run_at, jobs.id
+        limit v_window
+      ),
+      ours as materialized (
+        select due.id, due.job_queue_id, due.run_at
+        from due
+        where (v_task_ids is null or due.task_id = any (v_task_ids))
+        and (forbidden_flags is null or due.flags is null or not due.flags ?| forbidden_flags)
+      ),
+      chosen as (
+        select ours.id, ours.job_queue_id, ours.run_at
+        from ours
+        where ours.job_queue_id is null
+        union all
+        (
+          select distinct on (ours.job_queue_id) ours.id, ours.job_queue_id, ours.run_at
+          from ours
+          join @extschema@._private_job_queues as queues on queues.id = ours.job_queue_id
+          where queues.is_available
+          order by ours.job_queue_id, ours.run_at, ours.id
+        )
+        order by run_at, id
+        limit v_wanted
+      )
+      select seen.jobs, seen.run_at, seen.id, seen.keyed, picks.ids, picks.queue_ids, picks.run_at
+      into v_seen, v_seen_run_at, v_seen_id, v_keyed, v_ids, v_queue_ids, v_last_run_at
+      from (
+        select
+          pg_catalog.count(*) as jobs,
+          pg_catalog.max(due.run_at) as run_at,
+          pg_catalog.bool_or(due.key is not null) as keyed,
+          (pg_catalog.array_agg(due.id order by due.run_at desc, due.id desc))[1] as id
+        from due
+      ) as seen
+      cross join (
+        select
+          pg_catalog.array_agg(chosen.id order by chosen.run_at, chosen.id) as ids,
+          pg_catalog.array_agg(chosen.job_queue_id order by chosen.run_at, chosen.id) as queue_ids,
+          pg_catalog.max(chosen.run_at) as run_at
+        from chosen
+      ) as picks;
+    else
+      -- From lane to lane, all those without a queue and a stretch of those with one. A step goes
+      -- past a whole queue that is locked, past a lane that is not ours or has shown its first job,
+      -- and else to the next priority of the lane.
+      v_start := (1 + pg_catalog.floor(pg_catalog.random() * (
+        select coalesce(pg_catalog.max(queues.id), 0) from @extschema@._private_job_queues as queues
+      )))::bigint << 32;
+      with recursive step (lane, priority, until, depth, id, queue_id, task_id, at, run_at) as (
+        select
+          seed.lane, 32767::smallint, seed.until, 0,
+          null::bigint, null::integer, null::integer, null::smallint, null::timestamptz
+        from (values
+          (0::bigint, 1::bigint << 32),
+          (v_start - 1, 9223372036854775807),
+          ((1::bigint << 32) - 1, v_start)
+        ) as seed (lane, until)
+        union all
+        select
+          case when head.is_free then head.lane else ((head.lane >> 32) + 1 << 32) - 1 end,
+          case
+            when head.is_free and head.is_ours
+              and not (head.is_due and head.queue_id is not null and forbidden_flags is null)
+              then head.priority
+            else 32767::smallint
+          end,
+          step.until,
+          step.depth + 1,
+          case when head.is_free and head.is_ours and head.is_due then head.id end,
+          head.queue_id,
+          head.task_id,
+          head.priority,
+          head.run_at
+        from step
+        cross join lateral (
+          select
+            first.id, first.lane, first.queue_id, first.task_id, first.priority, first.run_at,
+            first.run_at <= pg_catalog.now() as is_due,
+            v_task_ids is null or first.task_id = any (v_task_ids) as is_ours,
+            first.queue_id is null or (
+              coalesce(queues.is_available, false) and queues.id <> all (v_tried_queue_ids)
+            ) as is_free
+          from (
+            select
+              jobs.id, ((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id) as lane,
+              jobs.job_queue_id as queue_id, jobs.task_id, jobs.priority, jobs.run_at
+            from @extschema@._private_jobs as jobs
+            where jobs.is_available
+            and (((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id), jobs.priority)
+              > (step.lane, step.priority)
+            order by
+              ((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id), jobs.priority, jobs.run_at, jobs.id
+            limit 1
+          ) as first
+          left join @extschema@._private_job_queues as queues on queues.id = first.queue_id
+        ) as head
+        where step.depth < c_lanes and head.lane < step.until
+      ),
+      lanes as (
+        select step.queue_id as job_queue_id, step.task_id, step.at as priority
+        from step
+        where step.id is not null
+        order by step.at, step.run_at, step.id
+        limit case when forbidden_flags is null and v_tried_ids = '{}' then v_wanted end
+      ),
+      takeable as (
+        select jobs.id, jobs.job_queue_id, jobs.priority, jobs.run_at
+        from lanes
+        cross join lateral (
+          select candidates.id, candidates.job_queue_id, candidates.priority, candidates.run_at
+          from @extschema@._private_jobs as candidates
+          where candidates.is_available
+          and (((coalesce(candidates.job_queue_id, 0)::bigint << 32) | candidates.task_id), candidates.priority)
+            >= (((coalesce(lanes.job_queue_id, 0)::bigint << 32) | lanes.task_id), lanes.priority)
+          and (
+            ((coalesce(candidates.job_queue_id, 0)::bigint << 32) | candidates.task_id), candidates.priority,
+            candidates.run_at
+          ) <= (
+            ((coalesce(lanes.job_queue_id, 0)::bigint << 32) | lanes.task_id), lanes.priority, pg_catalog.now()
+          )
+          and candidates.id <> all (v_tried_ids)
+          and (
+            forbidden_flags is null or candidates.flags is null
+            or not candidates.flags ?| forbidden_flags
+          )
+          order by
+            ((coalesce(candidates.job_queue_id, 0)::bigint << 32) | candidates.task_id), candidates.priority,
+            candidates.run_at, candidates.id
+          limit case when lanes.job_queue_id is null then v_wanted else 1 end
+        ) as jobs
+      ),
+      chosen as (
+        select takeable.id, takeable.job_queue_id, takeable.priority, takeable.run_at
+        from takeable
+        where takeable.job_queue_id is null
+        union all
+        (
+          select distinct on (takeable.job_queue_id)
+            takeable.id, takeable.job_queue_id, takeable.priority, takeable.run_at
+          from takeable
+          where takeable.job_queue_id is not null
+          order by takeable.job_queue_id, takeable.priority, takeable.run_at, takeable.id
+        )
+        order by priority, run_at, id
+        limit v_wanted
+      )
+      select
+        pg_catalog.array_agg(chosen.id order by chosen.priority, chosen.run_at, chosen.id),
+        pg_catalog.array_agg(chosen.job_queue_id order by chosen.priority, chosen.run_at, chosen.id)
+      into v_ids, v_queue_ids
+      from chosen;
+      v_tries := v_tries + 1;
+      exit when v_tries = 8;
+      continue when v_ids is null;
+      v_tried_ids := v_tried_ids || v_ids;
+      v_keyed := exists (
+        select from @extschema@._private_jobs as jobs
+        where jobs.id = any (v_ids) and jobs.key is not null
+      );
+      v_tried_queue_ids := v_tried_queue_ids || pg_catalog.array_remove(v_queue_ids, null);
+    end if;
+
+    if v_ids is not null then
+      -- SKIP LOCKED waits after all where a row was updated a moment ago and is being updated again
+      -- (the newer version is locked without regard to it). So keyed jobs are locked by key, as
+      -- adders of jobs do, and no second round starts while this one's locks are held: the round is
+      -- undone where it took nothing, and is the last where it took something.
+      --
+      -- What was seen may have changed: each row is looked at once more under its lock. Spelled
+      -- out, availability opens no partial index, so that the rows are fetched by their ids.
+      begin
+        select pg_catalog.array_agg(free.id) into v_free_ids
+        from (
+          select queues.id
+          from @extschema@._private_job_queues as queues
+          where queues.id = any (v_queue_ids) and queues.is_available
+          order by queues.id
+          for update skip locked
+        ) as free;
+        return query
+        with locked as materialized (
+          select jobs.id, jobs.job_queue_id
+          from rows from (pg_catalog.unnest(v_ids), pg_catalog.unnest(v_queue_ids))
+            as picked (id, job_queue_id)
+          join @extschema@._private_jobs as jobs on jobs.id = picked.id
+          where jobs.locked_at is null
+          and jobs.attempts < jobs.max_attempts
+          and jobs.run_at <= pg_catalog.now()
+          and jobs.job_queue_id is not distinct from picked.job_queue_id
+          and (jobs.job_queue_id is null or jobs.job_queue_id = any (v_free_ids))
+          and (v_task_ids is null or jobs.task_id = any (v_task_ids))
+          and (forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags)
+          order by jobs.key, jobs.id
+          for update of jobs skip locked
+        ),
+        locked_queues as (
+          update @extschema@._private_job_queues as queues
+          set locked_at = pg_catalog.now(), locked_by = worker_id
+          from locked
+          where queues.id = locked.job_queue_id
+        ),
+        taken as (
+          update @extschema@._private_jobs as jobs
+          set attempts = jobs.attempts + 1, locked_at = pg_catalog.now(), locked_by = worker_id
+          from locked
+          where jobs.id = locked.id
+          returning jobs.*
+        )
+        select
+          taken.id, tasks.identifier, taken.payload, queues.queue_name, taken.priority, taken.run_at,
+          taken.attempts, taken.max_attempts, taken.last_error, taken.created_at, taken.updated_at,
+          taken.key, taken.locked_at, taken.locked_by, taken.revision, taken.flags
+        from taken
+        join @extschema@._private_tasks as tasks on tasks.id = taken.task_id
+        left join @extschema@._private_job_queues as queues on queues.id = taken.job_queue_id
+        order by taken.priority, taken.run_at, taken.id;
+        get diagnostics v_taken = row_count;
+        if v_taken = 0 and v_keyed then
+          raise sqlstate 'GWRTY' using message = 'Nothing was taken', hint = 'Caught below.';
+        end if;
+      exception when sqlstate 'GWRTY' then
+        null;
+      end;
+    end if;
+
+    if not v_by_lane then
+      if pg_catalog.cardinality(v_ids) = v_wanted then
+        v_after_run_at := v_last_run_at;
+        v_after_id := v_ids[v_wanted];
+      elsif v_seen < v_window then
+        v_at := v_at + 1;
+        v_after_run_at := '-infinity';
+        v_after_id := 0;
+      else
+        v_after_run_at := v_seen_run_at;
+        v_after_id := v_seen_id;
+      end if;
+      v_walked := v_walked + v_seen - coalesce(pg_catalog.cardinality(v_ids), 0);
+      v_window := least(4 * v_window, c_walk);
+      v_by_lane := v_walked >= c_walk;
+    end if;
+    if v_ids is not null then
+      v_wanted := v_wanted - v_taken;
+    end if;
+    exit when v_wanted = 0
+      or (v_keyed and v_taken > 0)
+      or v_at > pg_catalog.cardinality(v_priorities);
+  end loop;
+end;
+$$;
+
+-- Deletes jobs that the worker has done and unlocks their queues. Answers a row for each id given,
+-- in that order: done is false where the job is not this worker's any more, and nothing was
+-- touched.
+create or replace function @extschema@.finish_jobs(
+  worker_id text,
+  job_ids bigint[]
+)
+returns table (job_id bigint, done boolean)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_done bigint[];
+  v_queue_ids integer[];
+begin
+  perform from @extschema@._private_jobs as jobs
+  where jobs.id = any (job_ids) and jobs.key is not null
+  order by jobs.key
+  for update;
+  with deleted as (
+    delete from @extschema@._private_jobs as jobs
+    where jobs.id = any (job_ids) and jobs.locked_by = worker_id
+    returning jobs.id, jobs.job_queue_id
+  )
+  select
+    pg_catalog.array_agg(deleted.id),
+    pg_catalog.array_agg(deleted.job_queue_id) filter (where deleted.job_queue_id is not null)
+  into v_done, v_queue_ids
+  from deleted;
+  if v_queue_ids is not null then
+    with locked as materialized (
+      select queues.id
+      from @extschema@._private_job_queues as queues
+      where queues.id = any (v_queue_ids) and queues.locked_by = worker_id
+      order by queues.id
+      for update
+    )
+    update @extschema@._private_job_queues as queues
+    set locked_at = null, locked_by = null
+    from locked
+    where queues.id = locked.id;
+  end if;
+  return query
+  select given.id, finished.id is not null
+  from pg_catalog.unnest(job_ids) with ordinality as given (id, place)
+  left join pg_catalog.unnest(v_done) as finished (id) on finished.id = given.id
+  order by given.place;
+end;
+$$;
+
+-- Puts failed jobs back for later and unlocks their queues. One json object a job:
+--   {"id": 1, "error": "what went wrong", "payload": [...], "run_at": "...", "final": true}
+-- payload replaces the job's (a batch that succeeded in part); run_at replaces the growing delay;
+-- final uses up the attempts. Only id is required. Answers as finish_jobs does.
+create or replace function @extschema@.fail_jobs(
+  worker_id text,
+  failures json
+)
+returns table (job_id bigint, done boolean)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_failures json := coalesce(failures, '[]');
+  v_bad text;
+  v_ids bigint[];
+  v_done bigint[];
+  v_queue_ids integer[];
+begin
+  if pg_catalog.json_typeof(v_failures) <> 'array' then
+    raise exception 'Failures are not a json array but: %', pg_catalog.json_typeof(v_failures)
+      using errcode = 'GWBFA', hint = 'Pass an array of objects with id and error.';
+  end if;
+  begin
+    perform f.value ->> 'id' from pg_catalog.json_array_elements(v_failures) as f;
+  exception when untranslatable_character or invalid_text_representation then
+    -- NUL or half a surrogate pair, which PostgreSQL cannot hold, must not keep the job locked for
+    -- ever: such escapes are kept as they are written.
+    v_failures := pg_catalog.regexp_replace(
+      v_failures::text,
+      '(?<!\\)((?:\\\\)*)\\(u0000|u[dD][89a-fA-F][0-9a-fA-F]{2})',
+      '\1\\\\\2',
+      'g'
+    );
+  end;
+  select
+    pg_catalog.array_agg((f.value ->> 'id')::bigint order by f.place),
+    pg_catalog.min(f.value::text) filter (where f.value ->> 'id' is null)
+  into v_ids, v_bad
+  from pg_catalog.json_array_elements(v_failures) with ordinality as f (value, place);
+  if v_bad is not null then
+    raise exception 'A failure has no id: %', pg_catalog.left(v_bad, 100)
+      using errcode = 'GWBFA', hint = 'Give each failure the id of its job.';
+  end if;
+
+  perform from @extschema@._private_jobs as jobs
+  where jobs.id = any (v_ids) and jobs.key is not null
+  order by jobs.key
+  for update;
+  with failed as (
+    update @extschema@._private_jobs as jobs
+    set
+      last_error = coalesce(f.error, 'Failed without a message'),
+      payload = coalesce(f.payload, jobs.payload),
+      attempts = case when f.final then jobs.max_attempts else jobs.attempts end,
+      run_at = coalesce(
+        f.run_at,
+        greatest(pg_catalog.now(), jobs.run_at)
+          + pg_catalog.exp(least(jobs.attempts, 10)) * interval '1 second'
+      ),
+      locked_at = null,
+      locked_by = null,
+      updated_at = pg_catalog.now()
+    from (
+      select distinct on ((f.value ->> 'id')::bigint)
+        (f.value ->> 'id')::bigint as id,
+        f.value ->> 'error' as error,
+        case when f.value ->> 'payload' is not null then f.value -> 'payload' end as payload,
+        (f.value ->> 'run_at')::timestamptz as run_at,
+        (f.value ->> 'final')::boolean as final
+      from pg_catalog.json_array_elements(v_failures) with ordinality as f (value, place)
+      order by (f.value ->> 'id')::bigint, f.place desc
+    ) as f
+    where jobs.id = f.id and jobs.locked_by = worker_id
+    returning jobs.id, jobs.job_queue_id
+  )
+  select
+    pg_catalog.array_agg(failed.id),
+    pg_catalog.array_agg(failed.job_queue_id) filter (where failed.job_queue_id is not null)
+  into v_done, v_queue_ids
+  from failed;
+  if v_queue_ids is not null then
+    with locked as materialized (
+      select queues.id
+      from @extschema@._private_job_queues as queues
+      where queues.id = any (v_queue_ids) and queues.locked_by = worker_id
+      order by queues.id
+      for update
+    )
+    update @extschema@._private_job_queues as queues
+    set locked_at = null, locked_by = null
+    from locked
+    where queues.id = locked.id;
+  end if;
+  return query
+  select given.id, failed.id is not null
+  from pg_catalog.unnest(v_ids) with ordinality as given (id, place)
+  left join pg_catalog.unnest(v_done) as failed (id) on failed.id = given.id
+  order by given.place;
+end;
+$$;
+
+-- Gives back jobs that the worker took but will not run, without using up the attempt, and unlocks
+-- their queues; other workers are woken. With run_at the job waits until then. Answers as
+-- finish_jobs.
+create or replace function @extschema@.return_jobs(
+  worker_id text,
+  job_ids bigint[],
+  run_at timestamptz = null
+)
+returns table (job_id bigint, done boolean)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_done bigint[];
+  v_queue_ids integer[];
+begin
+  perform from @extschema@._private_jobs as jobs
+  where jobs.id = any (job_ids) and jobs.key is not null
+  order by jobs.key
+  for update;
+  with returned as (
+    update @extschema@._private_jobs as jobs
+    set
+      attempts = greatest(jobs.attempts - 1, 0),
+      run_at = coalesce(return_jobs.run_at, jobs.run_at),
+      locked_at = null,
+      locked_by = null,
+      updated_at = pg_catalog.now()
+    where jobs.id = any (job_ids) and jobs.locked_by = worker_id
+    returning jobs.id, jobs.job_queue_id
+  )
+  select
+    pg_catalog.array_agg(returned.id),
+    pg_catalog.array_agg(returned.job_queue_id) filter (where returned.job_queue_id is not null)
+  into v_done, v_queue_ids
+  from returned;
+  if v_queue_ids is not null then
+    with locked as materialized (
+      select queues.id
+      from @extschema@._private_job_queues as queues
+      where queues.id = any (v_queue_ids) and queues.locked_by = worker_id
+      order by queues.id
+      for update
+    )
+    update @extschema@._private_job_queues as queues
+    set locked_at = null, locked_by = null
+    from locked
+    where queues.id = locked.id;
+  end if;
+  if v_done is not null
+    and coalesce(run_at <= pg_catalog.now(), true)
+    and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
+    not in ('off', 'false', 'no', '0')
+  then
+    perform pg_catalog.pg_notify(
+      'jobs:insert',
+      '{"r":' || pg_catalog.random() || ',"count":' || pg_catalog.cardinality(v_done) || '}'
+    );
+  end if;
+  return query
+  select given.id, returned.id is not null
+  from pg_catalog.unnest(job_ids) with ordinality as given (id, place)
+  left join pg_catalog.unnest(v_done) as returned (id) on returned.id = given.id
+  order by given.place;
+end;
+$$;
+
+-- Unlocks jobs and queues whose lock is older than 4 hours: their worker died. Call it every eight
+-- minutes or so; several callers do not disturb each other, and rows in use are skipped.
+create or replace function @extschema@.release_stale_locks()
+returns table (released_jobs bigint, released_queues bigint)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  with stale as materialized (
+    select jobs.id
+    from @extschema@._private_jobs as jobs
+    where jobs.locked_at < pg_catalog.now() - interval '4 hours'
+    order by jobs.key, jobs.id
+    for update skip locked
+  )
+  update @extschema@._private_jobs as jobs
+  set locked_at = null, locked_by = null, updated_at = pg_catalog.now()
+  from stale
+  where jobs.id = stale.id;
+  get diagnostics released_jobs = row_count;
+
+  with stale as materialized (
+    select queues.id
+    from @extschema@._private_job_queues as queues
+    where queues.locked_at < pg_catalog.now() - interval '4 hours'
+    order by queues.id
+    for update skip locked
+  )
+  update @extschema@._private_job_queues as queues
+  set locked_at = null, locked_by = null
+  from stale
+  where queues.id = stale.id;
+  get diagnostics released_queues = row_count;
+
+  if released_jobs > 0 and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
+    not in ('off', 'false', 'no', '0') then
+    perform pg_catalog.pg_notify(
+      'jobs:insert',
+      '{"r":' || pg_catalog.random() || ',"count":' || released_jobs || '}'
+    );
+  end if;
+  return next;
+end;
+$$;
+
+-- The version of the installed objects, whichever road they came by.
+create or replace function @extschema@.version()
+returns text
+language sql
+immutable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+  select '1.0.0'::text;
+$$;
+
+-- Gives a role the rights of a level, and takes none away.
+create or replace function @extschema@._add_access(
+  grantee name,
+  access_level text
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_schema text;
+begin
+  select pg_catalog.quote_ident(schemas.nspname) into strict v_schema
+  from pg_catalog.pg_type as types
+  join pg_catalog.pg_namespace as schemas on schemas.oid = types.typnamespace
+  where types.oid = pg_catalog.pg_typeof(null::@extschema@.job_spec);
+  execute pg_catalog.format('grant usage on schema %s to %I', v_schema, grantee);
+  if access_level in ('enqueue', 'work', 'admin') then
+    execute pg_catalog.format(
+      'grant execute on function %1$s.add_job(text, json, text, timestamptz, integer, text, integer, text[], text) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.add_jobs(%1$s.job_spec[], boolean) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.add_jobs_with_modes(%1$s.job_spec[], text[]) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.version() to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format('grant usage on type %s.job_spec to %I', v_schema, grantee);
+  end if;
+  if access_level in ('work', 'admin') then
+    execute pg_catalog.format(
+      'grant execute on function %1$s.get_jobs(text, integer, text[], text[]) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.finish_jobs(text, bigint[]) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.fail_jobs(text, json) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.return_jobs(text, bigint[], timestamptz) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.release_stale_locks() to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format('grant usage on type %s.claimed_job to %I', v_schema, grantee);
+  end if;
+  if access_level in ('admin') then
+    execute pg_catalog.format(
+      'grant execute on function %1$s.remove_job(text) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.complete_jobs(bigint[]) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.permanently_fail_jobs(bigint[], text) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.reschedule_jobs(bigint[], timestamptz, integer, integer, integer) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.force_unlock_workers(text[]) to %2$I',
+      v_schema, grantee
+    );
+  end if;
+  if access_level in ('admin', 'observe') then
+    execute pg_catalog.format('grant select on %s.jobs to %I', v_schema, grantee);
+  end if;
+end;
+$$;
+
+-- Gives a role one level of access, and no right on any table:
+--   enqueue  add jobs
+--   work     also take, finish, fail and return them
+--   admin    also remove, complete, fail, reschedule and unlock them, and read the view jobs
+--   observe  only read the view jobs
+-- Whatever the role had here before is taken away first. Only the owner of the objects can call it.
+create or replace function @extschema@.grant_access(
+  grantee name,
+  access_level text
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if access_level is null or access_level not in ('enqueue', 'work', 'admin', 'observe') then
+    raise exception 'Access level is unknown: "%"', access_level
+      using errcode = 'GWBAL', hint = 'Use enqueue, work, admin or observe.';
+  end if;
+  perform @extschema@.revoke_access(grantee);
+  perform @extschema@._add_access(grantee, access_level);
+end;
+$$;
+
+-- Takes away every right that a role has here. Only the owner of the objects can call it. Named one
+-- by one, since the schema may hold other objects as well.
+create or replace function @extschema@.revoke_access(
+  grantee name
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_schema text;
+begin
+  if not exists (select from pg_catalog.pg_roles as roles where roles.rolname = grantee) then
+    raise exception 'Role does not exist: "%"', grantee
+      using errcode = 'GWBRO', hint = 'Create it first, or mend the spelling.';
+  end if;
+  select pg_catalog.quote_ident(schemas.nspname) into strict v_schema
+  from pg_catalog.pg_type as types
+  join pg_catalog.pg_namespace as schemas on schemas.oid = types.typnamespace
+  where types.oid = pg_catalog.pg_typeof(null::@extschema@.job_spec);
+  execute pg_catalog.format(
+    'revoke all on function %1$s.add_job(text, json, text, timestamptz, integer, text, integer, text[], text) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.add_jobs(%1$s.job_spec[], boolean) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.add_jobs_with_modes(%1$s.job_spec[], text[]) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.version() from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.get_jobs(text, integer, text[], text[]) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.finish_jobs(text, bigint[]) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.fail_jobs(text, json) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.return_jobs(text, bigint[], timestamptz) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.release_stale_locks() from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.remove_job(text) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.complete_jobs(bigint[]) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.permanently_fail_jobs(bigint[], text) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.reschedule_jobs(bigint[], timestamptz, integer, integer, integer) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.force_unlock_workers(text[]) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s._reject_job(text, text, integer, text, integer, text[]) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s._reject_mode(text) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s._merge_payloads(json, json) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s._ensure_names(text[], text[]) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s._prepare_specs(%1$s.job_spec[]) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s._add_keyed_jobs(%1$s.job_spec[], text[]) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s._add_access(name, text) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.grant_access(name, text) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.revoke_access(name) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format('revoke all on table %s._private_tasks from %I', v_schema, grantee);
+  execute pg_catalog.format('revoke all on table %s._private_job_queues from %I', v_schema, grantee);
+  execute pg_catalog.format('revoke all on table %s._private_jobs from %I', v_schema, grantee);
+  execute pg_catalog.format('revoke all on table %s._private_known_crontabs from %I', v_schema, grantee);
+  execute pg_catalog.format('revoke all on table %s.migrations from %I', v_schema, grantee);
+  execute pg_catalog.format('revoke all on table %s.jobs from %I', v_schema, grantee);
+  execute pg_catalog.format('revoke all on sequence %s.tasks_id_seq from %I', v_schema, grantee);
+  execute pg_catalog.format('revoke all on sequence %s.job_queues_id_seq from %I', v_schema, grantee);
+  execute pg_catalog.format('revoke all on sequence %s.jobs_id_seq1 from %I', v_schema, grantee);
+  execute pg_catalog.format('revoke all on type %s.job_spec from %I', v_schema, grantee);
+  execute pg_catalog.format('revoke all on type %s.claimed_job from %I', v_schema, grantee);
+  if v_schema <> 'public' then
+    execute pg_catalog.format('revoke all on schema %s from %I', v_schema, grantee);
+  end if;
+end;
+$$;
+
+-- Nothing is for everybody.
+revoke all on function @extschema@.add_job(text, json, text, timestamptz, integer, text, integer, text[], text) from public;
+revoke all on function @extschema@.add_jobs(@extschema@.job_spec[], boolean) from public;
+revoke all on function @extschema@.add_jobs_with_modes(@extschema@.job_spec[], text[]) from public;
+revoke all on function @extschema@.version() from public;
+revoke all on function @extschema@.get_jobs(text, integer, text[], text[]) from public;
+revoke all on function @extschema@.finish_jobs(text, bigint[]) from public;
+revoke all on function @extschema@.fail_jobs(text, json) from public;
+revoke all on function @extschema@.return_jobs(text, bigint[], timestamptz) from public;
+revoke all on function @extschema@.release_stale_locks() from public;
+revoke all on function @extschema@.remove_job(text) from public;
+revoke all on function @extschema@.complete_jobs(bigint[]) from public;
+revoke all on function @extschema@.permanently_fail_jobs(bigint[], text) from public;
+revoke all on function @extschema@.reschedule_jobs(bigint[], timestamptz, integer, integer, integer) from public;
+revoke all on function @extschema@.force_unlock_workers(text[]) from public;
+revoke all on function @extschema@._reject_job(text, text, integer, text, integer, text[]) from public;
+revoke all on function @extschema@._reject_mode(text) from public;
+revoke all on function @extschema@._merge_payloads(json, json) from public;
+revoke all on function @extschema@._ensure_names(text[], text[]) from public;
+revoke all on function @extschema@._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text) from public;
+revoke all on function @extschema@._prepare_specs(@extschema@.job_spec[]) from public;
+revoke all on function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]) from public;
+revoke all on function @extschema@._add_access(name, text) from public;
+revoke all on function @extschema@.grant_access(name, text) from public;
+revoke all on function @extschema@.revoke_access(name) from public;
+revoke all on type @extschema@.job_spec from public;
+revoke all on type @extschema@.claimed_job from public;
+
+-- What \d+ and \df+ say.
+comment on table @extschema@._private_tasks is 'Internal: the name of each task, once.';
+comment on column @extschema@._private_tasks.id is 'What jobs point to.';
+comment on column @extschema@._private_tasks.identifier is 'Name of the task, at most 128 characters.';
+comment on table @extschema@._private_job_queues is 'Internal: the named queues. A row is locked while a job of its queue is in flight.';
+comment on column @extschema@._private_job_queues.id is 'What jobs point to.';
+comment on column @extschema@._private_job_queues.queue_name is 'Name of the queue, at most 128 characters.';
+comment on column @extschema@._private_job_queues.locked_at is 'When the job in flight was taken; null: none is.';
+comment on column @extschema@._private_job_queues.locked_by is 'Worker that took the job in flight.';
+comment on column @extschema@._private_job_queues.is_available is 'Whether a job of the queue may be taken.';
+comment on table @extschema@._private_jobs is 'Internal: one row a job that is waiting, running or has failed for good. Read the view jobs.';
+comment on column @extschema@._private_jobs.id is 'Identity of the job.';
+comment on column @extschema@._private_jobs.job_queue_id is 'Queue whose jobs run one at a time; null: none.';
+comment on column @extschema@._private_jobs.task_id is 'Task to run.';
+comment on column @extschema@._private_jobs.payload is 'Argument of the task; an array makes a batch job.';
+comment on column @extschema@._private_jobs.priority is 'Lower numbers run first.';
+comment on column @extschema@._private_jobs.run_at is 'Not to be run before.';
+comment on column @extschema@._private_jobs.attempts is 'How often the job has been taken.';
+comment on column @extschema@._private_jobs.max_attempts is 'After so many attempts the job has failed for good.';
+comment on column @extschema@._private_jobs.last_error is 'Message of the last failure.';
+comment on column @extschema@._private_jobs.created_at is 'When the job was added.';
+comment on column @extschema@._private_jobs.updated_at is 'When the job was last changed, other than by being taken.';
+comment on column @extschema@._private_jobs.key is 'Identity given by the caller: at most one job holds a key.';
+comment on column @extschema@._private_jobs.locked_at is 'When a worker took the job; null: it is not running.';
+comment on column @extschema@._private_jobs.locked_by is 'Worker (in Node: pool of workers) that took the job.';
+comment on column @extschema@._private_jobs.revision is 'How often add_job was applied to the job again.';
+comment on column @extschema@._private_jobs.flags is 'Object with a true member for each flag; workers can refuse flags.';
+comment on column @extschema@._private_jobs.is_available is 'Whether the job may be taken once it is due.';
+comment on table @extschema@._private_known_crontabs is 'Internal: the recurring jobs and the last time that each was added.';
+comment on column @extschema@._private_known_crontabs.identifier is 'Name of the recurring job.';
+comment on column @extschema@._private_known_crontabs.known_since is 'When the recurring job was first seen; nothing before is filled in.';
+comment on column @extschema@._private_known_crontabs.last_execution is 'The last time for which the job was added.';
+comment on table @extschema@.migrations is 'The schema revisions that Nodes graphile-worker looks for.';
+comment on column @extschema@.migrations.id is 'Number of the revision.';
+comment on column @extschema@.migrations.ts is 'When it was applied here.';
+comment on column @extschema@.migrations.breaking is 'Whether workers of an earlier revision have to stop.';
+comment on view @extschema@.jobs is 'Every job without its payload: the stable way to read the queue.';
+comment on column @extschema@.jobs.id is 'Identity of the job.';
+comment on column @extschema@.jobs.queue_name is 'Queue whose jobs run one at a time; null: none.';
+comment on column @extschema@.jobs.task_identifier is 'Name of the task.';
+comment on column @extschema@.jobs.priority is 'Lower numbers run first.';
+comment on column @extschema@.jobs.run_at is 'Not to be run before.';
+comment on column @extschema@.jobs.attempts is 'How often the job has been taken.';
+comment on column @extschema@.jobs.max_attempts is 'After so many attempts the job has failed for good.';
+comment on column @extschema@.jobs.last_error is 'Message of the last failure.';
+comment on column @extschema@.jobs.created_at is 'When the job was added.';
+comment on column @extschema@.jobs.updated_at is 'When the job was last changed, other than by being taken.';
+comment on column @extschema@.jobs.key is 'Identity given by the caller.';
+comment on column @extschema@.jobs.locked_at is 'When a worker took the job; null: it is not running.';
+comment on column @extschema@.jobs.locked_by is 'Worker that took the job.';
+comment on column @extschema@.jobs.revision is 'How often add_job was applied to the job again.';
+comment on column @extschema@.jobs.flags is 'Object with a true member for each flag.';
+comment on type @extschema@.job_spec is 'A job for add_jobs; null attributes mean the defaults of add_job.';
+comment on column @extschema@.job_spec.identifier is 'Name of the task.';
+comment on column @extschema@.job_spec.payload is 'Argument of the task; null: {}.';
+comment on column @extschema@.job_spec.queue_name is 'Queue whose jobs run one at a time; null: none.';
+comment on column @extschema@.job_spec.run_at is 'Not to be run before; null: now.';
+comment on column @extschema@.job_spec.max_attempts is 'How often to try; null: 25.';
+comment on column @extschema@.job_spec.job_key is 'Identity of the job; null: none.';
+comment on column @extschema@.job_spec.priority is 'Lower numbers run first; null: 0.';
+comment on column @extschema@.job_spec.flags is 'Flags of the job.';
+comment on type @extschema@.claimed_job is 'A job that get_jobs took for a worker.';
+comment on column @extschema@.claimed_job.id is 'Identity of the job, for finish_jobs, fail_jobs and return_jobs.';
+comment on column @extschema@.claimed_job.task_identifier is 'Name of the task to run.';
+comment on column @extschema@.claimed_job.payload is 'Argument of the task.';
+comment on column @extschema@.claimed_job.queue_name is 'Queue that is locked with the job; null: none.';
+comment on column @extschema@.claimed_job.priority is 'Priority of the job.';
+comment on column @extschema@.claimed_job.run_at is 'When the job became due.';
+comment on column @extschema@.claimed_job.attempts is 'Which attempt this is, from 1.';
+comment on column @extschema@.claimed_job.max_attempts is 'After so many attempts the job has failed for good.';
+comment on column @extschema@.claimed_job.last_error is 'Message of the failure before; null on the first attempt.';
+comment on column @extschema@.claimed_job.created_at is 'When the job was added.';
+comment on column @extschema@.claimed_job.updated_at is 'When the job was last changed.';
+comment on column @extschema@.claimed_job.key is 'Identity given by the caller.';
+comment on column @extschema@.claimed_job.locked_at is 'When the job was taken.';
+comment on column @extschema@.claimed_job.locked_by is 'Worker that took it.';
+comment on column @extschema@.claimed_job.revision is 'How often add_job was applied to the job again.';
+comment on column @extschema@.claimed_job.flags is 'Object with a true member for each flag.';
+comment on index @extschema@.tasks_pkey is 'Finds the name of a task.';
+comment on index @extschema@.tasks_identifier_key is 'Finds a task by its name.';
+comment on index @extschema@.job_queues_pkey1 is 'Finds the queue of a job.';
+comment on index @extschema@.job_queues_queue_name_key is 'Finds a queue by its name.';
+comment on index @extschema@.jobs_pkey1 is 'Finds a job.';
+comment on index @extschema@.jobs_key_key1 is 'Holds each key once; jobs without a key are not in it.';
+comment on index @extschema@.jobs_order_idx is 'The order in which jobs are taken.';
+comment on index @extschema@.jobs_lane_idx is 'The jobs of one task in one queue: lets get_jobs step past those that must wait.';
+comment on index @extschema@.known_crontabs_pkey is 'Finds a recurring job.';
+comment on index @extschema@.migrations_pkey is 'Finds a schema revision.';
+comment on constraint tasks_identifier_check on @extschema@._private_tasks is 'At most 128 characters.';
+comment on constraint job_queues_queue_name_check on @extschema@._private_job_queues is 'At most 128 characters.';
+comment on constraint jobs_key_check on @extschema@._private_jobs is '1 to 512 characters.';
+comment on constraint jobs_max_attempts_check on @extschema@._private_jobs is 'At least one attempt.';
+comment on sequence @extschema@.jobs_id_seq1 is 'Ids of jobs.';
+comment on sequence @extschema@.tasks_id_seq is 'Ids of tasks.';
+comment on sequence @extschema@.job_queues_id_seq is 'Ids of queues.';
+comment on function @extschema@.add_job(text, json, text, timestamptz, integer, text, integer, text[], text) is 'Adds a job and answers its row. Null arguments mean the defaults; job_key_mode is replace, preserve_run_at or unsafe_dedupe.';
+comment on function @extschema@.add_jobs(@extschema@.job_spec[], boolean) is 'Adds many jobs in one call, with one notification; answers a row for each, in order.';
+comment on function @extschema@.add_jobs_with_modes(@extschema@.job_spec[], text[]) is 'add_jobs with a job key mode for each spec, or one mode for all.';
+comment on function @extschema@.version() is 'Version of the installed objects.';
+comment on function @extschema@.get_jobs(text, integer, text[], text[]) is 'Takes due jobs for a worker: at most one in flight for each named queue.';
+comment on function @extschema@.finish_jobs(text, bigint[]) is 'Deletes jobs that the worker has done; done is false where a job is not the workers any more.';
+comment on function @extschema@.fail_jobs(text, json) is 'Puts failed jobs back for later; failures is a json array of objects with id, error, payload, run_at, final.';
+comment on function @extschema@.return_jobs(text, bigint[], timestamptz) is 'Gives back jobs that the worker took but will not run, without using up the attempt.';
+comment on function @extschema@.release_stale_locks() is 'Unlocks jobs and queues that have been locked for more than 4 hours.';
+comment on function @extschema@.remove_job(text) is 'Removes the job with the key; a running one loses its key and will not be tried again.';
+comment on function @extschema@.complete_jobs(bigint[]) is 'Deletes jobs as if they had been done; running ones are left out.';
+comment on function @extschema@.permanently_fail_jobs(bigint[], text) is 'Lets jobs fail for good; running ones are left out.';
+comment on function @extschema@.reschedule_jobs(bigint[], timestamptz, integer, integer, integer) is 'Changes when and how often jobs run; null leaves alone, running ones are left out.';
+comment on function @extschema@.force_unlock_workers(text[]) is 'Unlocks all that these worker pools hold; only for pools known to be dead.';
+comment on function @extschema@._reject_job(text, text, integer, text, integer, text[]) is 'Internal: raises the error for a job that cannot be added.';
+comment on function @extschema@._reject_mode(text) is 'Internal: raises the error for an unknown job key mode.';
+comment on function @extschema@._merge_payloads(json, json) is 'Internal: the payload of a keyed job that is added again.';
+comment on function @extschema@._ensure_names(text[], text[]) is 'Internal: makes the rows of new task and queue names.';
+comment on function @extschema@._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text) is 'Internal: inserts a job or applies it to the one that holds its key.';
+comment on function @extschema@._prepare_specs(@extschema@.job_spec[]) is 'Internal: checks the specs of add_jobs and makes the rows of their names.';
+comment on function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]) is 'Internal: adds many jobs with keys, with a job key mode each.';
+comment on function @extschema@._add_access(name, text) is 'Internal: gives a role the rights of a level.';
+comment on function @extschema@.grant_access(name, text) is 'Gives a role one level of access: enqueue, work, admin or observe.';
+comment on function @extschema@.revoke_access(name) is 'Takes every right on the queue from a role.';
+
+-- Functions that are new here go to the roles that have their level already.
+do $$
+declare
+  r record;
+begin
+  for r in
+    select
+      roles.rolname as grantee,
+      case
+        when pg_catalog.bool_or(functions.proname = 'remove_job') then 'admin'
+        when pg_catalog.bool_or(functions.proname = 'get_jobs') then 'work'
+        else 'enqueue'
+      end as access_level
+    from pg_catalog.pg_proc as functions
+    cross join lateral pg_catalog.aclexplode(functions.proacl) as rights
+    join pg_catalog.pg_roles as roles on roles.oid = rights.grantee
+    where functions.pronamespace = (
+      select types.typnamespace
+      from pg_catalog.pg_type as types
+      where types.oid = pg_catalog.pg_typeof(null::@extschema@.job_spec)
+    )
+    and functions.proname in ('add_job', 'get_jobs', 'remove_job')
+    and rights.grantee <> functions.proowner
+    group by roles.rolname
+  loop
+    perform @extschema@._add_access(r.grantee, r.access_level);
+  end loop;
+end;
+$$;
+
+-- Running workers hear of it; Node's stop where a revision that is new here breaks them.
+select pg_catalog.pg_notify(
+  'worker:migrate',
+  pg_catalog.json_build_object('migrationNumber', migrations.id, 'breaking', migrations.breaking and migrations.ts = pg_catalog.now())::text
+)
+from @extschema@.migrations
+where migrations.ts = pg_catalog.now()
+or migrations.id = (select pg_catalog.max(migrations.id) from @extschema@.migrations)
+order by migrations.id;

@@ -1,0 +1,91 @@
+\echo Use "gw-install switch extension" to load this file. \quit
+
+-- Takes the plain objects of version 1.0.0 into the extension, as they are.
+do $$
+begin
+  if @extschema@.version() <> '1.0.0' then
+    raise exception 'The plain graphile_worker here has version "%"', @extschema@.version()
+      using errcode = 'GWBIN', hint = 'Run "gw-install upgrade" first: only 1.0.0 can be taken in.';
+  end if;
+end;
+$$;
+
+alter extension graphile_worker add table @extschema@._private_tasks;
+alter extension graphile_worker add table @extschema@._private_job_queues;
+alter extension graphile_worker add table @extschema@._private_jobs;
+alter extension graphile_worker add table @extschema@._private_known_crontabs;
+alter extension graphile_worker add table @extschema@.migrations;
+alter extension graphile_worker add sequence @extschema@.tasks_id_seq;
+alter extension graphile_worker add sequence @extschema@.job_queues_id_seq;
+alter extension graphile_worker add sequence @extschema@.jobs_id_seq1;
+alter extension graphile_worker add view @extschema@.jobs;
+alter extension graphile_worker add type @extschema@.job_spec;
+alter extension graphile_worker add type @extschema@.claimed_job;
+alter extension graphile_worker add function @extschema@.add_job(text, json, text, timestamptz, integer, text, integer, text[], text);
+alter extension graphile_worker add function @extschema@.add_jobs(@extschema@.job_spec[], boolean);
+alter extension graphile_worker add function @extschema@.add_jobs_with_modes(@extschema@.job_spec[], text[]);
+alter extension graphile_worker add function @extschema@.version();
+alter extension graphile_worker add function @extschema@.get_jobs(text, integer, text[], text[]);
+alter extension graphile_worker add function @extschema@.finish_jobs(text, bigint[]);
+alter extension graphile_worker add function @extschema@.fail_jobs(text, json);
+alter extension graphile_worker add function @extschema@.return_jobs(text, bigint[], timestamptz);
+alter extension graphile_worker add function @extschema@.release_stale_locks();
+alter extension graphile_worker add function @extschema@.remove_job(text);
+alter extension graphile_worker add function @extschema@.complete_jobs(bigint[]);
+alter extension graphile_worker add function @extschema@.permanently_fail_jobs(bigint[], text);
+alter extension graphile_worker add function @extschema@.reschedule_jobs(bigint[], timestamptz, integer, integer, integer);
+alter extension graphile_worker add function @extschema@.force_unlock_workers(text[]);
+alter extension graphile_worker add function @extschema@._reject_job(text, text, integer, text, integer, text[]);
+alter extension graphile_worker add function @extschema@._reject_mode(text);
+alter extension graphile_worker add function @extschema@._merge_payloads(json, json);
+alter extension graphile_worker add function @extschema@._ensure_names(text[], text[]);
+alter extension graphile_worker add function @extschema@._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text);
+alter extension graphile_worker add function @extschema@._prepare_specs(@extschema@.job_spec[]);
+alter extension graphile_worker add function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]);
+alter extension graphile_worker add function @extschema@._add_access(name, text);
+alter extension graphile_worker add function @extschema@.grant_access(name, text);
+alter extension graphile_worker add function @extschema@.revoke_access(name);
+
+-- Only for an extension, from here on.
+
+-- pg_dump saves the rows and counters of an extension only where it is told to. The migrations are
+-- left out: this script seeds them.
+select pg_catalog.pg_extension_config_dump('@extschema@._private_tasks', '');
+select pg_catalog.pg_extension_config_dump('@extschema@._private_job_queues', '');
+select pg_catalog.pg_extension_config_dump('@extschema@._private_jobs', '');
+select pg_catalog.pg_extension_config_dump('@extschema@._private_known_crontabs', '');
+select pg_catalog.pg_extension_config_dump('@extschema@.tasks_id_seq', '');
+select pg_catalog.pg_extension_config_dump('@extschema@.job_queues_id_seq', '');
+select pg_catalog.pg_extension_config_dump('@extschema@.jobs_id_seq1', '');
+
+-- A dump is often restored by a superuser, but pg_restore gives the schema back to its owner before
+-- it creates the extension. The objects follow the schema, or that role's workers would be locked
+-- out.
+do $$
+declare
+  v_owner name;
+  r record;
+begin
+  select roles.rolname into v_owner
+  from pg_catalog.pg_namespace as schemas
+  join pg_catalog.pg_roles as roles on roles.oid = schemas.nspowner
+  where schemas.nspname = 'graphile_worker';
+  if v_owner = current_user or not pg_catalog.pg_has_role(current_user, v_owner, 'MEMBER') then
+    return;
+  end if;
+  for r in select object.type, object.identity
+    from pg_catalog.pg_extension as extensions
+    join pg_catalog.pg_depend as members
+      on members.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
+      and members.refobjid = extensions.oid
+      and members.deptype = 'e'
+    left join pg_catalog.pg_type as types
+      on types.oid = members.objid and members.classid = 'pg_catalog.pg_type'::pg_catalog.regclass
+    left join pg_catalog.pg_class as rows_of on rows_of.oid = types.typrelid
+    cross join lateral pg_catalog.pg_identify_object(members.classid, members.objid, 0) as object
+    where extensions.extname = 'graphile_worker'
+    and (object.type in ('table', 'sequence', 'view', 'function') or rows_of.relkind = 'c') loop
+    execute pg_catalog.format('alter %s %s owner to %I', r.type, r.identity, v_owner);
+  end loop;
+end;
+$$;
