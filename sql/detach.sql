@@ -1,4 +1,5 @@
--- Lets every object out of the extension and drops what is left of it: tables, rows and functions stay.
+-- Lets every object out of the extension and drops what is left of it: tables, rows and functions
+-- stay.
 do $$
 declare
   r record;
@@ -14,7 +15,8 @@ begin
     left join pg_catalog.pg_class as rows_of on rows_of.oid = types.typrelid
     cross join lateral pg_catalog.pg_identify_object(members.classid, members.objid, 0) as object
     where extensions.extname = 'graphile_worker'
-    and (object.type in ('table', 'sequence', 'view', 'function') or rows_of.relkind = 'c') loop
+    and (object.type in ('table', 'sequence', 'view', 'function') or rows_of.relkind = 'c')
+  loop
     execute pg_catalog.format('alter extension graphile_worker drop %s %s', r.type, r.identity);
   end loop;
 end;

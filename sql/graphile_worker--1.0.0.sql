@@ -1552,7 +1552,7 @@ as $$
   select '1.0.0'::text;
 $$;
 
--- Gives a role the rights of a level, and takes none away.
+-- Gives a role the rights of a level, and takes none away. The owner has every right as it is.
 create function @extschema@._add_access(
   grantee name,
   access_level text
@@ -1564,11 +1564,16 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_schema text;
+  v_is_owner boolean;
 begin
-  select pg_catalog.quote_ident(schemas.nspname) into strict v_schema
+  select pg_catalog.quote_ident(schemas.nspname), types.typowner = pg_catalog.quote_ident(grantee)::pg_catalog.regrole
+  into strict v_schema, v_is_owner
   from pg_catalog.pg_type as types
   join pg_catalog.pg_namespace as schemas on schemas.oid = types.typnamespace
   where types.oid = pg_catalog.pg_typeof(null::@extschema@.job_spec);
+  if v_is_owner then
+    return;
+  end if;
   execute pg_catalog.format('grant usage on schema %s to %I', v_schema, grantee);
   if access_level in ('enqueue', 'work', 'admin') then
     execute pg_catalog.format(
@@ -1677,15 +1682,20 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_schema text;
+  v_is_owner boolean;
 begin
   if not exists (select from pg_catalog.pg_roles as roles where roles.rolname = grantee) then
     raise exception 'Role does not exist: "%"', grantee
       using errcode = 'GWBRO', hint = 'Create it first, or mend the spelling.';
   end if;
-  select pg_catalog.quote_ident(schemas.nspname) into strict v_schema
+  select pg_catalog.quote_ident(schemas.nspname), types.typowner = pg_catalog.quote_ident(grantee)::pg_catalog.regrole
+  into strict v_schema, v_is_owner
   from pg_catalog.pg_type as types
   join pg_catalog.pg_namespace as schemas on schemas.oid = types.typnamespace
   where types.oid = pg_catalog.pg_typeof(null::@extschema@.job_spec);
+  if v_is_owner then
+    return;
+  end if;
   execute pg_catalog.format(
     'revoke all on function %1$s.add_job(text, json, text, timestamptz, integer, text, integer, text[], text) from %2$I',
     v_schema, grantee
@@ -1985,7 +1995,9 @@ begin
     left join pg_catalog.pg_class as rows_of on rows_of.oid = types.typrelid
     cross join lateral pg_catalog.pg_identify_object(members.classid, members.objid, 0) as object
     where extensions.extname = 'graphile_worker'
-    and (object.type in ('table', 'sequence', 'view', 'function') or rows_of.relkind = 'c') loop
+    and (object.type in ('table', 'sequence', 'view', 'function') or rows_of.relkind = 'c')
+    and object.type <> 'sequence'
+  loop
     execute pg_catalog.format('alter %s %s owner to %I', r.type, r.identity, v_owner);
   end loop;
 end;

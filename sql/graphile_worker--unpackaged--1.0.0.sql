@@ -84,7 +84,9 @@ begin
     left join pg_catalog.pg_class as rows_of on rows_of.oid = types.typrelid
     cross join lateral pg_catalog.pg_identify_object(members.classid, members.objid, 0) as object
     where extensions.extname = 'graphile_worker'
-    and (object.type in ('table', 'sequence', 'view', 'function') or rows_of.relkind = 'c') loop
+    and (object.type in ('table', 'sequence', 'view', 'function') or rows_of.relkind = 'c')
+    and object.type <> 'sequence'
+  loop
     execute pg_catalog.format('alter %s %s owner to %I', r.type, r.identity, v_owner);
   end loop;
 end;

@@ -18,6 +18,7 @@ from graphile_worker.errors import (
 from graphile_worker.scripts import NODE_REVISION, SCHEMA, Scripts, quote_ident, version_key
 
 Road = Literal["none", "extension", "plain", "node", "foreign"]
+Mode = Literal["auto", "extension", "plain"]
 Connection = psycopg.Connection[Any]
 #: The oldest revision of Node's schema that can be adopted, and the Node version that makes it.
 OLDEST_REVISION, OLDEST_NODE = 18, "0.16.6"

@@ -70,7 +70,8 @@ class _Comparison:
             for attribute, value in wanted.items():
                 if attribute == "owner":
                     if found["owner"] != self.owner:
-                        fix = f"alter {kind} {self.address(kind, name)} owner to {_quoted(self.owner)}"
+                        where = self.address(kind, name)
+                        fix = f"alter {kind} {where} owner to {_quoted(self.owner)}"
                         self.add(f"{kind} {name}", f"belongs to {found['owner']}", fix)
                     continue
                 if attribute == "body":
@@ -84,7 +85,7 @@ class _Comparison:
 
     def address(self, kind: str, name: str) -> str:
         if kind == "function":
-            name, _, arguments = name.partition("(")
+            name = name.partition("(")[0]
             types = self.scripts.statement(self.version, f"comment on function @extschema@.{name}(")
             assert types is not None
             return fill_in(types.split("function ")[1].split(" is ")[0], self.ident)
@@ -92,7 +93,7 @@ class _Comparison:
 
     def _missing(self, kind: str, name: str) -> None:
         what, fix = f"{kind} {name}", None
-        relation, _, part = name.partition(".")
+        relation = name.partition(".")[0]
         if kind == "function":
             fix = self._function(name)
         elif kind == "index":
@@ -122,7 +123,8 @@ class _Comparison:
         comment = self.statement(f"comment on function @extschema@.{bare}(")
         create = create.replace("create function", "create or replace function", 1)
         rights = f"revoke all on function {address} from public"
-        return f"{create}\n{comment}\n{rights};\nalter function {address} owner to {_quoted(self.owner)}"
+        owner = f"alter function {address} owner to {_quoted(self.owner)}"
+        return f"{create}\n{comment}\n{rights};\n{owner}"
 
     def _index(self, name: str) -> str | None:
         create = self.statement(f"create index {name}") or self.statement(

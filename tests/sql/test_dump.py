@@ -42,7 +42,7 @@ def members(db: Database) -> list[tuple[object, ...]]:
     """Owner and grants of each object."""
     return db.rows(
         "select relname, pg_get_userbyid(relowner),"
-        " coalesce(relacl, acldefault('r', relowner))::text, relrowsecurity from pg_class"
+        " coalesce(relacl, acldefault(case relkind when 'S' then 's' else 'r' end::\"char\", relowner))::text, relrowsecurity from pg_class"
         " where relnamespace = 'graphile_worker'::regnamespace"
         " union all select proname, pg_get_userbyid(proowner), proacl::text, prosecdef from pg_proc"
         " where pronamespace = 'graphile_worker'::regnamespace order by 1, 2, 3"

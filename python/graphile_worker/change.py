@@ -1,0 +1,119 @@
+"""How every change of the schema is made: one transaction, one lock, and patience with others."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from psycopg import errors as pg
+
+from graphile_worker.dependants import lock_holders
+from graphile_worker.errors import BusyError, InstallError, RightsError
+from graphile_worker.state import Connection, fetch, run_script
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was done, or with ``dry_run`` what would be: no SQL means that nothing had to be."""
+
+    message: str
+    sql: tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        """Whether there was anything to do."""
+        return bool(self.sql)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to stand in others' way, and how long to try.
+
+    A lock that is not had within ``lock_timeout_seconds`` is given up, since everybody else queues
+    up behind the request, and tried again later until ``seconds`` have passed.
+    """
+
+    seconds: float = 60.0
+    lock_timeout_seconds: float = 1.0
+
+
+class NotYetError(Exception):
+    """Jobs run and somebody asked to wait for them, or Node is still making its tables."""
+
+
+_CONTENDED = (pg.LockNotAvailable, pg.DeadlockDetected, pg.SerializationFailure, NotYetError)
+
+
+# Node's graphile-worker takes none of our locks when it makes or migrates its schema beside us.
+_RACED = (
+    pg.DuplicateSchema, pg.DuplicateTable, pg.DuplicateObject, pg.DuplicateFunction,
+    pg.UniqueViolation, pg.UndefinedTable, pg.UndefinedFunction, pg.InternalError_,
+)  # fmt: skip
+
+
+_RACES = 6
+
+
+def change(
+    conn: Connection,
+    schema: str,
+    decide: Callable[[], Outcome],
+    *,
+    dry_run: bool = False,
+    patience: Patience | None = None,
+) -> Outcome:
+    patience = patience or Patience()
+    started = time.monotonic()
+    deadline = started + patience.seconds
+    pause, raced = 0.1, 0
+    while True:
+        try:
+            with conn.transaction():
+                if dry_run:
+                    return decide()
+                # Whoever else installs or upgrades this schema waits here, and in nobody's way.
+                before = _lock_timeout(conn, f"{max(1, int(patience.seconds * 1000))}ms")
+                fetch(
+                    conn,
+                    "select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(%s, 0))",
+                    [f"graphile_worker {schema}"],
+                )
+                _lock_timeout(conn, f"{max(1, int(patience.lock_timeout_seconds * 1000))}ms")
+                outcome = decide()
+                for text in outcome.sql:
+                    run_script(conn, text)
+                _lock_timeout(conn, before)
+                return outcome
+        except (*_CONTENDED, *_RACED) as error:
+            raced += isinstance(error, _RACED)
+            if time.monotonic() + pause > deadline or raced > _RACES:
+                raise BusyError(
+                    f"the schema {schema} was busy for {time.monotonic() - started:.0f} seconds"
+                    f" ({str(error).splitlines()[0]}){lock_holders(conn, schema)}:"
+                    " try again, or give it longer with --timeout; nothing was changed"
+                ) from error
+            time.sleep(pause * random.uniform(0.5, 1.5))
+            pause = min(pause * 2, 2.0)
+        except pg.InsufficientPrivilege as error:
+            raise RightsError(
+                f"role {conn.info.user} may not do this ({error.diag.message_primary}): connect as"
+                f" the schema's owner, or grant create on database {conn.info.dbname} to"
+                f" {conn.info.user}; nothing was changed"
+            ) from error
+        except (pg.UndefinedFile, pg.FeatureNotSupported, pg.InvalidParameterValue) as error:
+            raise InstallError(
+                f"the server refuses ({error.diag.message_primary}): put the extension's files in"
+                " place with `gw-install files put`, or use --mode plain; nothing was changed"
+            ) from error
+
+
+def _lock_timeout(conn: Connection, value: str) -> str:
+    row = fetch(conn, "select pg_catalog.current_setting('lock_timeout')")[0]
+    fetch(conn, "select pg_catalog.set_config('lock_timeout', %s, true)", [value])
+    return str(row[0])
+
+
+def kind(road: str) -> str:
+    return "an extension" if road == "extension" else "plain objects"
