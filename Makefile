@@ -35,7 +35,7 @@ debian:
 	  || { apt-get update -q && apt-get install -yq --no-install-recommends postgresql-15; }
 
 test: $(VENV)/dev servers debian  ## every test, on PostgreSQL 13 to 18 and against Node (TEST=... for pytest)
-	$(PY) -m pytest -n 2 --dist loadgroup $(TEST)
+	$(PY) -m pytest -n 2 $(TEST)
 
 quickstart: $(VENV)/app  ## the queue at work on a private server, line by line
 	$(PY) examples/quickstart.py

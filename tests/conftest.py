@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from graphile_worker.embedded import install_files, unprivileged
@@ -11,6 +13,7 @@ from pg import MAJORS, SERVERS, Database, Server, bin_dir
 from psycopg.conninfo import make_conninfo
 from pytest_postgresql import factories
 from pytest_postgresql.executors import PostgreSQLExecutor
+from xdist.scheduler import LoadScopeScheduling
 
 PostgreSQLExecutor.MIN_SUPPORTED_VERSION = parse("13")
 
@@ -33,16 +36,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         )
 
 
+class OneProcessForEachMajor(LoadScopeScheduling):  # type: ignore[misc]
+    """Each server is started once, and its extension files are one test's at a time."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        major = re.search(r"[\[-](pg\d+)", nodeid)
+        return major[1] if major else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneProcessForEachMajor:
+    return OneProcessForEachMajor(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("--slow"):
         slow = [item for item in items if item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
-    for item in items:
-        # One process a major: each server is started once and not by both processes.
-        parameters = getattr(item, "callspec", None)
-        if parameters and "server" in parameters.params:
-            item.add_marker(pytest.mark.xdist_group(f"pg{parameters.params['server']}"))
 
 
 for _major in MAJORS:

@@ -41,13 +41,10 @@ def adopt(
 
     def decide() -> Outcome:
         state = detect(conn, schema, scripts)
-        if (
-            state.road == "plain"
-            and state.ours(scripts)
-            and as_extension(conn, state, mode, scripts)
-        ):
-            return _attach(conn, state, scripts)
         if state.road in ("plain", "extension"):
+            state.ours(scripts)
+            if state.road == "plain" and as_extension(conn, state, mode, scripts):
+                return _attach(conn, state, scripts)
             return Outcome(f"Nothing to adopt: the schema {schema} is ours, {kind(state.road)}.")
         if state.road != "node":
             require_free(state)

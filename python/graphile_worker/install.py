@@ -14,7 +14,6 @@ from graphile_worker.errors import ForeignSchemaError, InstallError, InUseError,
 from graphile_worker.offline import drop_sql, offline_sql
 from graphile_worker.scripts import SCHEMA, Scripts, quote_ident, version_key
 from graphile_worker.state import (
-    OLDEST_REVISION,
     Connection,
     Mode,
     State,
@@ -82,24 +81,25 @@ def _installed(state: State, mode: Mode, scripts: Scripts) -> Outcome:
 
 
 def _adopt_empty(conn: Connection, state: State, mode: Mode, scripts: Scripts) -> Outcome:
-    if state.revision is None or state.revision < OLDEST_REVISION:
-        if "_private_jobs" not in state.names and "jobs" not in state.names:
-            raise NotYetError("Node's graphile-worker is making its tables")
-        if state.revision is not None and not has_jobs(conn, state):
-            raise NotYetError(
-                f"Node's graphile-worker is at revision {state.revision} of its tables"
-            )
-    require_adoptable(state)
     if has_jobs(conn, state):
+        require_adoptable(state)
         raise ForeignSchemaError(
             f"the schema {state.schema} was made by Node's graphile-worker and has jobs:"
             " `gw-install adopt` makes it ours, with every row as it is"
         )
+    # Node migrates step by step, each in a transaction of its own.
+    ident = quote_ident(state.schema)
+    query = f"select max(ts) > clock_timestamp() - interval '1 second' from {ident}.migrations"
+    if state.revision is None or fetch(conn, query)[0][0]:
+        raise NotYetError("Node's graphile-worker is making its tables")
+    require_adoptable(state)
     return adopted(conn, state, mode, scripts)
 
 
 def has_jobs(conn: Connection, state: State) -> bool:
-    table = "_private_jobs" if "_private_jobs" in state.names else "jobs"
+    table = next((name for name in ("_private_jobs", "jobs") if name in state.names), None)
+    if table is None:
+        return False
     query = f"select exists (select from {quote_ident(state.schema)}.{table})"
     return bool(fetch(conn, query)[0][0])
 
