@@ -8,6 +8,7 @@ REGRESS_OPTS = --inputdir=tests/sql/installcheck --load-extension=$(EXTENSION)
 PG_CONFIG ?= pg_config
 PYTHON    ?= python3
 VENV      ?= .venv
+DIST      ?= dist
 PY         = $(VENV)/bin/python
 
 ifneq ($(filter all install uninstall installdirs installcheck clean,$(or $(MAKECMDGOALS),all)),)
@@ -15,7 +16,7 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 else
 
-.PHONY: sql check servers debian test quickstart bench dist help
+.PHONY: sql check servers debian test quickstart bench dist dist-zip release help
 
 sql: $(VENV)/app         ## render templates/ to sql/
 	$(PY) -m graphile_worker.render
@@ -43,9 +44,13 @@ quickstart: $(VENV)/app  ## the queue at work on a private server, line by line
 bench: $(VENV)/dev servers  ## what the README's figures come from
 	$(PY) bench/run.py $(BENCH)
 
-dist: $(VENV)/dev        ## the PGXN zip, the wheel and the sdist, in dist/
-	mkdir -p dist && git archive --format zip --prefix=$(EXTENSION)-$(VERSION)/ -o dist/$(EXTENSION)-$(VERSION).zip HEAD
-	$(PY) -m build --no-isolation --outdir dist
+dist: $(VENV)/dev dist-zip  ## the PGXN zip, the wheel and the sdist, in dist/
+	$(PY) -m build --no-isolation --outdir $(DIST)
+dist-zip:
+	mkdir -p $(DIST) && git archive --format zip --prefix=$(EXTENSION)-$(VERSION)/ -o $(abspath $(DIST))/$(EXTENSION)-$(VERSION).zip HEAD
+
+release: sql check       ## record this version's scripts as released: they are frozen from then on
+	$(PY) -m graphile_worker.render --freeze
 
 help:                    ## this list
 	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14

@@ -153,9 +153,10 @@ class Scripts:
 
     def statement(self, version: str, start: str) -> str | None:
         """Return the statement of the install script that starts so, or None."""
-        match = re.search(rf"(?ms)^{re.escape(start)}\b.*?;$", self.read(version))
+        end = r"\b" if start[-1].isalnum() else ""
+        match = re.search(rf"(?ms)^{re.escape(start)}{end}.*?;$", self.read(version))
         if match and match[0].count("$$") == 1:  # a function ends after its body
-            match = re.search(rf"(?ms)^{re.escape(start)}\b.*?\$\$.*?\$\$;$", self.read(version))
+            match = re.search(rf"(?ms)^{re.escape(start)}{end}.*?\$\$.*?\$\$;$", self.read(version))
         return match[0] if match else None
 
     def pg_tle(self) -> str:

@@ -77,9 +77,10 @@ class State:
 def check_server(version: int) -> None:
     """Raise VersionError for a server older than PostgreSQL 13; the version is libpq's number."""
     if version < 130000:
-        number = version // 10000 if version >= 100000 else version / 10000
+        major = version // 10000
+        number = str(major) if major >= 10 else f"{major}.{version // 100 % 100}"
         raise VersionError(
-            f"the server is PostgreSQL {number:g}; graphile_worker needs 13 or newer:"
+            f"the server is PostgreSQL {number}; graphile_worker needs 13 or newer:"
             " upgrade the server, nothing was changed"
         )
 

@@ -11,9 +11,11 @@ import zipfile
 from pathlib import Path
 
 import jsonschema
+import psycopg
 import pytest
 from graphile_worker import __version__
-from graphile_worker.embedded import Server, wheel_bin_dir
+from graphile_worker.embedded import Server, install_files, wheel_bin_dir
+from graphile_worker.install import verify
 from pg import run
 
 ROOT = Path(__file__).parents[2]
@@ -131,6 +133,28 @@ def test_make_install_and_installcheck_work_with_pgxs(bin_dir: Path, tmp_path: P
             "PGUSER": "postgres",
         }
         run([*make, "installcheck"], env=env)
+
+
+def test_the_release_zip_is_installed_loaded_and_unloaded_by_pgxn(tmp_path: Path) -> None:
+    python = Path(sys.executable)
+    run(["make", "-C", ROOT, f"DIST={tmp_path}", f"VENV={python.parents[1]}", "dist-zip"])
+    archive = tmp_path / f"graphile_worker-{__version__}.zip"
+    pgxn: list[str | Path] = [python.parent / "pgxn"]
+    bin_dir = DEBIAN if os.geteuid() == 0 else wheel_bin_dir()  # only root may write to Debian's
+    where = ["--pg_config", str(bin_dir / "pg_config")]
+    run([*pgxn, "install", *where, archive])
+    with Server(bin_dir) as server:
+        database = ["-h", "127.0.0.1", "-p", str(server.port), "-U", "postgres", "-d", "postgres"]
+        with psycopg.connect(server.dsn(), autocommit=True) as conn:
+            run([*pgxn, "load", "--yes", *where, *database, archive])
+            conn.execute("select graphile_worker.add_job('x')")
+            assert verify(conn) == []
+            run([*pgxn, "unload", "--yes", *where, *database, archive])
+            assert (
+                conn.execute("select from pg_extension where extname ~ 'graphile'").fetchall() == []
+            )
+    run([*pgxn, "uninstall", *where, archive])
+    install_files(bin_dir)
 
 
 def test_the_quickstart_says_what_the_readme_says() -> None:

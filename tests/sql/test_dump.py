@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from graphile_worker.embedded import free_port, install_files, unprivileged
+from graphile_worker.install import verify
 from pg import CLIENTS, Database, Server, run
 
 TABLES = ("_private_jobs", "_private_tasks", "_private_job_queues", "_private_known_crontabs")
@@ -84,6 +85,7 @@ def test_a_dump_brings_back_every_row_lock_and_counter(
                 run([client(server) / "pg_restore", "-d", restored.dsn, file], check=False)
             assert content(restored) == content(empty_db)
             assert members(restored) == members(empty_db)
+            assert verify(restored.connect()) == []
             added = restored.connect(role=clerk).execute(
                 "select id from graphile_worker.add_job('a')"
             )
@@ -151,6 +153,7 @@ def test_pg_upgrade_from_17_to_18_keeps_everything(tmp_path: Path) -> None:
     try:
         new = database(18)
         assert content(new) == before[0]
+        assert verify(new.connect()) == []
         assert [row[:2] for row in members(new)] == [row[:2] for row in before[1]]
         worker = psycopg.connect(f"{new.dsn} user=alice", autocommit=True)
         assert worker.execute("select id from graphile_worker.add_job('a')").fetchone() == (
