@@ -1,8 +1,8 @@
 set local search_path = pg_catalog, pg_temp;
 
--- Makes a schema of Node's graphile-worker, revision 18 to 20, ours: its functions, view and
--- indexes are replaced, and no row of a job, task, queue or crontab is touched. The caller checks first
--- that the schema is one.
+-- Makes a schema of Node's graphile-worker, revision 18 to 20, ours: its functions, view
+-- and indexes are replaced, and no row of a job, task, queue or crontab is touched. The caller
+-- checks first that the schema is one.
 --
 -- lock: _private_jobs access exclusive
 -- lock: migrations row exclusive
@@ -1475,7 +1475,9 @@ declare
   v_schema text;
   v_is_owner boolean;
 begin
-  select pg_catalog.quote_ident(schemas.nspname), types.typowner = pg_catalog.quote_ident(grantee)::pg_catalog.regrole
+  select
+    pg_catalog.quote_ident(schemas.nspname),
+    types.typowner = pg_catalog.quote_ident(grantee)::pg_catalog.regrole
   into strict v_schema, v_is_owner
   from pg_catalog.pg_type as types
   join pg_catalog.pg_namespace as schemas on schemas.oid = types.typnamespace
@@ -1597,7 +1599,9 @@ begin
     raise exception 'Role does not exist: "%"', grantee
       using errcode = 'GWBRO', hint = 'Create it first, or mend the spelling.';
   end if;
-  select pg_catalog.quote_ident(schemas.nspname), types.typowner = pg_catalog.quote_ident(grantee)::pg_catalog.regrole
+  select
+    pg_catalog.quote_ident(schemas.nspname),
+    types.typowner = pg_catalog.quote_ident(grantee)::pg_catalog.regrole
   into strict v_schema, v_is_owner
   from pg_catalog.pg_type as types
   join pg_catalog.pg_namespace as schemas on schemas.oid = types.typnamespace
@@ -1899,7 +1903,10 @@ $$;
 -- Running workers hear of it; Node's stop where a revision that is new here breaks them.
 select pg_catalog.pg_notify(
   'worker:migrate',
-  pg_catalog.json_build_object('migrationNumber', migrations.id, 'breaking', migrations.breaking and migrations.ts = pg_catalog.now())::text
+  pg_catalog.json_build_object(
+    'migrationNumber', migrations.id,
+    'breaking', migrations.breaking and migrations.ts = pg_catalog.now()
+  )::text
 )
 from @extschema@.migrations
 where migrations.ts = pg_catalog.now()

@@ -1566,7 +1566,9 @@ declare
   v_schema text;
   v_is_owner boolean;
 begin
-  select pg_catalog.quote_ident(schemas.nspname), types.typowner = pg_catalog.quote_ident(grantee)::pg_catalog.regrole
+  select
+    pg_catalog.quote_ident(schemas.nspname),
+    types.typowner = pg_catalog.quote_ident(grantee)::pg_catalog.regrole
   into strict v_schema, v_is_owner
   from pg_catalog.pg_type as types
   join pg_catalog.pg_namespace as schemas on schemas.oid = types.typnamespace
@@ -1688,7 +1690,9 @@ begin
     raise exception 'Role does not exist: "%"', grantee
       using errcode = 'GWBRO', hint = 'Create it first, or mend the spelling.';
   end if;
-  select pg_catalog.quote_ident(schemas.nspname), types.typowner = pg_catalog.quote_ident(grantee)::pg_catalog.regrole
+  select
+    pg_catalog.quote_ident(schemas.nspname),
+    types.typowner = pg_catalog.quote_ident(grantee)::pg_catalog.regrole
   into strict v_schema, v_is_owner
   from pg_catalog.pg_type as types
   join pg_catalog.pg_namespace as schemas on schemas.oid = types.typnamespace

@@ -5,7 +5,8 @@ do $$
 begin
   if @extschema@.version() <> '1.0.0' then
     raise exception 'The plain graphile_worker here has version "%"', @extschema@.version()
-      using errcode = 'GWBIN', hint = 'Run "gw-install upgrade" first: only 1.0.0 can be taken in.';
+      using errcode = 'GWBIN',
+        hint = 'Run "gw-install upgrade" first: only 1.0.0 can be taken in.';
   end if;
 end;
 $$;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from graphile_worker.change import Outcome, Patience, change, kind
+from graphile_worker.change import Outcome, Patience, as_owner, change, kind
 from graphile_worker.errors import InstallError, NotInstalledError, VersionError
 from graphile_worker.scripts import SCHEMA, Scripts
 from graphile_worker.state import (
@@ -89,7 +89,8 @@ def as_extension(conn: Connection, state: State, mode: Mode, scripts: Scripts) -
 
 
 def adopted(conn: Connection, state: State, mode: Mode, scripts: Scripts) -> Outcome:
-    sql = [scripts.plain(scripts.read("adopt.sql"), state.schema)]
+    text = scripts.plain(scripts.read("adopt.sql"), state.schema)
+    sql = [as_owner(conn, state.schema, text)]
     extension = as_extension(conn, state, mode, scripts)
     if extension:
         sql.append(attach_sql(scripts))

@@ -115,5 +115,23 @@ def _lock_timeout(conn: Connection, value: str) -> str:
     return str(row[0])
 
 
+def as_owner(conn: Connection, schema: str, text: str) -> str:
+    """Return plain SQL that changes the queue in the name of its owner, whoever runs it.
+
+    What it makes anew belongs to the owner, too; a superuser would otherwise leave objects that the
+    owner can neither call nor replace.
+    """
+    (owner, role) = fetch(
+        conn,
+        "select quote_ident(pg_get_userbyid(relowner)), quote_ident(current_user)"
+        " from pg_catalog.pg_class where relname = '_private_jobs' and relnamespace ="
+        " (select oid from pg_catalog.pg_namespace where nspname = %s)",
+        [schema],
+    )[0]
+    if owner == role:
+        return text
+    return f"set local role {owner};\n{text}set local role {role};\n"
+
+
 def kind(road: str) -> str:
     return "an extension" if road == "extension" else "plain objects"

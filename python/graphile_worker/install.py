@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from graphile_worker.access import grant
 from graphile_worker.adopt import adopt, adopted, release, switch
-from graphile_worker.change import NotYetError, Outcome, Patience, change, kind
+from graphile_worker.change import NotYetError, Outcome, Patience, as_owner, change, kind
 from graphile_worker.dependants import Plan, dependants, plan_upgrade
 from graphile_worker.errors import ForeignSchemaError, InstallError, InUseError, VersionError
 from graphile_worker.offline import drop_sql, offline_sql
@@ -176,7 +176,8 @@ def upgrade(
                 )
             sql: tuple[str, ...] = (f"alter extension {SCHEMA} update to '{target}';",)
         else:
-            sql = tuple(scripts.plain(scripts.read(step), schema) for step in steps)
+            texts = [scripts.plain(scripts.read(step), schema) for step in steps]
+            sql = tuple(as_owner(conn, schema, text) for text in texts)
         return Outcome(f"Upgraded the schema {schema} from version {version} to {target}.", sql)
 
     return change(conn, schema, decide, dry_run=dry_run, patience=patience)

@@ -140,10 +140,16 @@ class Scripts:
 
     def names(self, version: str) -> set[str]:
         """Return the bare names of the relations, types and functions that a version makes."""
+        indexes = re.findall(r"(?m)^create (?:unique )?index (\w+)", self.read(version))
+        return {name for _, name in self.members(version)}.union(indexes)
+
+    def members(self, version: str) -> set[tuple[str, str]]:
+        """Return the kind and bare name of what a version makes a member of the extension."""
         text = self.read(version)
-        kinds = "table|view|index|unique index|type|function"
-        found = re.findall(rf"(?m)^create (?:{kinds}) (?:@extschema@\.)?(\w+)", text)
-        return {*found, *re.findall(r"sequence name @extschema@\.(\w+)", text)}
+        found = set(re.findall(r"(?m)^create (table|view|type|function) @extschema@\.(\w+)", text))
+        return found | {
+            ("sequence", name) for name in re.findall(r"sequence name @extschema@\.(\w+)", text)
+        }
 
     def registered(self, version: str) -> set[str]:
         """Return the tables and sequences whose rows a dump of the extension saves."""

@@ -288,24 +288,21 @@ def compare_members(
     conn: Connection, found: Catalogue, version: str, scripts: Scripts
 ) -> list[Drift]:
     """Name the objects that are not members of the extension, or not registered for dumps."""
+    present = {(kind, _bare(identity)): saved for (kind, identity), saved in members(conn).items()}
+    registered = scripts.registered(version)
+    fix = _REATTACH if version == scripts.latest else None
+    remedy = None if fix else "upgrade first, then verify again"
     drifts = []
-    present = members(conn)
-    for statement in (
-        scripts.read(f"unpackaged--{version}").splitlines() if _can_attach(scripts, version) else []
-    ):
-        if not statement.startswith("alter extension graphile_worker add "):
+    for kind, name in sorted(scripts.members(version)):
+        if not any(k == kind and n.partition("(")[0] == name for k, n in found.objects):
+            continue  # it is missing altogether
+        if (kind, name) not in present:
+            problem = "is not a member of the extension"
+        elif present[kind, name] != (name in registered):
+            problem = "is not registered for dumps as it should be"
+        else:
             continue
-        kind, _, name = statement.split(" add ")[1].rstrip(";").partition(" @extschema@.")
-        bare = name.partition("(")[0]
-        mine = [saved for (k, i), saved in present.items() if k == kind and _bare(i) == bare]
-        attached = scripts.registered(version)
-        exists = any(k == kind and n.partition("(")[0] == bare for k, n in found.objects)
-        if not mine and exists:
-            drifts.append(Drift(f"{kind} {bare}", "is not a member of the extension", _REATTACH))
-        elif mine and kind in ("table", "sequence") and mine[0] != (bare in attached):
-            drifts.append(
-                Drift(f"{kind} {bare}", "is not registered for dumps as it should be", _REATTACH)
-            )
+        drifts.append(Drift(f"{kind} {name}", problem, fix, remedy))
     return drifts
 
 
@@ -314,10 +311,6 @@ _REATTACH = "REATTACH"
 
 def _bare(identity: str) -> str:
     return identity.partition("(")[0].rpartition(".")[2].strip('"')
-
-
-def _can_attach(scripts: Scripts, version: str) -> bool:
-    return any(file.name == f"{SCHEMA}--unpackaged--{version}.sql" for file in scripts.files())
 
 
 def verify(

@@ -182,6 +182,31 @@ def test_roles_that_could_enqueue_still_can(empty_db: Database) -> None:
         empty_db.rows(f"drop role {role}")
 
 
+@pytest.mark.parametrize("mode", ["extension", "plain"])
+def test_what_a_superuser_adopts_stays_its_owners(empty_db: Database, mode: Any) -> None:
+    role = f"role_{empty_db.name[3:]}"
+    make(empty_db, "018")
+    empty_db.rows(f"create role {role} login")
+    empty_db.rows(f"alter schema {GW} owner to {role}")
+    for change in empty_db.column(
+        f"select format('alter %s %s owner to {role}', type, identity) from pg_depend d cross join"
+        " lateral pg_identify_object(d.classid, d.objid, 0) where refclassid = 'pg_namespace'::regclass"
+        f" and refobjid = '{GW}'::regnamespace and type in ('table', 'view', 'function', 'type')"
+    ):
+        empty_db.rows(change.encode())
+    adopt(empty_db.connect(), mode=mode)
+    assert verify(empty_db.connect()) == []
+    owners = empty_db.column(
+        f"select distinct proowner::regrole::text from pg_proc where pronamespace = '{GW}'::regnamespace"
+    )
+    assert owners == [role]
+    empty_db.connect(role=role).execute(f"select {GW}.get_jobs('w')")
+    assert empty_db.value("select current_user") == "postgres"
+    release(empty_db.connect()) if mode == "extension" else None
+    empty_db.rows(f"drop owned by {role} cascade")
+    empty_db.rows(f"drop role {role}")
+
+
 @pytest.mark.parametrize(
     ("revision", "problem", "error"),
     [(17, "graphile-worker 0.16.6", VersionError), (21, "pip install -U", VersionError)],
