@@ -127,7 +127,7 @@ def test_adoption_under_a_running_node_worker(empty_db: Database, version: str) 
         wait_for(
             lambda: empty_db.column(f"select 1 from {GW}.jobs where locked_at is not null") == [1]
         )
-        held = empty_db.row(f"select id, locked_by from {GW}.jobs where locked_at is not null")
+        held = empty_db.row(f"select id, locked_by from {GW}.jobs where task_identifier = 'hold'")
         adopt(conn)
         assert empty_db.row(f"select id, locked_by from {GW}.jobs where id = {held[0]}") == held
         wait_for(lambda: empty_db.rows(f"select from {GW}.jobs where id = {held[0]}") == [])
