@@ -44,15 +44,11 @@ class NotYetError(Exception):
 
 
 _CONTENDED = (pg.LockNotAvailable, pg.DeadlockDetected, pg.SerializationFailure, NotYetError)
-
-
 # Node's graphile-worker takes none of our locks when it makes or migrates its schema beside us.
 _RACED = (
     pg.DuplicateSchema, pg.DuplicateTable, pg.DuplicateObject, pg.DuplicateFunction,
     pg.UniqueViolation, pg.UndefinedTable, pg.UndefinedFunction, pg.InternalError_,
 )  # fmt: skip
-
-
 _RACES = 6
 
 
@@ -64,6 +60,11 @@ def change(
     dry_run: bool = False,
     patience: Patience | None = None,
 ) -> Outcome:
+    """Decide under the lock what to do and do it, in one transaction, again while others are busy.
+
+    With ``dry_run`` only decide. Raise BusyError when the patience is over, and RightsError or
+    InstallError for what the server refuses; nothing is changed then.
+    """
     patience = patience or Patience()
     started = time.monotonic()
     deadline = started + patience.seconds
@@ -134,4 +135,5 @@ def as_owner(conn: Connection, schema: str, text: str) -> str:
 
 
 def kind(road: str) -> str:
+    """Say a road in words."""
     return "an extension" if road == "extension" else "plain objects"

@@ -16,7 +16,10 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import psycopg
+try:
+    import psycopg
+except ImportError as _error:  # psycopg without a libpq
+    sys.exit(f"gw-install: {_error}\nrun `pip install 'graphile-worker[binary]'`, or install libpq")
 
 from graphile_worker import __version__, dependants, files, install, state
 from graphile_worker.errors import BusyError, GraphileWorkerError, InstallError
@@ -49,11 +52,14 @@ def _reports(parser: Parser) -> None:
     parser.add_argument("--scripts", type=Path, help=argparse.SUPPRESS)
 
 
+def _dry_run(parser: Parser, help: str) -> None:
+    _env(parser, "--dry-run", action="store_true", help=help)
+    parser.add_argument("--print", dest="dry_run", action="store_true", help="the same")
+
+
 def _changes(parser: Parser) -> None:
     _connects(parser)
-    parser.add_argument(
-        "--dry-run", "--print", action="store_true", help="print the SQL, change nothing"
-    )
+    _dry_run(parser, "print the SQL, change nothing")
     _env(
         parser,
         "--timeout",
@@ -95,7 +101,7 @@ def build_parser() -> Parser:
     _env(sub, "--dsn", help="ask this running server, as a superuser")
     _env(sub, "--directory", type=Path, help="a folder of your own, for extension_control_path")
     _env(sub, "--destdir", type=Path, help="put everything below this folder, for packages")
-    sub.add_argument("--dry-run", "--print", action="store_true", help="say where, change nothing")
+    _dry_run(sub, "say where, change nothing")
 
     sub = command("install", "make the queue in a database", _install)
     _changes(sub)
@@ -104,9 +110,7 @@ def build_parser() -> Parser:
     _changes(sub)
     _env(sub, "--to", help="version to go to (default: the newest)")
     _env(sub, "--drain", action="store_true", help="wait until no job is running")
-    sub.add_argument(
-        "--plan", action="store_true", help="show what it would do and who is in the way"
-    )
+    _env(sub, "--plan", action="store_true", help="show what it would do and who is in the way")
     sub = command("adopt", "make a schema of Node's graphile-worker ours", _adopt)
     _changes(sub)
     _mode(sub)
@@ -118,7 +122,7 @@ def build_parser() -> Parser:
     sub = command("verify", "compare the schema with what its version should be", _verify)
     _connects(sub)
     _env(sub, "--fix", action="store_true", help="repair what can be without touching rows")
-    sub.add_argument("--dry-run", "--print", action="store_true", help="with --fix: print the SQL")
+    _dry_run(sub, "with --fix: print the SQL")
     sub = command("status", "show version, road and counts", _status)
     _connects(sub)
     sub = command("uninstall", "drop the queue", _uninstall)
@@ -129,7 +133,7 @@ def build_parser() -> Parser:
     sub.add_argument("role")
     sub.add_argument("level", choices=["enqueue", "work", "admin", "observe", "none"])
     _connects(sub)
-    sub.add_argument("--dry-run", "--print", action="store_true", help="print the exact GRANTs")
+    _dry_run(sub, "print the exact GRANTs")
     sub = command("sql", "print the SQL for a migration tool, offline", _sql)
     sub.add_argument(
         "what", choices=["install", "upgrade", "adopt", "release", "uninstall"], nargs="?",
@@ -401,6 +405,10 @@ def main(args: list[str] | None = None) -> int:
     options = build_parser().parse_args(args)
     try:
         code: int = options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader had enough, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (GraphileWorkerError, ValueError, psycopg.Error) as error:
         if options.verbose:
             traceback.print_exc()

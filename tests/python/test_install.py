@@ -21,7 +21,7 @@ from graphile_worker.files import control_path, put_files, remove_files
 from graphile_worker.install import install, offline_sql, uninstall, verify
 from graphile_worker.scripts import Scripts, fill_in
 from graphile_worker.state import check_server
-from pg import Database, Server, bin_dir
+from pg import Database, Server, bin_dir, run
 
 PROGRAM = Path(sys.executable).parent / "gw-install"
 
@@ -326,3 +326,34 @@ def test_help_names_the_environment_twins() -> None:
         text = re.sub(r"\s+", " ", gw(command, "--help"))
         for name in ("GW_DSN", "GW_SCHEMA", "GW_TIMEOUT", "GW_LOCK_TIMEOUT", "GW_JSON"):
             assert f"[env: {name}]" in text
+
+
+def test_the_python_block_of_the_docs_runs(empty_db: Database) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "install.md").read_text()
+    block = text.split("```python\n")[1].split("```")[0]
+    info = empty_db.connect().info
+    env = {
+        "PGHOST": info.host,
+        "PGPORT": str(info.port),
+        "PGUSER": "postgres",
+        "PGDATABASE": empty_db.name,
+    }
+    said = run([sys.executable, "-c", block], env={**os.environ, **env})
+    assert said.startswith("Installed version")
+    assert verify(empty_db.connect()) == []
+
+
+def test_a_reader_who_had_enough_is_no_error() -> None:
+    said = run(["bash", "-c", f"set -o pipefail; {PROGRAM} sql | head -n 1"])
+    assert said == "create schema if not exists graphile_worker;\n"
+
+
+def test_a_psycopg_without_libpq_is_told(tmp_path: Path) -> None:
+    (tmp_path / "psycopg.py").write_text("raise ImportError('no pq wrapper available')")
+    done = subprocess.run(
+        [str(PROGRAM), "--help"], capture_output=True, text=True, timeout=60,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "graphile-worker[binary]" in done.stderr
+    assert "Traceback" not in done.stderr
