@@ -57,7 +57,7 @@ class Database:
 
     def rows(self, sql: Any, *params: Any) -> list[tuple[Any, ...]]:
         cursor = self._main().execute(sql, params or None)
-        return cursor.fetchall() if cursor.description else []
+        return cursor.fetchall() if cursor.rownumber is not None else []
 
     def row(self, sql: Any, *params: Any) -> tuple[Any, ...]:
         (only,) = self.rows(sql, *params)

@@ -93,20 +93,13 @@ def adopted(conn: Connection, state: State, mode: Mode, scripts: Scripts) -> Out
     sql = [as_owner(conn, state.schema, text)]
     extension = as_extension(conn, state, mode, scripts)
     if extension:
-        sql.append(attach_sql(scripts))
+        sql.append(scripts.attach())
     road = kind("extension" if extension else "plain")
     note = " Workers of Node 0.16 stop: run 0.17 or 0.18." if state.revision == 18 else ""
     return Outcome(
         f"Adopted the schema {state.schema} (Node's revision {state.revision}) as version"
         f" {scripts.latest}, {road}; every row is as it was.{note}",
         tuple(sql),
-    )
-
-
-def attach_sql(scripts: Scripts) -> str:
-    return (
-        f"create extension {SCHEMA} schema {SCHEMA} version 'unpackaged';\n"
-        f"alter extension {SCHEMA} update to '{scripts.latest}';"
     )
 
 
@@ -119,7 +112,7 @@ def _attach(conn: Connection, state: State, scripts: Scripts) -> Outcome:
     return Outcome(
         f"The objects of the schema {state.schema} are members of the extension now;"
         " every row is as it was.",
-        (attach_sql(scripts),),
+        (scripts.attach(),),
     )
 
 

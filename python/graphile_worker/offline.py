@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from graphile_worker.adopt import attach_sql
 from graphile_worker.errors import InstallError, VersionError
 from graphile_worker.scripts import SCHEMA, Scripts, quote_ident
 
@@ -44,7 +43,7 @@ def offline_sql(
             return f"alter extension {SCHEMA} update to '{target}';\n"
         return "\n".join(scripts.plain(scripts.read(step), schema) for step in steps)
     if what == "adopt":
-        attach = f"\n{attach_sql(scripts)}\n" if road == "extension" else ""
+        attach = f"\n{scripts.attach()}\n" if road == "extension" else ""
         return scripts.plain(scripts.read("adopt.sql"), schema) + attach
     if what == "release":
         return scripts.read("detach.sql")

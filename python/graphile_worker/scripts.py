@@ -133,6 +133,13 @@ class Scripts:
         text = re.sub(r"\A\\echo.*\n+", "", text).partition(EXTENSION_ONLY)[0].rstrip()
         return f"{_BEFORE}\n\n{fill_in(text, quote_ident(schema))}\n\n{_AFTER}\n"
 
+    def attach(self) -> str:
+        """Return what makes plain objects of the newest version members of the extension."""
+        return (
+            f"create extension {SCHEMA} schema {SCHEMA} version 'unpackaged';\n"
+            f"alter extension {SCHEMA} update to '{self.latest}';"
+        )
+
     def locks(self, name: str) -> list[TableLock]:
         """Return the locks that a script takes on tables that hold rows, as its text declares."""
         found = re.findall(r"(?m)^-- lock: (\S+) (.+)$", self.read(name))

@@ -290,7 +290,7 @@ def compare_members(
     """Name the objects that are not members of the extension, or not registered for dumps."""
     present = {(kind, _bare(identity)): saved for (kind, identity), saved in members(conn).items()}
     registered = scripts.registered(version)
-    fix = _REATTACH if version == scripts.latest else None
+    fix = scripts.read("detach.sql") + scripts.attach() if version == scripts.latest else None
     remedy = None if fix else "upgrade first, then verify again"
     drifts = []
     for kind, name in sorted(scripts.members(version)):
@@ -304,9 +304,6 @@ def compare_members(
             continue
         drifts.append(Drift(f"{kind} {name}", problem, fix, remedy))
     return drifts
-
-
-_REATTACH = "REATTACH"
 
 
 def _bare(identity: str) -> str:
@@ -347,20 +344,10 @@ def repair(
         for fix in dict.fromkeys(drift.fix for drift in drifts if drift.fix):
             try:
                 with conn.transaction():
-                    run_script(conn, reattach_sql(scripts) if fix == _REATTACH else fix)
+                    run_script(conn, fix)
             except psycopg.Error:
                 continue
         return verify(conn, schema=schema, scripts=scripts)
-
-
-def reattach_sql(scripts: Scripts | None = None) -> str:
-    """Return what makes the objects of an extension plain and members again."""
-    scripts = scripts or Scripts()
-    return (
-        f"{scripts.read('detach.sql')}"
-        f"create extension {SCHEMA} schema {SCHEMA} version 'unpackaged';\n"
-        f"alter extension {SCHEMA} update to '{scripts.latest}';\n"
-    )
 
 
 def _quoted(role: str | None) -> str:

@@ -147,6 +147,7 @@ def test_python_and_node_drain_one_backlog_together(db: Database, version: str) 
         db.rows(f"select graphile_worker.add_job('note', '{{\"n\": {n}}}', {queue})")
     with NodeWorker(db, version):
         mine = db.connect()
+        eventually(lambda: db.rows("select from ran limit 1") != [], "Node has begun")
         deadline = time.monotonic() + 60
         while left(db) and time.monotonic() < deadline:
             taken = mine.execute(

@@ -245,7 +245,7 @@ def test_workers_and_producers_under_load_see_no_error(
 ) -> None:
     conn = empty_db.connect()
     install(conn, mode=mode)
-    stop, trouble = threading.Event(), []
+    stop, added_all, trouble = threading.Event(), threading.Event(), []
     added, ran = [], []
 
     def producer(number: int) -> None:
@@ -267,7 +267,7 @@ def test_workers_and_producers_under_load_see_no_error(
         try:
             with psycopg.connect(empty_db.dsn, autocommit=True) as mine:
                 while True:
-                    ending = stop.is_set()
+                    ending = added_all.is_set()
                     ids = [
                         row[0]
                         for row in mine.execute(f"select id from {GW}.get_jobs(%s, 10)", [name])
@@ -279,9 +279,9 @@ def test_workers_and_producers_under_load_see_no_error(
         except Exception as error:
             trouble.append(error)
 
-    threads = [threading.Thread(target=producer, args=[n]) for n in range(3)]
-    threads += [threading.Thread(target=worker, args=[f"w{n}"]) for n in range(2)]
-    for thread in threads:
+    producers = [threading.Thread(target=producer, args=[n]) for n in range(3)]
+    workers = [threading.Thread(target=worker, args=[f"w{n}"]) for n in range(2)]
+    for thread in producers + workers:
         thread.start()
     try:
         wait_for(lambda: len(ran) > 50)
@@ -295,7 +295,10 @@ def test_workers_and_producers_under_load_see_no_error(
         wait_for(lambda: len(ran) > seen + 50)
     finally:
         stop.set()
-        for thread in threads:
+        for thread in producers:
+            thread.join()
+        added_all.set()
+        for thread in workers:
             thread.join()
     assert trouble == []
     assert set(ran) == set(added)
