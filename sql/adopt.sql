@@ -1,8 +1,8 @@
 set local search_path = pg_catalog, pg_temp;
 
--- Makes a schema of Node's graphile-worker, revision 18 to 20, ours: its functions, view
--- and indexes are replaced, and no row of a job, task, queue or crontab is touched. The caller
--- checks first that the schema is one.
+-- Makes a schema of Node's graphile-worker, revision 18 to 20, ours: its functions,
+-- view and indexes are replaced, and no row of a job, task, queue or crontab is touched. The
+-- caller checks first that the schema is one.
 --
 -- lock: _private_jobs access exclusive
 -- lock: migrations row exclusive

@@ -21,7 +21,7 @@ try:
 except ImportError as _error:  # psycopg without a libpq
     sys.exit(f"gw-install: {_error}\nrun `pip install 'graphile-worker[binary]'`, or install libpq")
 
-from graphile_worker import __version__, dependants, files, install, state
+from graphile_worker import __version__, files, install, state
 from graphile_worker.errors import BusyError, GraphileWorkerError, InstallError
 from graphile_worker.scripts import SCHEMA, Scripts, quote_ident
 from graphile_worker.verify import repair, verify
@@ -172,10 +172,6 @@ def _connect(options: argparse.Namespace) -> psycopg.Connection[Any]:
     return conn
 
 
-def _patience(options: argparse.Namespace) -> install.Patience:
-    return install.Patience(options.timeout, options.lock_timeout)
-
-
 def _scripts(options: argparse.Namespace) -> Scripts:
     return Scripts(options.scripts)
 
@@ -235,35 +231,31 @@ def _files(options: argparse.Namespace) -> int:
     return 0
 
 
-def _install(options: argparse.Namespace) -> int:
+def _change(options: argparse.Namespace, act: Callable[..., install.Outcome], **more: Any) -> int:
     with _connect(options) as conn:
-        return _done(
-            options,
-            install.install(
-                conn, schema=options.schema, mode=options.mode, scripts=_scripts(options),
-                dry_run=options.dry_run, patience=_patience(options),
-            ),
+        outcome = act(
+            conn, schema=options.schema, scripts=_scripts(options), dry_run=options.dry_run,
+            patience=install.Patience(options.timeout, options.lock_timeout), **more,
         )  # fmt: skip
+    return _done(options, outcome)
+
+
+def _install(options: argparse.Namespace) -> int:
+    return _change(options, install.install, mode=options.mode)
 
 
 def _upgrade(options: argparse.Namespace) -> int:
+    if not options.plan:
+        return _change(options, install.upgrade, to=options.to, drain=options.drain)
     with _connect(options) as conn:
-        if options.plan:
-            plan = dependants.plan_upgrade(
-                conn, to=options.to, schema=options.schema, scripts=_scripts(options)
-            )
-            _out(options, plan, _plan_text(plan))
-            return 0
-        return _done(
-            options,
-            install.upgrade(
-                conn, to=options.to, schema=options.schema, drain=options.drain,
-                scripts=_scripts(options), dry_run=options.dry_run, patience=_patience(options),
-            ),
-        )  # fmt: skip
+        plan = install.plan_upgrade(
+            conn, to=options.to, schema=options.schema, scripts=_scripts(options)
+        )
+    _out(options, plan, _plan_text(plan))
+    return 0
 
 
-def _plan_text(plan: dependants.Plan) -> str:
+def _plan_text(plan: install.Plan) -> str:
     if not plan.steps:
         return f"Nothing to do: version {plan.installed} is installed."
     lines = [f"From version {plan.installed} to {plan.target}."]
@@ -285,30 +277,15 @@ def _plan_text(plan: dependants.Plan) -> str:
 
 
 def _adopt(options: argparse.Namespace) -> int:
-    with _connect(options) as conn:
-        return _done(
-            options,
-            install.adopt(
-                conn, schema=options.schema, mode=options.mode, scripts=_scripts(options),
-                dry_run=options.dry_run, patience=_patience(options),
-            ),
-        )  # fmt: skip
+    return _change(options, install.adopt, mode=options.mode)
 
 
 def _release(options: argparse.Namespace) -> int:
-    options.road = "plain"
-    return _switch(options)
+    return _change(options, install.switch, road="plain")
 
 
 def _switch(options: argparse.Namespace) -> int:
-    with _connect(options) as conn:
-        return _done(
-            options,
-            install.switch(
-                conn, options.road, schema=options.schema, scripts=_scripts(options),
-                dry_run=options.dry_run, patience=_patience(options),
-            ),
-        )  # fmt: skip
+    return _change(options, install.switch, road=options.road)
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -360,14 +337,8 @@ def _line(value: Any) -> str:
 
 
 def _uninstall(options: argparse.Namespace) -> int:
-    with _connect(options) as conn:
-        return _done(
-            options,
-            install.uninstall(
-                conn, schema=options.schema, with_jobs=options.with_jobs, cascade=options.cascade,
-                scripts=_scripts(options), dry_run=options.dry_run, patience=_patience(options),
-            ),
-        )  # fmt: skip
+    more = {"with_jobs": options.with_jobs, "cascade": options.cascade}
+    return _change(options, install.uninstall, **more)
 
 
 def _grant(options: argparse.Namespace) -> int:
