@@ -210,8 +210,27 @@ def test_a_long_transaction_makes_an_upgrade_step_back_and_not_block_the_world(
     install(conn, mode="extension")
     reader = empty_db.connect(autocommit=False)
     reader.execute("select * from graphile_worker._private_known_crontabs")
-    with pytest.raises(BusyError, match=f"pid {reader.info.backend_pid}"):
-        upgrade(conn, scripts=offering, patience=Patience(1.5, 0.2))
+    done, late = threading.Event(), []
+
+    def others() -> None:
+        """Everybody else, who would wait behind an upgrade that waits for the long transaction."""
+        with psycopg.connect(empty_db.dsn, autocommit=True) as mine:
+            mine.execute("set statement_timeout = '1500ms'")
+            while not done.is_set():
+                try:
+                    mine.execute("select 1 from graphile_worker._private_known_crontabs")
+                except psycopg.errors.QueryCanceled as error:
+                    late.append(error)
+
+    world = threading.Thread(target=others)
+    world.start()
+    try:
+        with pytest.raises(BusyError, match=f"pid {reader.info.backend_pid}"):
+            upgrade(conn, scripts=offering, patience=Patience(3, 0.2))
+    finally:
+        done.set()
+        world.join()
+    assert late == []
     assert conn.execute("select graphile_worker.version()").fetchone() == ("1.0.0",)
     assert verify(conn) == []
 
