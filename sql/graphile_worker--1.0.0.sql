@@ -36,6 +36,10 @@ create table @extschema@._private_tasks (
 );
 alter table @extschema@._private_tasks enable row level security;
 
+-- When names were last collected, in microseconds since 1970. A sequence, since it shows its value to
+-- transactions whose snapshot is older; it goes with its table.
+create sequence @extschema@.names_collected_seq owned by @extschema@._private_tasks.id;
+
 create table @extschema@._private_job_queues (
   id integer generated always as identity (sequence name @extschema@.job_queues_id_seq),
   queue_name text not null,
@@ -401,6 +405,9 @@ begin
   if job_key_mode not in ('replace', 'preserve_run_at', 'unsafe_dedupe') then
     perform @extschema@._reject_mode(job_key_mode);
   end if;
+  if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+    perform @extschema@._reject_old_snapshot();
+  end if;
 
   -- The common case, a job without key or queue for a known task, is this one statement.
   if job_key is null and queue_name is null then
@@ -454,6 +461,11 @@ declare
   v_invalid bigint;
   v_unknown bigint;
 begin
+  -- Until this transaction ends, no name that it has seen is collected.
+  lock table @extschema@._private_jobs in row exclusive mode;
+  if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+    perform @extschema@._reject_old_snapshot();
+  end if;
   select
     pg_catalog.count(*) filter (where s.job_key is not null),
     pg_catalog.count(*) filter (where s.run_at is null or s.run_at <= pg_catalog.now()),
@@ -873,6 +885,43 @@ begin
 end;
 $$;
 
+-- Deletes jobs that have failed for good, those that failed before the given time only, at most
+-- max_jobs of them, and answers how many. Jobs that others hold at the moment are left out.
+create function @extschema@.delete_failed_jobs(
+  failed_before timestamptz = null,
+  max_jobs integer = null
+)
+returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_deleted bigint;
+begin
+  if max_jobs < 1 then
+    raise exception 'Max jobs is out of range: %', max_jobs
+      using errcode = 'GWBMJ', hint = 'Use 1 or more, or null for all of them.';
+  end if;
+  with failed as materialized (
+    select jobs.id
+    from @extschema@._private_jobs as jobs
+    where jobs.attempts >= jobs.max_attempts
+    and jobs.locked_at is null
+    and (failed_before is null or jobs.updated_at < failed_before)
+    order by jobs.key, jobs.id
+    limit max_jobs
+    for update skip locked
+  )
+  delete from @extschema@._private_jobs as jobs
+  using failed
+  where jobs.id = failed.id;
+  get diagnostics v_deleted = row_count;
+  return v_deleted;
+end;
+$$;
+
 -- Unlocks every job and queue that is locked by one of these worker pools. Only for pools that are
 -- known to be dead: what they still run would run twice.
 create function @extschema@.force_unlock_workers(
@@ -907,6 +956,229 @@ as $$
   set locked_at = null, locked_by = null
   from theirs
   where queues.id = theirs.id;
+$$;
+
+-- Reads jobs with their payload, by id from after_id on, at most max_jobs. Each filter that is given
+-- must hold. A job is in one state: ready (due, or as soon as its queue is free), scheduled (for
+-- later), running, or failed (for good).
+create function @extschema@.list_jobs(
+  job_ids bigint[] = null,
+  job_keys text[] = null,
+  task_identifiers text[] = null,
+  queue_names text[] = null,
+  states text[] = null,
+  after_id bigint = null,
+  max_jobs integer = 100
+)
+returns setof @extschema@._private_jobs
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+as $$
+declare
+  v_state text;
+begin
+  if max_jobs is null or max_jobs not between 1 and 10000 then
+    raise exception 'Max jobs is out of range: %', max_jobs
+      using errcode = 'GWBMJ', hint = 'Ask for 1 to 10000 jobs, and for more with after_id.';
+  end if;
+  foreach v_state in array coalesce(states, '{}') loop
+    if v_state is null or v_state not in ('ready', 'scheduled', 'running', 'failed') then
+      raise exception 'Job state is unknown: "%"', v_state
+        using errcode = 'GWBST', hint = 'Use ready, scheduled, running or failed.';
+    end if;
+  end loop;
+  return query
+  select jobs.*
+  from @extschema@._private_jobs as jobs
+  where (job_ids is null or jobs.id = any (job_ids))
+  and (job_keys is null or jobs.key = any (job_keys))
+  and (task_identifiers is null or jobs.task_id in (
+    select tasks.id
+    from @extschema@._private_tasks as tasks
+    where tasks.identifier = any (task_identifiers)
+  ))
+  and (queue_names is null or jobs.job_queue_id in (
+    select queues.id
+    from @extschema@._private_job_queues as queues
+    where queues.queue_name = any (queue_names)
+  ))
+  and (states is null or case
+    when jobs.locked_at is not null then 'running'
+    when jobs.attempts >= jobs.max_attempts then 'failed'
+    when jobs.run_at > pg_catalog.now() then 'scheduled'
+    else 'ready'
+  end = any (states))
+  and (after_id is null or jobs.id > after_id)
+  order by jobs.id
+  limit max_jobs;
+end;
+$$;
+
+-- The names of tasks and queues: jobs hold their numbers, and names that no job needs can be collected.
+--
+-- Nothing but a lock keeps a name from being collected while a job that needs it is being added:
+-- adders look names up under their row exclusive lock on the jobs, and the collectors lock them out.
+-- The names of a job's task and queue; null where there is none. Volatile, so that it sees those which
+-- the same statement made.
+create function @extschema@.job_names(
+  task_id integer,
+  job_queue_id integer,
+  out task_identifier text,
+  out queue_name text
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  select tasks.identifier into task_identifier
+  from @extschema@._private_tasks as tasks
+  where tasks.id = job_names.task_id;
+  if job_queue_id is not null then
+    select queues.queue_name into queue_name
+    from @extschema@._private_job_queues as queues
+    where queues.id = job_names.job_queue_id;
+  end if;
+end;
+$$;
+
+-- Refuses to go on in a transaction that keeps its first snapshot, where names were collected after
+-- it began: it would add a job for a name that is there in its eyes only.
+create function @extschema@._reject_old_snapshot()
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  lock table @extschema@._private_jobs in row exclusive mode;
+  if (select last_value from @extschema@.names_collected_seq)
+    >= extract(epoch from pg_catalog.now()) * 1000000
+  then
+    raise exception 'Names of tasks or queues were collected since this transaction began'
+      using errcode = 'serialization_failure', hint = 'Repeat the transaction.';
+  end if;
+end;
+$$;
+
+-- Lets nobody add, take or change a job until this transaction ends, once all who do have ended.
+-- Waits for a moment at a time, since everybody else would queue up behind the request.
+create function @extschema@._hold_adders()
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '50ms'
+as $$
+declare
+  v_tries integer := 0;
+begin
+  if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+    raise exception 'Names cannot be collected at the isolation level %',
+      pg_catalog.current_setting('transaction_isolation')
+      using errcode = 'GWBTI', hint = 'Call it in a transaction that is read committed.';
+  end if;
+  loop
+    begin
+      lock table @extschema@._private_jobs in share row exclusive mode;
+      return;
+    exception when lock_not_available then
+      v_tries := v_tries + 1;
+      if v_tries = 40 then
+        raise exception 'Transactions that add or take jobs left no gap to collect names in'
+          using errcode = 'lock_not_available',
+            hint = 'Repeat the call, or look for a long transaction in pg_stat_activity.';
+      end if;
+    end;
+    perform pg_catalog.pg_sleep(0.2 * pg_catalog.random());
+  end loop;
+end;
+$$;
+
+-- Removes the names of queues that no job is in and answers how many. Adding and taking waits for
+-- one scan of the jobs where there is something to remove.
+create function @extschema@.collect_queues()
+returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_unused integer[];
+  v_collected bigint;
+begin
+  select pg_catalog.array_agg(names.id) into v_unused
+  from @extschema@._private_job_queues as names
+  where names.locked_at is null
+  and not exists (
+    select from @extschema@._private_jobs as jobs where jobs.job_queue_id = names.id
+  );
+  if v_unused is null then
+    return 0;
+  end if;
+  perform @extschema@._hold_adders();
+  delete from @extschema@._private_job_queues as names
+  where names.id = any (v_unused)
+  and names.locked_at is null
+  and not exists (
+    select from @extschema@._private_jobs as jobs where jobs.job_queue_id = names.id
+  );
+  get diagnostics v_collected = row_count;
+  if v_collected > 0 then
+    perform pg_catalog.setval(
+      '@extschema@.names_collected_seq',
+      (extract(epoch from pg_catalog.clock_timestamp()) * 1000000)::bigint
+    );
+  end if;
+  return v_collected;
+end;
+$$;
+
+-- Removes the names of tasks that no job is for, other than those to keep, and answers how many. A
+-- Node worker knows its tasks by number: keep those that one runs, or restart it afterwards.
+create function @extschema@.collect_tasks(
+  keep_identifiers text[] = null
+)
+returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_unused integer[];
+  v_collected bigint;
+begin
+  select pg_catalog.array_agg(names.id) into v_unused
+  from @extschema@._private_tasks as names
+  where names.identifier <> all (coalesce(keep_identifiers, '{}'))
+  and not exists (
+    select from @extschema@._private_jobs as jobs where jobs.task_id = names.id
+  );
+  if v_unused is null then
+    return 0;
+  end if;
+  perform @extschema@._hold_adders();
+  delete from @extschema@._private_tasks as names
+  where names.id = any (v_unused)
+  and names.identifier <> all (coalesce(keep_identifiers, '{}'))
+  and not exists (
+    select from @extschema@._private_jobs as jobs where jobs.task_id = names.id
+  );
+  get diagnostics v_collected = row_count;
+  if v_collected > 0 then
+    perform pg_catalog.setval(
+      '@extschema@.names_collected_seq',
+      (extract(epoch from pg_catalog.clock_timestamp()) * 1000000)::bigint
+    );
+  end if;
+  return v_collected;
+end;
 $$;
 
 -- Takes up to max_jobs due jobs for the worker, in order of priority, run_at and id. Null tasks
@@ -1594,6 +1866,10 @@ begin
       'grant execute on function %1$s.version() to %2$I',
       v_schema, grantee
     );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.job_names(integer, integer) to %2$I',
+      v_schema, grantee
+    );
     execute pg_catalog.format('grant usage on type %s.job_spec to %I', v_schema, grantee);
   end if;
   if access_level in ('work', 'admin') then
@@ -1638,6 +1914,22 @@ begin
     );
     execute pg_catalog.format(
       'grant execute on function %1$s.force_unlock_workers(text[]) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.list_jobs(bigint[], text[], text[], text[], text[], bigint, integer) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.delete_failed_jobs(timestamptz, integer) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.collect_queues() to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.collect_tasks(text[]) to %2$I',
       v_schema, grantee
     );
   end if;
@@ -1717,6 +2009,10 @@ begin
     v_schema, grantee
   );
   execute pg_catalog.format(
+    'revoke all on function %1$s.job_names(integer, integer) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
     'revoke all on function %1$s.get_jobs(text, integer, text[], text[]) from %2$I',
     v_schema, grantee
   );
@@ -1757,6 +2053,22 @@ begin
     v_schema, grantee
   );
   execute pg_catalog.format(
+    'revoke all on function %1$s.list_jobs(bigint[], text[], text[], text[], text[], bigint, integer) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.delete_failed_jobs(timestamptz, integer) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.collect_queues() from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.collect_tasks(text[]) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
     'revoke all on function %1$s._reject_job(text, text, integer, text, integer, text[]) from %2$I',
     v_schema, grantee
   );
@@ -1770,6 +2082,14 @@ begin
   );
   execute pg_catalog.format(
     'revoke all on function %1$s._ensure_names(text[], text[]) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s._reject_old_snapshot() from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s._hold_adders() from %2$I',
     v_schema, grantee
   );
   execute pg_catalog.format(
@@ -1805,6 +2125,7 @@ begin
   execute pg_catalog.format('revoke all on sequence %s.tasks_id_seq from %I', v_schema, grantee);
   execute pg_catalog.format('revoke all on sequence %s.job_queues_id_seq from %I', v_schema, grantee);
   execute pg_catalog.format('revoke all on sequence %s.jobs_id_seq1 from %I', v_schema, grantee);
+  execute pg_catalog.format('revoke all on sequence %s.names_collected_seq from %I', v_schema, grantee);
   execute pg_catalog.format('revoke all on type %s.job_spec from %I', v_schema, grantee);
   execute pg_catalog.format('revoke all on type %s.claimed_job from %I', v_schema, grantee);
   if v_schema <> 'public' then
@@ -1818,6 +2139,7 @@ revoke all on function @extschema@.add_job(text, json, text, timestamptz, intege
 revoke all on function @extschema@.add_jobs(@extschema@.job_spec[], boolean) from public;
 revoke all on function @extschema@.add_jobs_with_modes(@extschema@.job_spec[], text[]) from public;
 revoke all on function @extschema@.version() from public;
+revoke all on function @extschema@.job_names(integer, integer) from public;
 revoke all on function @extschema@.get_jobs(text, integer, text[], text[]) from public;
 revoke all on function @extschema@.finish_jobs(text, bigint[]) from public;
 revoke all on function @extschema@.fail_jobs(text, json) from public;
@@ -1828,10 +2150,16 @@ revoke all on function @extschema@.complete_jobs(bigint[]) from public;
 revoke all on function @extschema@.permanently_fail_jobs(bigint[], text) from public;
 revoke all on function @extschema@.reschedule_jobs(bigint[], timestamptz, integer, integer, integer) from public;
 revoke all on function @extschema@.force_unlock_workers(text[]) from public;
+revoke all on function @extschema@.list_jobs(bigint[], text[], text[], text[], text[], bigint, integer) from public;
+revoke all on function @extschema@.delete_failed_jobs(timestamptz, integer) from public;
+revoke all on function @extschema@.collect_queues() from public;
+revoke all on function @extschema@.collect_tasks(text[]) from public;
 revoke all on function @extschema@._reject_job(text, text, integer, text, integer, text[]) from public;
 revoke all on function @extschema@._reject_mode(text) from public;
 revoke all on function @extschema@._merge_payloads(json, json) from public;
 revoke all on function @extschema@._ensure_names(text[], text[]) from public;
+revoke all on function @extschema@._reject_old_snapshot() from public;
+revoke all on function @extschema@._hold_adders() from public;
 revoke all on function @extschema@._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text) from public;
 revoke all on function @extschema@._prepare_specs(@extschema@.job_spec[]) from public;
 revoke all on function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]) from public;
@@ -1936,10 +2264,12 @@ comment on constraint jobs_max_attempts_check on @extschema@._private_jobs is 'A
 comment on sequence @extschema@.jobs_id_seq1 is 'Ids of jobs.';
 comment on sequence @extschema@.tasks_id_seq is 'Ids of tasks.';
 comment on sequence @extschema@.job_queues_id_seq is 'Ids of queues.';
+comment on sequence @extschema@.names_collected_seq is 'When collect_queues or collect_tasks last removed names, in microseconds since 1970.';
 comment on function @extschema@.add_job(text, json, text, timestamptz, integer, text, integer, text[], text) is 'Adds a job and answers its row. Null arguments mean the defaults; job_key_mode is replace, preserve_run_at or unsafe_dedupe.';
 comment on function @extschema@.add_jobs(@extschema@.job_spec[], boolean) is 'Adds many jobs in one call, with one notification; answers a row for each, in order.';
 comment on function @extschema@.add_jobs_with_modes(@extschema@.job_spec[], text[]) is 'add_jobs with a job key mode for each spec, or one mode for all.';
 comment on function @extschema@.version() is 'Version of the installed objects.';
+comment on function @extschema@.job_names(integer, integer) is 'The names behind the numbers of a jobs row.';
 comment on function @extschema@.get_jobs(text, integer, text[], text[]) is 'Takes due jobs for a worker: at most one in flight for each named queue.';
 comment on function @extschema@.finish_jobs(text, bigint[]) is 'Deletes jobs that the worker has done; done is false where a job is not the workers any more.';
 comment on function @extschema@.fail_jobs(text, json) is 'Puts failed jobs back for later; failures is a json array of objects with id, error, payload, run_at, final.';
@@ -1950,10 +2280,16 @@ comment on function @extschema@.complete_jobs(bigint[]) is 'Deletes jobs as if t
 comment on function @extschema@.permanently_fail_jobs(bigint[], text) is 'Lets jobs fail for good; running ones are left out.';
 comment on function @extschema@.reschedule_jobs(bigint[], timestamptz, integer, integer, integer) is 'Changes when and how often jobs run; null leaves alone, running ones are left out.';
 comment on function @extschema@.force_unlock_workers(text[]) is 'Unlocks all that these worker pools hold; only for pools known to be dead.';
+comment on function @extschema@.list_jobs(bigint[], text[], text[], text[], text[], bigint, integer) is 'Jobs with their payload, oldest first, at most max_jobs; null filters let everything through.';
+comment on function @extschema@.delete_failed_jobs(timestamptz, integer) is 'Deletes jobs that have failed for good and answers how many.';
+comment on function @extschema@.collect_queues() is 'Removes the names of queues that no job is in and answers how many.';
+comment on function @extschema@.collect_tasks(text[]) is 'Removes the names of tasks that no job is for and answers how many; Node workers that run must be restarted.';
 comment on function @extschema@._reject_job(text, text, integer, text, integer, text[]) is 'Internal: raises the error for a job that cannot be added.';
 comment on function @extschema@._reject_mode(text) is 'Internal: raises the error for an unknown job key mode.';
 comment on function @extschema@._merge_payloads(json, json) is 'Internal: the payload of a keyed job that is added again.';
 comment on function @extschema@._ensure_names(text[], text[]) is 'Internal: makes the rows of new task and queue names.';
+comment on function @extschema@._reject_old_snapshot() is 'Internal: refuses a transaction that may see names which are gone.';
+comment on function @extschema@._hold_adders() is 'Internal: lets nobody add a job until the transaction ends.';
 comment on function @extschema@._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text) is 'Internal: inserts a job or applies it to the one that holds its key.';
 comment on function @extschema@._prepare_specs(@extschema@.job_spec[]) is 'Internal: checks the specs of add_jobs and makes the rows of their names.';
 comment on function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]) is 'Internal: adds many jobs with keys, with a job key mode each.';

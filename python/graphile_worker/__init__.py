@@ -1,4 +1,55 @@
-"""A job queue that a PostgreSQL database installs like any other extension."""
+"""A job queue that a PostgreSQL database installs like any other extension.
+
+>>> from graphile_worker import add_job
+>>> add_job("send_email", {"to": "ann@example.org"}, conn=conn)
+
+``graphile_worker.aio`` has the same names for connections that are awaited.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from graphile_worker.client import Tasks, WorkerUtils, add_job, add_job_adhoc, add_jobs
+    from graphile_worker.errors import GraphileWorkerError
+    from graphile_worker.job import Cleaned, Counts, Job, JobSpec, TaskSpec
+    from graphile_worker.tasks import Task
 
 __version__ = "1.0.0"
-__all__ = ["__version__"]
+__all__ = [
+    "Cleaned",
+    "Counts",
+    "GraphileWorkerError",
+    "Job",
+    "JobSpec",
+    "Task",
+    "TaskSpec",
+    "Tasks",
+    "WorkerUtils",
+    "__version__",
+    "add_job",
+    "add_job_adhoc",
+    "add_jobs",
+]
+
+_HOMES = {
+    **dict.fromkeys(["Tasks", "WorkerUtils", "add_job", "add_job_adhoc", "add_jobs"], "client"),
+    **dict.fromkeys(["Cleaned", "Counts", "Job", "JobSpec", "TaskSpec"], "job"),
+    "GraphileWorkerError": "errors",
+    "Task": "tasks",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name at its first use: gw-install has to tell of a psycopg that does not load."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

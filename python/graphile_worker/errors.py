@@ -1,14 +1,35 @@
 """What can go wrong, as one tree.
 
 GraphileWorkerError
-    InstallError            the schema could not be installed, changed or examined; nothing changed
-        FilesError          the extension's files could not be put where the server looks for them
-        NotInstalledError   there is no queue of ours in the schema
-        ForeignSchemaError  the schema holds something else under our names
-        VersionError        the server, the schema or Node's revision is too old or too new
-        BusyError           locks or running jobs stood in the way for too long; try again later
-        InUseError          jobs or other people's objects would be lost
-        RightsError         the role may not do this
+    InvalidArgument             a value cannot be used; nothing was added or changed
+        InvalidIdentifier       task identifier (SQLSTATE GWBID)
+        InvalidQueueName        queue name (GWBQN)
+        InvalidJobKey           job key (GWBJK)
+        InvalidJobKeyMode       job key mode (GWBKM)
+        InvalidMaxAttempts      number of attempts (GWBMA)
+        InvalidPriority         priority (GWBPR)
+        InvalidFlags            flags (GWBFL)
+        InvalidRunAt            time to run at
+        InvalidPayload          payload that JSON or PostgreSQL cannot hold
+        InvalidConnection       what was passed as a connection
+        InvalidFilter           filter or limit of list_jobs and cleanup (GWBST, GWBMJ)
+    SchemaError                 the database does not have the functions that were called
+        SchemaMissing           there is no graphile_worker
+        SchemaTooOld            it is older than this package needs, or Node's
+        SchemaTooNew            it is of a later major version
+    AccessDenied                the role lacks a level of access
+    Busy                        others were in the way for too long; try again later
+    InstallError                the schema could not be installed, changed or examined
+        FilesError              the extension's files could not be put in the server's folder
+        NotInstalledError       there is no queue of ours in the schema
+        ForeignSchemaError      the schema holds something else under our names
+        VersionError            the server, the schema or Node's revision is too old or too new
+        BusyError               locks or running jobs stood in the way for too long
+        InUseError              jobs or other people's objects would be lost
+        RightsError             the role may not do this
+
+Whatever else a database says (a lost connection, a deadlock, a serialization failure) is passed on
+as the driver raised it. ``sqlstate`` is the code of an error that the database raised, else None.
 """
 
 from __future__ import annotations
@@ -16,6 +37,80 @@ from __future__ import annotations
 
 class GraphileWorkerError(Exception):
     """Something of graphile_worker failed."""
+
+    sqlstate: str | None = None
+
+
+class InvalidArgument(GraphileWorkerError, ValueError):
+    """A value cannot be used; nothing was added or changed."""
+
+
+class InvalidIdentifier(InvalidArgument):
+    """The task identifier is empty, too long or no text."""
+
+
+class InvalidQueueName(InvalidArgument):
+    """The queue name is too long or no text."""
+
+
+class InvalidJobKey(InvalidArgument):
+    """The job key is empty, too long or no text."""
+
+
+class InvalidJobKeyMode(InvalidArgument):
+    """The job key mode is unknown."""
+
+
+class InvalidMaxAttempts(InvalidArgument):
+    """The number of attempts is out of range or no whole number."""
+
+
+class InvalidPriority(InvalidArgument):
+    """The priority is out of range or no whole number."""
+
+
+class InvalidFlags(InvalidArgument):
+    """The flags are not a collection of texts."""
+
+
+class InvalidRunAt(InvalidArgument):
+    """The time to run at has no time zone, or is no time."""
+
+
+class InvalidPayload(InvalidArgument):
+    """The payload holds what JSON or PostgreSQL cannot."""
+
+
+class InvalidConnection(InvalidArgument):
+    """What was passed as a connection is none that can be used here."""
+
+
+class InvalidFilter(InvalidArgument):
+    """A filter or limit is unknown or out of range."""
+
+
+class SchemaError(GraphileWorkerError):
+    """The database does not have the functions that were called."""
+
+
+class SchemaMissing(SchemaError):
+    """There is no graphile_worker in the schema."""
+
+
+class SchemaTooOld(SchemaError):
+    """The graphile_worker in the schema is older than this package needs, or Node's."""
+
+
+class SchemaTooNew(SchemaError):
+    """The graphile_worker in the schema is of a later major version than this package."""
+
+
+class AccessDenied(GraphileWorkerError):
+    """The role lacks a level of access."""
+
+
+class Busy(GraphileWorkerError):
+    """Others were in the way for too long; try again later."""
 
 
 class InstallError(GraphileWorkerError):

@@ -1,9 +1,9 @@
-"""Render the SQL templates to the scripts that are shipped: the one place where Jinja is used.
+"""Generate what is shipped: SQL scripts from the templates, and client.py from aio.py.
 
 ``python -m graphile_worker.render`` writes the scripts of this version below sql/ in a checkout,
-and its number into the control file and META.json; with ``--check`` it writes nothing and fails
-where something is stale. ``--freeze`` records the checksums of this version's scripts: from then on
-they are released and may not change.
+its number into the control file and META.json, and the client that is not awaited; with ``--check``
+it writes nothing and fails where something is stale. ``--freeze`` records the checksums of this
+version's scripts: from then on they are released and may not change.
 """
 
 from __future__ import annotations
@@ -106,11 +106,44 @@ def _stamped(text: str, version: str) -> str:
     return re.sub(r"sql/graphile_worker--[\d.]+\.sql", f"sql/graphile_worker--{version}.sql", text)
 
 
+# From what is awaited to what is not, in this order.
+_WAITING = (
+    ('with connections that are awaited.\n\nThe names, arguments and results are those of'
+     ' ``graphile_worker`` itself, whose module ``client`` is\ngenerated from this one.',
+     'with connections that are not awaited.\n\nGenerated from aio.py by `make sql`: edit that.'),
+    ("import asyncio\n", "import threading\n"),
+    ("asyncio.Lock()", "threading.Lock()"),
+    ("AsyncIterator, Awaitable, Iterable", "Iterable, Iterator"),
+    ("AsyncIterator", "Iterator"),
+    ("asynccontextmanager", "contextmanager"),
+    ("sqlalchemy.ext.asyncio import AsyncEngine", "sqlalchemy import Engine"),
+    ("AsyncConn, arun, in_one_transaction_async", "SyncConn, in_one_transaction, run"),
+    ("in_one_transaction_async", "in_one_transaction"),
+    ("arun(", "run("),
+    ("AsyncConn ", "SyncConn "), ("AsyncConn,", "SyncConn,"),
+    ("Registry[Awaitable[Job]]", "Registry[Job]"),
+    (".AsyncConnection.", ".Connection."),
+    ("AsyncConnectionPool", "ConnectionPool"), ("AsyncEngine", "Engine"),
+    ("__aenter__", "__enter__"), ("__aexit__", "__exit__"),
+    ("async def ", "def "), ("async with ", "with "), ("await ", ""),
+)  # fmt: skip
+
+
+def waiting(text: str) -> str:
+    """Return the module whose connections are not awaited, from the one whose are."""
+    for awaited, not_awaited in _WAITING:
+        assert awaited in text, awaited
+        text = text.replace(awaited, not_awaited)
+    return text
+
+
 def wanted(root: Path) -> dict[Path, str]:
     """Return what each rendered or stamped file of a checkout should hold."""
     files = {root / "sql" / name: text for name, text in Renderer().scripts().items()}
     for name in ("graphile_worker.control", "META.json"):
         files[root / name] = _stamped((root / name).read_text(), __version__)
+    package = root / "python" / "graphile_worker"
+    files[package / "client.py"] = waiting((package / "aio.py").read_text())
     return files
 
 

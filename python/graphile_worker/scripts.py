@@ -153,7 +153,8 @@ class Scripts:
     def members(self, version: str) -> set[tuple[str, str]]:
         """Return the kind and bare name of what a version makes a member of the extension."""
         text = self.read(version)
-        found = set(re.findall(r"(?m)^create (table|view|type|function) @extschema@\.(\w+)", text))
+        kinds = "table|sequence|view|type|function"
+        found = set(re.findall(rf"(?m)^create ({kinds}) @extschema@\.(\w+)", text))
         return found | {
             ("sequence", name) for name in re.findall(r"sequence name @extschema@\.(\w+)", text)
         }

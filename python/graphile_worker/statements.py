@@ -1,0 +1,151 @@
+"""The SQL that the client sends: calls of the extension's functions, and of its view jobs.
+
+Each text is written once, with psycopg's named parameters; casts say the types, since drivers
+differ in what they send.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+from graphile_worker.scripts import SCHEMA, quote_ident
+
+#: Values of a statement by name.
+Values = dict[str, Any]
+
+# In the order of verbs.job_of; text and not json, since drivers decode that in different ways.
+_ROW = (
+    "j.id, cast(j.payload as text), cast(j.flags as text), j.priority, j.run_at, j.attempts,"
+    " j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by,"
+    " j.revision, j.is_available, j.task_id, j.job_queue_id"
+)
+_NAMED = f"select {_ROW}, n.task_identifier, n.queue_name from"
+_NAMES = "cross join lateral {s}.job_names(j.task_id, j.job_queue_id) as n"
+_RUN_AT = (
+    "coalesce(cast(%(run_at)s as timestamptz), pg_catalog.now() + cast(%(delay)s as interval))"
+)
+_ADD_JOB = f"""{{s}}.add_job(
+  cast(%(identifier)s as text), cast(%(payload)s as json), cast(%(queue_name)s as text), {_RUN_AT},
+  cast(%(max_attempts)s as integer), cast(%(job_key)s as text), cast(%(priority)s as integer),
+  cast(%(flags)s as text[]), cast(%(job_key_mode)s as text)) as j"""
+# One JSON document for any number of jobs: no driver sends arrays of composites fast, or alike.
+_GIVEN = """(
+  select
+    pg_catalog.array_agg(cast(row(s.identifier, s.payload, s.queue_name,
+      coalesce(s.run_at, pg_catalog.now() + s.delay), s.max_attempts, s.job_key, s.priority, s.flags
+    ) as {s}.job_spec) order by s.place) as specs,
+    pg_catalog.array_agg(s.job_key_mode order by s.place) as modes
+  from rows from (pg_catalog.json_to_recordset(cast(%(specs)s as json)) as (
+    identifier text, payload json, queue_name text, run_at timestamptz, delay interval,
+    max_attempts smallint, job_key text, job_key_mode text, priority smallint, flags text[]
+  )) with ordinality as s (identifier, payload, queue_name, run_at, delay, max_attempts, job_key,
+    job_key_mode, priority, flags, place)
+) as given"""
+_IDS = "cast(%(job_ids)s as bigint[])"
+
+# By verb: the level of access that it takes, and its text.
+_TEXTS = {
+    "add_job": ("enqueue", f"select {_ROW} from {_ADD_JOB}"),
+    "add_job_named": ("enqueue", f"{_NAMED} {_ADD_JOB} {_NAMES}"),
+    "add_jobs": (
+        "enqueue",
+        f"select {_ROW} from {_GIVEN} cross join lateral {{s}}.add_jobs(given.specs) as j",
+    ),
+    "add_jobs_named": (
+        "enqueue",
+        f"{_NAMED} {_GIVEN} cross join lateral rows from ({{s}}.add_jobs_with_modes(given.specs,"
+        " given.modes)) with ordinality as j (id, job_queue_id, task_id, payload, priority, run_at,"
+        " attempts, max_attempts, last_error, created_at, updated_at, key, locked_at, locked_by,"
+        f" revision, flags, is_available, place) {_NAMES} order by j.place",
+    ),
+    "remove_job": (
+        "admin",
+        f"{_NAMED} {{s}}.remove_job(cast(%(job_key)s as text)) as j {_NAMES}"
+        " where j.id is not null",
+    ),
+    "complete_jobs": ("admin", f"{_NAMED} {{s}}.complete_jobs({_IDS}) as j {_NAMES} order by j.id"),
+    "permanently_fail_jobs": (
+        "admin",
+        f"{_NAMED} {{s}}.permanently_fail_jobs({_IDS}, cast(%(error_message)s as text)) as j"
+        f" {_NAMES} order by j.id",
+    ),
+    "reschedule_jobs": (
+        "admin",
+        f"{_NAMED} {{s}}.reschedule_jobs({_IDS}, {_RUN_AT}, cast(%(priority)s as integer),"
+        f" cast(%(attempts)s as integer), cast(%(max_attempts)s as integer)) as j {_NAMES}"
+        " order by j.id",
+    ),
+    "force_unlock_workers": (
+        "admin",
+        "select {s}.force_unlock_workers(cast(%(worker_ids)s as text[]))",
+    ),
+    "list_jobs": (
+        "admin",
+        f"{_NAMED} {{s}}.list_jobs({_IDS}, cast(%(job_keys)s as text[]),"
+        " cast(%(task_identifiers)s as text[]), cast(%(queue_names)s as text[]),"
+        " cast(%(states)s as text[]), cast(%(after_id)s as bigint), cast(%(max_jobs)s as integer)"
+        f") as j {_NAMES} order by j.id",
+    ),
+    "delete_failed_jobs": (
+        "admin",
+        "select {s}.delete_failed_jobs(coalesce(cast(%(failed_before)s as timestamptz),"
+        " pg_catalog.now() - cast(%(age)s as interval)), cast(%(max_jobs)s as integer))",
+    ),
+    "collect_queues": ("admin", "select {s}.collect_queues()"),
+    "collect_tasks": ("admin", "select {s}.collect_tasks(cast(%(keep)s as text[]))"),
+    "counts": (
+        "observe",
+        """select
+  pg_catalog.count(*) filter (where locked_at is null and attempts < max_attempts
+    and run_at <= pg_catalog.now()),
+  pg_catalog.count(*) filter (where locked_at is null and attempts < max_attempts
+    and run_at > pg_catalog.now()),
+  pg_catalog.count(*) filter (where locked_at is not null),
+  pg_catalog.count(*) filter (where locked_at is null and attempts >= max_attempts)
+from {s}.jobs""",
+    ),
+    # Fails for nobody and in no schema: an error would end the caller's transaction.
+    "check": (
+        "enqueue",
+        """select
+  exists (select from pg_catalog.pg_namespace where nspname = cast(%(schema)s as text)),
+  (select p.prosrc from pg_catalog.pg_proc as p
+    join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
+    where n.nspname = cast(%(schema)s as text) and p.proname = 'version' and p.pronargs = 0),
+  exists (select from pg_catalog.pg_class as c
+    join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+    where n.nspname = cast(%(schema)s as text) and c.relname in ('_private_jobs', 'job_queues'))""",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A text for one schema, in the forms that the drivers want."""
+
+    verb: str
+    level: str
+    schema: str
+    text: str
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """For psycopg, which wants to know that no user's text is in it."""
+        return self.text.encode()
+
+    @cached_property
+    def colons(self) -> str:
+        """With :name parameters, for SQLAlchemy."""
+        text = self.text.replace(":", r"\:")
+        return re.sub(r"%\((\w+)\)s", r":\1", text).replace("%%", "%")
+
+
+@lru_cache(maxsize=512)
+def statement(verb: str, schema: str = SCHEMA) -> Statement:
+    """Return the statement of a verb; raise ValueError for a name that no schema can have."""
+    level, text = _TEXTS[verb]
+    ident = quote_ident(schema).replace("%", "%%")
+    return Statement(verb.removesuffix("_named"), level, schema, text.replace("{s}", ident))

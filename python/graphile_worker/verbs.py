@@ -1,0 +1,359 @@
+"""What the client can do, each verb once, without input or output.
+
+A verb is a generator: it yields statements with their values, is sent the rows, and returns the
+result. The drivers run it, on a connection that waits or on one that is awaited.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any, TypeVar
+
+from graphile_worker import errors
+from graphile_worker.job import (
+    Cleaned,
+    Counts,
+    Job,
+    JobSpec,
+    JobState,
+    TaskOptions,
+    TaskSpec,
+    check_identifier,
+    check_run_at,
+    with_options,
+)
+from graphile_worker.payload import Dumps, to_json
+from graphile_worker.scripts import SCHEMA, version_key
+from graphile_worker.statements import Statement, Values, statement
+
+logger = logging.getLogger("graphile_worker")
+
+Rows = Sequence[Sequence[Any]]
+T = TypeVar("T")
+Verb = Generator[tuple[Statement, Values], Rows, T]
+
+#: The oldest version of the extension that has every function called here.
+OLDEST = "1.0.0"
+#: The major version that this package knows.
+MAJOR = 1
+
+_DEFAULT = TaskSpec()
+_NO_FLAGS: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What belongs to a client and not to a job."""
+
+    schema: str = SCHEMA
+    dumps: Dumps | None = None
+    trace: bool = False
+
+
+def _job(row: Sequence[Any], identifier: str, queue_name: str | None) -> Job:
+    id_, payload, flags, *rest = row
+    names = frozenset(json.loads(flags)) if flags else _NO_FLAGS
+    return Job(id_, identifier, queue_name, json.loads(payload), names, *rest)
+
+
+def _named_job(row: Sequence[Any]) -> Job:
+    return _job(row[:-2], row[-2], row[-1])
+
+
+def _when(run_at: datetime | timedelta | None) -> tuple[datetime | None, timedelta | None]:
+    return (None, run_at) if isinstance(run_at, timedelta) else (run_at, None)
+
+
+def add_job(
+    settings: Settings, identifier: str, payload: Any, spec: TaskSpec | None, options: TaskOptions
+) -> Verb[Job]:
+    """Add one job."""
+    check_identifier(identifier)
+    spec = with_options(spec or _DEFAULT, options)
+    run_at, delay = _when(spec.run_at)
+    # Where nothing but the key decides, the job may be of another task, in another queue.
+    dedupes = spec.job_key_mode == "unsafe_dedupe"
+    rows = yield (
+        statement("add_job_named" if dedupes else "add_job", settings.schema),
+        {
+            "identifier": identifier,
+            "payload": to_json(payload, settings.dumps, trace=settings.trace),
+            "queue_name": spec.queue_name,
+            "run_at": run_at,
+            "delay": delay,
+            "max_attempts": spec.max_attempts,
+            "job_key": spec.job_key,
+            "priority": spec.priority,
+            "flags": None if spec.flags is None else list(spec.flags),
+            "job_key_mode": spec.job_key_mode,
+        },
+    )
+    (row,) = rows
+    job = _named_job(row) if dedupes else _job(row, identifier, spec.queue_name)
+    logger.debug("added job %s for task %s", job.id, job.task_identifier)
+    return job
+
+
+_encode_options = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def _document(spec: JobSpec, settings: Settings) -> str:
+    """Return what stands for a job in the JSON document of a chunk."""
+    parts: dict[str, Any] = {"identifier": spec.identifier}
+    for name in ("queue_name", "max_attempts", "job_key", "job_key_mode", "priority", "flags"):
+        value = getattr(spec, name)
+        if value is not None:
+            parts[name] = value
+    if isinstance(spec.run_at, datetime):
+        parts["run_at"] = spec.run_at.isoformat()
+    elif spec.run_at is not None:
+        parts["delay"] = f"{spec.run_at // timedelta(microseconds=1)} microseconds"
+    payload = to_json(spec.payload, settings.dumps, trace=settings.trace)
+    text = _encode_options(parts)
+    return text if payload is None else f'{text[:-1]},"payload":{payload}}}'
+
+
+def job_spec(
+    item: JobSpec | tuple[Any, ...], spec: TaskSpec | None, options: TaskOptions
+) -> JobSpec:
+    """Return an item of add_jobs as a JobSpec; raise InvalidArgument for what is none."""
+    if isinstance(item, JobSpec):
+        return item
+    if isinstance(item, tuple) and 1 <= len(item) <= 2:
+        own = with_options(spec or _DEFAULT, options)
+        return JobSpec(
+            item[0], item[1] if len(item) == 2 else None,
+            queue_name=own.queue_name, run_at=own.run_at, priority=own.priority,
+            max_attempts=own.max_attempts, job_key=own.job_key, job_key_mode=own.job_key_mode,
+            flags=own.flags,
+        )  # fmt: skip
+    raise errors.InvalidArgument(
+        f"{item!r} is no job to add: pass JobSpec(identifier, payload, ...) or a tuple"
+        " (identifier, payload)"
+    )
+
+
+def add_jobs(
+    settings: Settings,
+    items: Iterable[JobSpec | tuple[Any, ...]],
+    spec: TaskSpec | None,
+    options: TaskOptions,
+    chunk_size: int,
+) -> Verb[list[Job]]:
+    """Add many jobs, one round trip for each chunk."""
+    if isinstance(items, str | bytes | dict | JobSpec) or not isinstance(items, Iterable):
+        raise errors.InvalidArgument(f"{items!r} is no list of jobs: pass an iterable of JobSpec")
+    if not isinstance(chunk_size, int) or chunk_size < 1:
+        raise errors.InvalidArgument(f"chunk_size is {chunk_size!r}: pass a number from 1")
+    jobs: list[Job] = []
+    left = iter(items)
+    while chunk := list(islice(left, chunk_size)):
+        specs: list[JobSpec] = []
+        documents: list[str] = []
+        for place, item in enumerate(chunk, len(jobs)):
+            try:
+                one = job_spec(item, spec, options)
+                documents.append(_document(one, settings))
+            except errors.InvalidArgument as error:
+                raise type(error)(f"job {place}: {error}") from error
+            specs.append(one)
+        named = any(one.job_key is not None or one.job_key_mode is not None for one in specs)
+        name = "add_jobs_named" if named else "add_jobs"
+        rows = yield statement(name, settings.schema), {"specs": f"[{','.join(documents)}]"}
+        if named:
+            jobs += map(_named_job, rows)
+        else:
+            jobs += [
+                _job(row, one.identifier, one.queue_name)
+                for row, one in zip(rows, specs, strict=True)
+            ]
+    logger.debug("added %s jobs", len(jobs))
+    return jobs
+
+
+def remove_job(settings: Settings, job_key: str) -> Verb[Job | None]:
+    """Remove the job with a key."""
+    key = TaskSpec(job_key=job_key).job_key
+    if key is None:
+        raise errors.InvalidJobKey("job key is None: pass the key of the job to remove")
+    rows = yield statement("remove_job", settings.schema), {"job_key": key}
+    return _named_job(rows[0]) if rows else None
+
+
+def _some_jobs(
+    settings: Settings, verb: str, job_ids: Iterable[int], **values: Any
+) -> Verb[list[Job]]:
+    rows = yield statement(verb, settings.schema), {"job_ids": _ids(job_ids), **values}
+    return [_named_job(row) for row in rows]
+
+
+def complete_jobs(settings: Settings, job_ids: Iterable[int]) -> Verb[list[Job]]:
+    """Delete jobs as if they had been done."""
+    return _some_jobs(settings, "complete_jobs", job_ids)
+
+
+def permanently_fail_jobs(
+    settings: Settings, job_ids: Iterable[int], error_message: str | None
+) -> Verb[list[Job]]:
+    """Let jobs fail for good."""
+    if error_message is not None:
+        _texts("error_message", [error_message])
+    return _some_jobs(settings, "permanently_fail_jobs", job_ids, error_message=error_message)
+
+
+def reschedule_jobs(
+    settings: Settings,
+    job_ids: Iterable[int],
+    run_at: datetime | timedelta | None,
+    priority: int | None,
+    attempts: int | None,
+    max_attempts: int | None,
+) -> Verb[list[Job]]:
+    """Change when and how often jobs run."""
+    TaskSpec(run_at=run_at, priority=priority, max_attempts=max_attempts)
+    if attempts is not None and not (_is_whole(attempts) and 0 <= attempts <= 32767):
+        raise errors.InvalidMaxAttempts(f"attempts is {attempts!r}: pass a number from 0 to 32767")
+    moment, delay = _when(run_at)
+    return _some_jobs(
+        settings, "reschedule_jobs", job_ids, run_at=moment, delay=delay, priority=priority,
+        attempts=attempts, max_attempts=max_attempts,
+    )  # fmt: skip
+
+
+def force_unlock_workers(settings: Settings, worker_ids: Iterable[str]) -> Verb[None]:
+    """Unlock all that dead workers hold."""
+    values = {"worker_ids": _texts("worker_ids", worker_ids)}
+    yield statement("force_unlock_workers", settings.schema), values
+
+
+def list_jobs(
+    settings: Settings,
+    *,
+    ids: Iterable[int] | None = None,
+    keys: Iterable[str] | None = None,
+    tasks: Iterable[str] | None = None,
+    queues: Iterable[str] | None = None,
+    states: Iterable[JobState] | None = None,
+    after: int | None = None,
+    limit: int = 100,
+) -> Verb[list[Job]]:
+    """Read jobs, by id."""
+    if not _is_whole(limit) or not 1 <= limit <= 10000:
+        raise errors.InvalidFilter(f"limit is {limit!r}: pass a number from 1 to 10000")
+    values = {
+        "job_ids": None if ids is None else _ids(ids),
+        "job_keys": _texts("keys", keys),
+        "task_identifiers": _texts("tasks", tasks),
+        "queue_names": _texts("queues", queues),
+        "states": _texts("states", states),
+        "after_id": None if after is None else _ids([after])[0],
+        "max_jobs": limit,
+    }
+    rows = yield statement("list_jobs", settings.schema), values
+    return [_named_job(row) for row in rows]
+
+
+def get_job(settings: Settings, job: int | str) -> Verb[Job | None]:
+    """Read the job with an id or a key."""
+    found = yield from (
+        list_jobs(settings, keys=[job]) if isinstance(job, str) else list_jobs(settings, ids=[job])
+    )
+    return found[0] if found else None
+
+
+def counts(settings: Settings) -> Verb[Counts]:
+    """Count the jobs."""
+    ((ready, scheduled, running, failed),) = yield statement("counts", settings.schema), {}
+    return Counts(ready, scheduled, running, failed)
+
+
+def cleanup(
+    settings: Settings,
+    what: tuple[str, ...],
+    failed_before: datetime | timedelta | None,
+    keep_tasks: Iterable[str],
+) -> Verb[Cleaned]:
+    """Delete failed jobs and collect names."""
+    unknown = set(what) - {"failed_jobs", "queues", "tasks"}
+    if unknown:
+        raise errors.InvalidFilter(
+            f"cleanup of {sorted(map(str, unknown))} is unknown: use failed_jobs, queues or tasks"
+        )
+    keep = _texts("keep_tasks", keep_tasks)
+    if failed_before is not None:
+        check_run_at(failed_before)
+    before, age = _when(failed_before)
+    deleted = queues = tasks = 0
+    if "failed_jobs" in what:
+        values = {"failed_before": before, "age": age, "max_jobs": _CLEANED_AT_ONCE}
+        while True:
+            ((batch,),) = yield statement("delete_failed_jobs", settings.schema), values
+            deleted += batch
+            if batch < _CLEANED_AT_ONCE:
+                break
+    if "queues" in what:
+        ((queues,),) = yield statement("collect_queues", settings.schema), {}
+    if "tasks" in what:
+        ((tasks,),) = yield statement("collect_tasks", settings.schema), {"keep": keep}
+    return Cleaned(deleted, queues, tasks)
+
+
+def check(schema: str) -> Verb[None]:
+    """Raise a SchemaError unless the schema has what this package calls."""
+    ((exists, body, is_nodes),) = yield statement("check", schema), {"schema": schema}
+    where = f"the schema {schema} of this database"
+    named = "" if schema == SCHEMA else f" --schema {schema}"
+    match = re.search(r"'(\d+\.\d+\.\d+)'", body or "")
+    if match is None and is_nodes:
+        raise errors.SchemaTooOld(
+            f"{where} was made by Node's graphile-worker: run `gw-install adopt{named}`"
+        )
+    if match is None:
+        what = "has no graphile_worker" if exists else "does not exist"
+        raise errors.SchemaMissing(f"{where} {what}: run `gw-install install{named}`")
+    version = match[1]
+    if version_key(version) < version_key(OLDEST):
+        raise errors.SchemaTooOld(
+            f"{where} has version {version}, and this package needs {OLDEST} or later:"
+            f" run `gw-install upgrade{named}`"
+        )
+    if version_key(version)[0] > MAJOR:
+        raise errors.SchemaTooNew(
+            f"{where} has version {version}, and this package knows only {MAJOR}.x:"
+            " run `pip install -U graphile-worker`"
+        )
+
+
+_CLEANED_AT_ONCE = 10000
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _ids(ids: Iterable[int]) -> list[int]:
+    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+        raise errors.InvalidFilter(f"{ids!r} is no list of job ids")
+    found = list(ids)
+    for one in found:
+        if not _is_whole(one) or not -(2**63) <= one < 2**63:
+            raise errors.InvalidFilter(f"job id {one!r} is no 64-bit number")
+    return found
+
+
+def _texts(what: str, texts: Iterable[str] | None) -> list[str] | None:
+    if texts is None:
+        return None
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
+        raise errors.InvalidFilter(f"{what} is {texts!r}: pass a list of texts")
+    found = list(texts)
+    for one in found:
+        if not isinstance(one, str) or "\0" in one:
+            raise errors.InvalidFilter(f"{what} holds {one!r}: pass texts without NUL characters")
+    return found
