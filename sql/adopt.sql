@@ -1031,12 +1031,20 @@ begin
     return 0;
   end if;
   perform @extschema@._hold_adders();
+  -- A name that somebody else holds is in use.
+  with unused as materialized (
+    select names.id
+    from @extschema@._private_job_queues as names
+    where names.id = any (v_unused)
+    and names.locked_at is null
+    and not exists (
+      select from @extschema@._private_jobs as jobs where jobs.job_queue_id = names.id
+    )
+    for update skip locked
+  )
   delete from @extschema@._private_job_queues as names
-  where names.id = any (v_unused)
-  and names.locked_at is null
-  and not exists (
-    select from @extschema@._private_jobs as jobs where jobs.job_queue_id = names.id
-  );
+  using unused
+  where names.id = unused.id;
   get diagnostics v_collected = row_count;
   if v_collected > 0 then
     perform pg_catalog.setval(
@@ -1073,12 +1081,20 @@ begin
     return 0;
   end if;
   perform @extschema@._hold_adders();
+  -- A name that somebody else holds is in use.
+  with unused as materialized (
+    select names.id
+    from @extschema@._private_tasks as names
+    where names.id = any (v_unused)
+    and names.identifier <> all (coalesce(keep_identifiers, '{}'))
+    and not exists (
+      select from @extschema@._private_jobs as jobs where jobs.task_id = names.id
+    )
+    for update skip locked
+  )
   delete from @extschema@._private_tasks as names
-  where names.id = any (v_unused)
-  and names.identifier <> all (coalesce(keep_identifiers, '{}'))
-  and not exists (
-    select from @extschema@._private_jobs as jobs where jobs.task_id = names.id
-  );
+  using unused
+  where names.id = unused.id;
   get diagnostics v_collected = row_count;
   if v_collected > 0 then
     perform pg_catalog.setval(
@@ -1369,7 +1385,11 @@ begin
       --
       -- What was seen may have changed: each row is looked at once more under its lock. Spelled
       -- out, availability opens no partial index, so that the rows are fetched by their ids.
+      --
+      -- Queues are locked before their jobs here, so the lock on the table comes first: collectors
+      -- of names, who take that and then the queues, are not met halfway.
       begin
+        lock table @extschema@._private_jobs in row exclusive mode;
         select pg_catalog.array_agg(free.id) into v_free_ids
         from (
           select queues.id

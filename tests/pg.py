@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -108,6 +110,14 @@ class Server:
             if drop:
                 with self.admin() as admin:
                     admin.execute(f"drop database {name} with (force)")
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until the condition holds; fail when the time is up."""
+    pause, deadline = threading.Event(), time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        pause.wait(0.02)
 
 
 def run(command: Sequence[str | Path], *, check: bool = True, **options: Any) -> str:

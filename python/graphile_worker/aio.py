@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack
 import psycopg
 
 from graphile_worker import verbs
-from graphile_worker.drivers import AsyncConn, arun, in_one_transaction_async
+from graphile_worker.drivers import (
+    AsyncConn,
+    arun,
+    in_one_transaction_async,
+    is_engine,
+    is_pool,
+)
 from graphile_worker.job import Cleaned, Counts, Job, JobSpec, JobState, TaskOptions, TaskSpec
 from graphile_worker.payload import Dumps
 from graphile_worker.scripts import SCHEMA
@@ -189,10 +195,10 @@ class WorkerUtils:
         source: Any = self._source if conn is None else conn
         if conn is None and isinstance(source, str):
             source = await self._opened()
-        if hasattr(source, "getconn"):  # a pool of psycopg's
+        if is_pool(source):
             async with source.connection() as one:
                 yield one
-        elif hasattr(source, "begin") and not hasattr(source, "in_transaction"):  # an engine
+        elif is_engine(source):
             async with source.begin() as one:
                 yield one
         else:

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack
 import psycopg
 
 from graphile_worker import verbs
-from graphile_worker.drivers import SyncConn, in_one_transaction, run
+from graphile_worker.drivers import (
+    SyncConn,
+    in_one_transaction,
+    is_engine,
+    is_pool,
+    run,
+)
 from graphile_worker.job import Cleaned, Counts, Job, JobSpec, JobState, TaskOptions, TaskSpec
 from graphile_worker.payload import Dumps
 from graphile_worker.scripts import SCHEMA
@@ -188,10 +194,10 @@ class WorkerUtils:
         source: Any = self._source if conn is None else conn
         if conn is None and isinstance(source, str):
             source = self._opened()
-        if hasattr(source, "getconn"):  # a pool of psycopg's
+        if is_pool(source):
             with source.connection() as one:
                 yield one
-        elif hasattr(source, "begin") and not hasattr(source, "in_transaction"):  # an engine
+        elif is_engine(source):
             with source.begin() as one:
                 yield one
         else:

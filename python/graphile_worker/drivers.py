@@ -61,9 +61,9 @@ def _unusable(conn: object, asynchronous: bool) -> errors.InvalidConnection:
     names = _names(conn)
     shown = f"{type(conn).__module__}.{type(conn).__qualname__}"
     other = "an awaited one" if asynchronous else "one that is not awaited"
-    if names & {"psycopg_pool.ConnectionPool", "psycopg_pool.AsyncConnectionPool"}:
+    if is_pool(conn):
         why = "is a pool: pass it to WorkerUtils, or one of its connections"
-    elif names & {"sqlalchemy.Engine", "sqlalchemy.AsyncEngine"}:
+    elif is_engine(conn):
         why = "is an engine: pass it to WorkerUtils, or one of its connections or sessions"
     elif _is_psycopg(conn) or names & _SYNC | names & _ASYNC:
         there = "graphile_worker" if asynchronous else "graphile_worker.aio"
@@ -80,6 +80,18 @@ _ASYNC = {
     "sqlalchemy.AsyncConnection",
 }
 _DJANGO = {"django.BaseDatabaseWrapper", "django.ConnectionProxy"}
+
+
+def is_pool(source: object) -> bool:
+    """Whether this is a pool of psycopg_pool."""
+    return bool(
+        _names(source) & {"psycopg_pool.ConnectionPool", "psycopg_pool.AsyncConnectionPool"}
+    )
+
+
+def is_engine(source: object) -> bool:
+    """Whether this is an engine of SQLAlchemy."""
+    return bool(_names(source) & {"sqlalchemy.Engine", "sqlalchemy.AsyncEngine"})
 
 
 def _is_psycopg(conn: object) -> bool:

@@ -117,7 +117,10 @@ _WAITING = (
     ("AsyncIterator", "Iterator"),
     ("asynccontextmanager", "contextmanager"),
     ("sqlalchemy.ext.asyncio import AsyncEngine", "sqlalchemy import Engine"),
-    ("AsyncConn, arun, in_one_transaction_async", "SyncConn, in_one_transaction, run"),
+    (
+        "AsyncConn,\n    arun,\n    in_one_transaction_async,\n    is_engine,\n    is_pool,\n",
+        "SyncConn,\n    in_one_transaction,\n    is_engine,\n    is_pool,\n    run,\n",
+    ),
     ("in_one_transaction_async", "in_one_transaction"),
     ("arun(", "run("),
     ("AsyncConn ", "SyncConn "), ("AsyncConn,", "SyncConn,"),
