@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import psycopg
 from psycopg import errors as pg
+from psycopg import sql as pg_sql
 
 from graphile_worker.catalogue import LEVELS, read
 from graphile_worker.change import Outcome
@@ -48,7 +48,7 @@ def grant(
         raise RightsError(
             f"role {conn.info.user} may not grant this: connect as the owner of the schema {schema}"
         ) from error
-    quoted = psycopg.sql.Identifier(role).as_string(conn)
+    quoted = pg_sql.Identifier(role).as_string(conn)
     for verb, way, rights in (("revoke", "from", before - after), ("grant", "to", after - before)):
         for kind, name, privilege in sorted(rights):
             word = "table" if kind == "view" else kind

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -237,8 +237,8 @@ def in_one_transaction(conn: Any) -> AbstractContextManager[object]:
 
         alias = conn if isinstance(conn, str) else conn.alias
         if connections[alias].get_autocommit():
-            block: AbstractContextManager[object] = transaction.atomic(using=alias)
-            return block
+            block: Any = transaction.atomic(using=alias)
+            return cast("AbstractContextManager[object]", block)
     return nullcontext()
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 try:
     import psycopg
+    from psycopg.conninfo import make_conninfo
 except ImportError as _error:  # psycopg without a libpq
     sys.exit(f"gw-install: {_error}\nrun `pip install 'graphile-worker[binary]'`, or install libpq")
 
@@ -160,7 +161,7 @@ def _mode(parser: Parser) -> None:
 def _connect(options: argparse.Namespace) -> psycopg.Connection[Any]:
     dsn: str = options.dsn or ""
     if dsn and "=" not in dsn and "://" not in dsn:
-        dsn = psycopg.conninfo.make_conninfo(dbname=dsn)
+        dsn = make_conninfo(dbname=dsn)
     try:
         conn = psycopg.connect(dsn, autocommit=True, fallback_application_name="gw-install")
     except psycopg.Error as error:

@@ -24,6 +24,9 @@ _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 def _plain(value: Any) -> Any:
     """Return what stands for a value that JSON does not know, one level deep."""
+    dump = getattr(value, "model_dump", None)  # pydantic's
+    if dump is not None:
+        return dump(mode="json")
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, datetime | date | time):
@@ -36,8 +39,6 @@ def _plain(value: Any) -> Any:
         return value.value
     if isinstance(value, set | frozenset):
         return list(value)
-    if hasattr(value, "model_dump"):  # pydantic
-        return value.model_dump(mode="json")
     raise TypeError(
         f"{type(value).__name__} is nothing that JSON knows: convert it, or pass your own dumps"
     )
