@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import python_client
 from graphile_worker.embedded import Server, wheel_bin_dir
 
 SERVERS = Path(__file__).parents[1] / "tests" / "servers" / "node_modules"
@@ -194,14 +195,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer, shorter rounds")
     parser.add_argument(
-        "--only", choices=("enqueue", "many", "protocol"), help="one part of the run"
+        "--only", choices=("enqueue", "many", "protocol", "client"), help="one part of the run"
     )
     chosen = parser.parse_args()
     settings = {"max_connections": "50", "shared_buffers": "'1GB'", "max_wal_size": "'8GB'"}
     with Server(durable=True, settings=settings) as server:
         bench = Bench(server, rounds=3 if chosen.quick else 5, seconds=1 if chosen.quick else 3)
         bench.prepare()
-        parts = {"enqueue": bench.enqueue, "many": bench.enqueue_many, "protocol": bench.protocol}
+        parts: dict[str, Callable[[], None]] = {
+            "enqueue": bench.enqueue,
+            "many": bench.enqueue_many,
+            "protocol": bench.protocol,
+            "client": partial(python_client.measure, bench),
+        }
         for name, part in parts.items():
             if chosen.only in (None, name):
                 part()

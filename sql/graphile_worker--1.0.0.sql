@@ -715,6 +715,10 @@ begin
   if v_specs = 0 then
     return;
   end if;
+  if not exists (select from pg_catalog.unnest(specs) as s where s.job_key is not null) then
+    return query select * from @extschema@.add_jobs(specs);
+    return;
+  end if;
   select due into v_due from @extschema@._prepare_specs(specs);
   return query select * from @extschema@._add_keyed_jobs(
     specs,

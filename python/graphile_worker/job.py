@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Literal, NamedTuple, TypedDict, TypeVar
+from typing import Any, Literal, NamedTuple, TypedDict
 
 from graphile_worker import errors
 
@@ -104,11 +104,15 @@ class TaskSpec:
             for flag in self.flags:
                 _text("flag", flag, errors.InvalidFlags)
 
+    def options(self) -> tuple[object, ...]:
+        """Return the options as what can be compared."""
+        return (
+            self.queue_name, self.run_at, self.priority, self.max_attempts, self.job_key,
+            self.job_key_mode, self.flags,
+        )  # fmt: skip
 
-Spec = TypeVar("Spec", bound=TaskSpec)
 
-
-def with_options(spec: Spec, options: TaskOptions) -> Spec:
+def with_options(spec: TaskSpec, options: TaskOptions) -> TaskSpec:
     """Return the spec with some of its options replaced."""
     return replace(spec, **options) if options else spec
 

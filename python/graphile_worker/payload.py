@@ -75,6 +75,17 @@ def to_json(payload: Any, dumps: Dumps | None = None, *, trace: bool = False) ->
     return _traced(text) if trace else text
 
 
+def to_json_array(payloads: list[Any]) -> str | None:
+    """Return many payloads as one JSON array, or None where one of them cannot be sent."""
+    try:
+        text = _encode([{} if payload is None else payload for payload in payloads])
+        if not text.isascii():
+            text.encode()
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return None if "\\u0000" in text and _NUL.search(text) else text
+
+
 def _reason(error: Exception) -> str:
     return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
 

@@ -16,51 +16,71 @@ from graphile_worker.scripts import SCHEMA, quote_ident
 #: Values of a statement by name.
 Values = dict[str, Any]
 
-# In the order of verbs.job_of; text and not json, since drivers decode that in different ways.
-_ROW = (
-    "j.id, cast(j.payload as text), cast(j.flags as text), j.priority, j.run_at, j.attempts,"
-    " j.max_attempts, j.last_error, j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by,"
-    " j.revision, j.is_available, j.task_id, j.job_queue_id"
+# In the order of Job, which is made from it; text and not json, since drivers decode that in
+# different ways.
+_PAYLOAD = "cast(j.payload as text)"
+_REST = (
+    "cast(j.flags as text), j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,"
+    " j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.is_available,"
+    " j.task_id, j.job_queue_id"
 )
-_NAMED = f"select {_ROW}, n.task_identifier, n.queue_name from"
+_NAMED = f"select j.id, n.task_identifier, n.queue_name, {_PAYLOAD}, {_REST} from"
 _NAMES = "cross join lateral {s}.job_names(j.task_id, j.job_queue_id) as n"
 _RUN_AT = (
-    "coalesce(cast(%(run_at)s as timestamptz), pg_catalog.now() + cast(%(delay)s as interval))"
+    "coalesce(cast(%(run_at)s as timestamptz),"
+    " pg_catalog.now() + cast(cast(%(delay)s as text) as interval))"
 )
 _ADD_JOB = f"""{{s}}.add_job(
   cast(%(identifier)s as text), cast(%(payload)s as json), cast(%(queue_name)s as text), {_RUN_AT},
   cast(%(max_attempts)s as integer), cast(%(job_key)s as text), cast(%(priority)s as integer),
   cast(%(flags)s as text[]), cast(%(job_key_mode)s as text)) as j"""
-# One JSON document for any number of jobs: no driver sends arrays of composites fast, or alike.
-_GIVEN = """(
+# Jobs that differ in nothing but their payloads, which are one JSON array.
+_ADD_ALIKE = f"""(
+  select pg_catalog.array_agg(cast(row(cast(%(identifier)s as text), given.payload,
+    cast(%(queue_name)s as text), {_RUN_AT}, cast(%(max_attempts)s as smallint), null,
+    cast(%(priority)s as smallint), cast(%(flags)s as text[])
+  ) as {{s}}.job_spec) order by given.place) as specs
+  from pg_catalog.json_array_elements(cast(%(payloads)s as json))
+    with ordinality as given (payload, place)
+) as given cross join lateral {{s}}.add_jobs(given.specs) as j"""
+# Jobs of any kind, as a JSON document: no driver sends arrays of composites fast, or alike. Names
+# are looked up once for all jobs that have them.
+_ADD_MANY = f"""with given as materialized (
   select
     pg_catalog.array_agg(cast(row(s.identifier, s.payload, s.queue_name,
       coalesce(s.run_at, pg_catalog.now() + s.delay), s.max_attempts, s.job_key, s.priority, s.flags
-    ) as {s}.job_spec) order by s.place) as specs,
+    ) as {{s}}.job_spec) order by s.place) as specs,
     pg_catalog.array_agg(s.job_key_mode order by s.place) as modes
   from rows from (pg_catalog.json_to_recordset(cast(%(specs)s as json)) as (
     identifier text, payload json, queue_name text, run_at timestamptz, delay interval,
     max_attempts smallint, job_key text, job_key_mode text, priority smallint, flags text[]
   )) with ordinality as s (identifier, payload, queue_name, run_at, delay, max_attempts, job_key,
     job_key_mode, priority, flags, place)
-) as given"""
+),
+j as materialized (
+  select added.*
+  from given cross join lateral rows from ({{s}}.add_jobs_with_modes(given.specs, given.modes))
+    with ordinality as added (id, job_queue_id, task_id, payload, priority, run_at, attempts,
+      max_attempts, last_error, created_at, updated_at, key, locked_at, locked_by, revision, flags,
+      is_available, place)
+),
+n as materialized (
+  select numbers.task_id, numbers.job_queue_id, names.*
+  from (select distinct j.task_id, j.job_queue_id from j) as numbers
+  cross join lateral {{s}}.job_names(numbers.task_id, numbers.job_queue_id) as names
+)
+{_NAMED} j join n on n.task_id = j.task_id
+  and coalesce(n.job_queue_id, 0) = coalesce(j.job_queue_id, 0)
+order by j.place"""
 _IDS = "cast(%(job_ids)s as bigint[])"
 
 # By verb: the level of access that it takes, and its text.
 _TEXTS = {
-    "add_job": ("enqueue", f"select {_ROW} from {_ADD_JOB}"),
+    # Without the names, which the caller knows but with unsafe_dedupe.
+    "add_job": ("enqueue", f"select j.id, {_PAYLOAD}, {_REST} from {_ADD_JOB}"),
     "add_job_named": ("enqueue", f"{_NAMED} {_ADD_JOB} {_NAMES}"),
-    "add_jobs": (
-        "enqueue",
-        f"select {_ROW} from {_GIVEN} cross join lateral {{s}}.add_jobs(given.specs) as j",
-    ),
-    "add_jobs_named": (
-        "enqueue",
-        f"{_NAMED} {_GIVEN} cross join lateral rows from ({{s}}.add_jobs_with_modes(given.specs,"
-        " given.modes)) with ordinality as j (id, job_queue_id, task_id, payload, priority, run_at,"
-        " attempts, max_attempts, last_error, created_at, updated_at, key, locked_at, locked_by,"
-        f" revision, flags, is_available, place) {_NAMES} order by j.place",
-    ),
+    "add_jobs_alike": ("enqueue", f"select j.id, {_REST} from {_ADD_ALIKE}"),
+    "add_jobs": ("enqueue", _ADD_MANY),
     "remove_job": (
         "admin",
         f"{_NAMED} {{s}}.remove_job(cast(%(job_key)s as text)) as j {_NAMES}"
@@ -92,7 +112,8 @@ _TEXTS = {
     "delete_failed_jobs": (
         "admin",
         "select {s}.delete_failed_jobs(coalesce(cast(%(failed_before)s as timestamptz),"
-        " pg_catalog.now() - cast(%(age)s as interval)), cast(%(max_jobs)s as integer))",
+        " pg_catalog.now() - cast(cast(%(age)s as text) as interval)),"
+        " cast(%(max_jobs)s as integer))",
     ),
     "collect_queues": ("admin", "select {s}.collect_queues()"),
     "collect_tasks": ("admin", "select {s}.collect_tasks(cast(%(keep)s as text[]))"),
@@ -148,4 +169,9 @@ def statement(verb: str, schema: str = SCHEMA) -> Statement:
     """Return the statement of a verb; raise ValueError for a name that no schema can have."""
     level, text = _TEXTS[verb]
     ident = quote_ident(schema).replace("%", "%%")
-    return Statement(verb.removesuffix("_named"), level, schema, text.replace("{s}", ident))
+    return Statement(
+        verb.removesuffix("_named").removesuffix("_alike"),
+        level,
+        schema,
+        text.replace("{s}", ident),
+    )

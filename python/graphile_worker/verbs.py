@@ -28,7 +28,7 @@ from graphile_worker.job import (
     check_run_at,
     with_options,
 )
-from graphile_worker.payload import Dumps, to_json
+from graphile_worker.payload import Dumps, to_json, to_json_array
 from graphile_worker.scripts import SCHEMA, version_key
 from graphile_worker.statements import Statement, Values, statement
 
@@ -56,18 +56,34 @@ class Settings:
     trace: bool = False
 
 
-def _job(row: Sequence[Any], identifier: str, queue_name: str | None) -> Job:
-    id_, payload, flags, *rest = row
-    names = frozenset(json.loads(flags)) if flags else _NO_FLAGS
-    return Job(id_, identifier, queue_name, json.loads(payload), names, *rest)
+def _flags(flags: str | None) -> frozenset[str]:
+    return frozenset(json.loads(flags)) if flags else _NO_FLAGS
 
 
 def _named_job(row: Sequence[Any]) -> Job:
-    return _job(row[:-2], row[-2], row[-1])
+    id_, identifier, queue_name, payload, flags, *rest = row
+    return Job(id_, identifier, queue_name, json.loads(payload), _flags(flags), *rest)
 
 
-def _when(run_at: datetime | timedelta | None) -> tuple[datetime | None, timedelta | None]:
-    return (None, run_at) if isinstance(run_at, timedelta) else (run_at, None)
+def _when(run_at: datetime | timedelta | None) -> tuple[datetime | None, str | None]:
+    """Return a moment, and an interval in hours: one in days is 23 or 25 hours now and then."""
+    if not isinstance(run_at, timedelta):
+        return run_at, None
+    minutes, rest = divmod(abs(run_at) // timedelta(microseconds=1), 60_000_000)
+    sign = "-" if run_at < timedelta() else ""
+    return None, f"{sign}{minutes // 60}:{minutes % 60:02}:{rest / 1_000_000:09.6f}"
+
+
+def _options_of(spec: TaskSpec) -> Values:
+    run_at, delay = _when(spec.run_at)
+    return {
+        "queue_name": spec.queue_name,
+        "run_at": run_at,
+        "delay": delay,
+        "max_attempts": spec.max_attempts,
+        "priority": spec.priority,
+        "flags": None if spec.flags is None else list(spec.flags),
+    }
 
 
 def add_job(
@@ -76,72 +92,109 @@ def add_job(
     """Add one job."""
     check_identifier(identifier)
     spec = with_options(spec or _DEFAULT, options)
-    run_at, delay = _when(spec.run_at)
     # Where nothing but the key decides, the job may be of another task, in another queue.
     dedupes = spec.job_key_mode == "unsafe_dedupe"
-    rows = yield (
-        statement("add_job_named" if dedupes else "add_job", settings.schema),
-        {
-            "identifier": identifier,
-            "payload": to_json(payload, settings.dumps, trace=settings.trace),
-            "queue_name": spec.queue_name,
-            "run_at": run_at,
-            "delay": delay,
-            "max_attempts": spec.max_attempts,
-            "job_key": spec.job_key,
-            "priority": spec.priority,
-            "flags": None if spec.flags is None else list(spec.flags),
-            "job_key_mode": spec.job_key_mode,
-        },
-    )
+    values = {
+        "identifier": identifier,
+        "payload": to_json(payload, settings.dumps, trace=settings.trace),
+        "job_key": spec.job_key,
+        "job_key_mode": spec.job_key_mode,
+        **_options_of(spec),
+    }
+    rows = yield statement("add_job_named" if dedupes else "add_job", settings.schema), values
     (row,) = rows
-    job = _named_job(row) if dedupes else _job(row, identifier, spec.queue_name)
+    if dedupes:
+        job = _named_job(row)
+    else:
+        id_, text, flags, *rest = row
+        job = Job(id_, identifier, spec.queue_name, json.loads(text), _flags(flags), *rest)
     logger.debug("added job %s for task %s", job.id, job.task_identifier)
     return job
+
+
+@dataclass(frozen=True, slots=True)
+class _New:
+    """A job that is to be added, and its place among all of them."""
+
+    place: int
+    identifier: str
+    payload: Any
+    spec: TaskSpec
+
+
+def _new(place: int, item: object, common: TaskSpec) -> _New:
+    if isinstance(item, JobSpec):
+        return _New(place, item.identifier, item.payload, item)
+    if isinstance(item, tuple) and len(item) == 2:
+        try:
+            check_identifier(item[0])
+        except errors.InvalidIdentifier as error:
+            raise errors.InvalidIdentifier(f"job {place}: {error}") from error
+        return _New(place, item[0], item[1], common)
+    raise errors.InvalidArgument(
+        f"job {place}: {item!r} is no job to add: pass JobSpec(identifier, payload, ...) or a tuple"
+        " (identifier, payload)"
+    )
+
+
+def _payload_of(new: _New, settings: Settings) -> str:
+    try:
+        return to_json(new.payload, settings.dumps, trace=settings.trace) or "{}"
+    except errors.InvalidPayload as error:
+        raise errors.InvalidPayload(f"job {new.place}: {error}") from error
+
+
+def _are_alike(chunk: list[_New]) -> bool:
+    """Whether the jobs differ in their payloads only, and no key decides what is done with them."""
+    first = chunk[0]
+    spec = first.spec
+    if spec.job_key is not None or spec.job_key_mode is not None:
+        return False
+    like = spec.options()
+    return all(
+        new.identifier == first.identifier and (new.spec is spec or new.spec.options() == like)
+        for new in chunk
+    )
+
+
+def _add_alike(chunk: list[_New], settings: Settings) -> Verb[list[Job]]:
+    first = chunk[0]
+    text = None if settings.dumps or settings.trace else to_json_array([n.payload for n in chunk])
+    if text is None:  # one by one, also to say which one is wrong
+        text = f"[{','.join([_payload_of(new, settings) for new in chunk])}]"
+    values = {"identifier": first.identifier, "payloads": text, **_options_of(first.spec)}
+    rows = yield statement("add_jobs_alike", settings.schema), values
+    name, queue = first.identifier, first.spec.queue_name
+    flags = frozenset(first.spec.flags or ())
+    # What is stored is what was sent, to the letter: it need not come back.
+    return [
+        Job(row[0], name, queue, payload, flags, *row[2:])
+        for row, payload in zip(rows, json.loads(text), strict=True)
+    ]
 
 
 _encode_options = json.JSONEncoder(separators=(",", ":")).encode
 
 
-def _document(spec: JobSpec, settings: Settings) -> str:
+def _document(new: _New, settings: Settings) -> str:
     """Return what stands for a job in the JSON document of a chunk."""
-    parts: dict[str, Any] = {"identifier": spec.identifier}
+    spec = new.spec
+    parts: dict[str, Any] = {"identifier": new.identifier}
     for name in ("queue_name", "max_attempts", "job_key", "job_key_mode", "priority", "flags"):
         value = getattr(spec, name)
         if value is not None:
             parts[name] = value
-    if isinstance(spec.run_at, datetime):
-        parts["run_at"] = spec.run_at.isoformat()
-    elif spec.run_at is not None:
-        parts["delay"] = f"{spec.run_at // timedelta(microseconds=1)} microseconds"
-    payload = to_json(spec.payload, settings.dumps, trace=settings.trace)
-    text = _encode_options(parts)
-    return text if payload is None else f'{text[:-1]},"payload":{payload}}}'
-
-
-def job_spec(
-    item: JobSpec | tuple[Any, ...], spec: TaskSpec | None, options: TaskOptions
-) -> JobSpec:
-    """Return an item of add_jobs as a JobSpec; raise InvalidArgument for what is none."""
-    if isinstance(item, JobSpec):
-        return item
-    if isinstance(item, tuple) and 1 <= len(item) <= 2:
-        own = with_options(spec or _DEFAULT, options)
-        return JobSpec(
-            item[0], item[1] if len(item) == 2 else None,
-            queue_name=own.queue_name, run_at=own.run_at, priority=own.priority,
-            max_attempts=own.max_attempts, job_key=own.job_key, job_key_mode=own.job_key_mode,
-            flags=own.flags,
-        )  # fmt: skip
-    raise errors.InvalidArgument(
-        f"{item!r} is no job to add: pass JobSpec(identifier, payload, ...) or a tuple"
-        " (identifier, payload)"
-    )
+    moment, delay = _when(spec.run_at)
+    if moment is not None:
+        parts["run_at"] = moment.isoformat()
+    if delay is not None:
+        parts["delay"] = delay
+    return f'{_encode_options(parts)[:-1]},"payload":{_payload_of(new, settings)}}}'
 
 
 def add_jobs(
     settings: Settings,
-    items: Iterable[JobSpec | tuple[Any, ...]],
+    items: Iterable[JobSpec | tuple[str, Any]],
     spec: TaskSpec | None,
     options: TaskOptions,
     chunk_size: int,
@@ -151,28 +204,16 @@ def add_jobs(
         raise errors.InvalidArgument(f"{items!r} is no list of jobs: pass an iterable of JobSpec")
     if not isinstance(chunk_size, int) or chunk_size < 1:
         raise errors.InvalidArgument(f"chunk_size is {chunk_size!r}: pass a number from 1")
+    common = with_options(spec or _DEFAULT, options)
     jobs: list[Job] = []
-    left = iter(items)
-    while chunk := list(islice(left, chunk_size)):
-        specs: list[JobSpec] = []
-        documents: list[str] = []
-        for place, item in enumerate(chunk, len(jobs)):
-            try:
-                one = job_spec(item, spec, options)
-                documents.append(_document(one, settings))
-            except errors.InvalidArgument as error:
-                raise type(error)(f"job {place}: {error}") from error
-            specs.append(one)
-        named = any(one.job_key is not None or one.job_key_mode is not None for one in specs)
-        name = "add_jobs_named" if named else "add_jobs"
-        rows = yield statement(name, settings.schema), {"specs": f"[{','.join(documents)}]"}
-        if named:
-            jobs += map(_named_job, rows)
+    left = enumerate(items)
+    while chunk := [_new(place, item, common) for place, item in islice(left, chunk_size)]:
+        if _are_alike(chunk):
+            jobs += yield from _add_alike(chunk, settings)
         else:
-            jobs += [
-                _job(row, one.identifier, one.queue_name)
-                for row, one in zip(rows, specs, strict=True)
-            ]
+            specs = f"[{','.join([_document(new, settings) for new in chunk])}]"
+            rows = yield statement("add_jobs", settings.schema), {"specs": specs}
+            jobs += map(_named_job, rows)
     logger.debug("added %s jobs", len(jobs))
     return jobs
 

@@ -81,6 +81,16 @@ def test_run_at_may_be_from_the_databases_now(face: Face, conn: Any, db: Databas
     ]
     assert alone.run_at - alone.created_at == timedelta(days=1, microseconds=7)
     assert bulk.created_at - bulk.run_at == timedelta(minutes=90, microseconds=-1)
+    # Half a year crosses a change of the clocks, and is as long all the same.
+    face.run(conn.execute("set time zone 'Europe/Berlin'"))
+    half = timedelta(days=182)
+    mixed = [JobSpec("t", run_at=half), JobSpec("t", run_at=half, priority=1)]
+    jobs = [face.add_job("t", conn=conn, run_at=half), *face.add_jobs(mixed, conn=conn)]
+    assert [job.run_at.astimezone(UTC) - job.created_at.astimezone(UTC) for job in jobs] == [
+        half
+    ] * 3
+    century = face.add_jobs([JobSpec("t", run_at=200 * half), JobSpec("u")], conn=conn)[0]
+    assert century.run_at.year > 2100
 
 
 class Color(Enum):
