@@ -11,6 +11,10 @@ VENV      ?= .venv
 DIST      ?= dist
 PY         = $(VENV)/bin/python
 
+# Of Debian, for root only: PGXS's server, and the languages of docs/languages.md
+DEBIAN     = postgresql-15 php-cli php-pgsql ruby ruby-pg default-jdk-headless libpostgresql-jdbc-java \
+             golang-go golang-github-jackc-pgx-v4-dev
+
 ifneq ($(filter all install uninstall installdirs installcheck clean,$(or $(MAKECMDGOALS),all)),)
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
@@ -32,8 +36,8 @@ check: $(VENV)/dev servers  ## rendered SQL is current, pgspot, ruff, mypy, ever
 
 servers: tests/servers/node_modules/.fetched
 debian:
-	@test "$$(id -u)" != 0 || test -x /usr/lib/postgresql/15/bin/postgres \
-	  || { apt-get update -q && apt-get install -yq --no-install-recommends postgresql-15; }
+	@test "$$(id -u)" != 0 || dpkg -s $(DEBIAN) > /dev/null 2>&1 \
+	  || { apt-get update -q && apt-get install -yq --no-install-recommends $(DEBIAN); }
 
 test: $(VENV)/dev servers debian  ## every test, on PostgreSQL 13 to 18 and against Node (TEST=... for pytest)
 	$(PY) -m pytest -n 2 $(TEST)
