@@ -13,7 +13,7 @@ PY         = $(VENV)/bin/python
 
 # Of Debian, for root only: PGXS's server, and the languages of docs/languages.md
 DEBIAN     = postgresql-15 php-cli php-pgsql ruby ruby-pg default-jdk-headless libpostgresql-jdbc-java \
-             golang-go golang-github-jackc-pgx-v4-dev
+             golang-go golang-github-jackc-pgx-v4-dev pgbouncer
 
 ifneq ($(filter all install uninstall installdirs installcheck clean,$(or $(MAKECMDGOALS),all)),)
 PGXS := $(shell $(PG_CONFIG) --pgxs)

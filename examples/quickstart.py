@@ -9,7 +9,10 @@ import json
 from typing import Any
 
 import psycopg
+from graphile_worker import Tasks
 from graphile_worker.embedded import Server
+
+tasks = Tasks()
 
 TRIGGER = """
 create table users (id int generated always as identity primary key, email text not null);
@@ -29,12 +32,13 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def send_email(payload: dict[str, Any]) -> None:
-    if "@" not in payload["to"]:
-        raise ValueError(f"{payload['to']!r} is no address")
+@tasks.task("send_email", max_attempts=3)
+def send_email(to: str) -> None:
+    if "@" not in to:
+        raise ValueError(f"{to!r} is no address")
 
 
-def work(connection: psycopg.Connection[Any], tasks: dict[str, Any]) -> int:
+def work(connection: psycopg.Connection[Any]) -> int:
     """Run every job that is due, as any worker in any language would: take, run, finish or fail."""
     ran = 0
     while jobs := connection.execute(
@@ -44,7 +48,7 @@ def work(connection: psycopg.Connection[Any], tasks: dict[str, Any]) -> int:
     ).fetchall():
         for job, task, payload, attempts in jobs:
             try:
-                tasks[task](payload)
+                tasks[task](**payload)
             except Exception as error:
                 failure = json.dumps([{"id": job, "error": str(error)}])
                 connection.execute("select graphile_worker.fail_jobs('quickstart', %s)", (failure,))
@@ -80,15 +84,14 @@ def main() -> None:
         say(
             "5. Python adds a job in its own transaction: it is there if, and only if, that commits"
         )
-        add = "select graphile_worker.add_job('send_email', %s, job_key := %s)"
         with connection.transaction():
-            connection.execute(add, (json.dumps({"to": "dave@example.org"}), "dave"))
+            send_email.with_options(conn=connection).add(to="dave@example.org")
         with connection.transaction() as rolled_back:
-            connection.execute(add, (json.dumps({"to": "nobody@example.org"}), "nobody"))
+            send_email.with_options(conn=connection).add(to="nobody@example.org")
             raise psycopg.Rollback(rolled_back)
 
         say("6. a worker takes the jobs and runs them")
-        ran = work(connection, {"send_email": send_email})
+        ran = work(connection)
         say(f"   {ran} jobs ran")
 
         say("7. what is left, from the view jobs")
