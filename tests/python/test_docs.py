@@ -12,12 +12,18 @@ import pytest
 from pg import Database
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["add-job", "job-keys", "batch-jobs", "transactions", "typed-tasks"]
+PAGES = [
+    "README",
+    *(
+        f"docs/{name}"
+        for name in ("add-job", "job-keys", "batch-jobs", "transactions", "typed-tasks")
+    ),
+]
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_blocks_of_a_page_print_what_they_say(db: Database, page: str) -> None:
-    text = (ROOT / "docs" / f"{page}.md").read_text()
+    text = (ROOT / f"{page}.md").read_text()
     code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
     info = db.connect().info
     env = {
