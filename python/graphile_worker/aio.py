@@ -164,7 +164,10 @@ class WorkerUtils:
         await self.close()
 
     async def close(self) -> None:
-        """Close the pool of its own, if any; the next verb opens it again."""
+        """Close the pool of its own, if any; the next verb opens it again.
+
+        >>> await utils.close()
+        """
         pool, self._pool = self._pool, None
         if pool is not None:
             await pool.close()

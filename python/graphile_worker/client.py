@@ -163,7 +163,10 @@ class WorkerUtils:
         self.close()
 
     def close(self) -> None:
-        """Close the pool of its own, if any; the next verb opens it again."""
+        """Close the pool of its own, if any; the next verb opens it again.
+
+        >>> utils.close()
+        """
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.close()

@@ -36,7 +36,14 @@ from __future__ import annotations
 
 
 class GraphileWorkerError(Exception):
-    """Something of graphile_worker failed."""
+    """Something of graphile_worker failed.
+
+    >>> try:
+    ...     add_job("send_email", job_key="", conn=conn)
+    ... except GraphileWorkerError as error:
+    ...     print(error, error.sqlstate)
+    Job key is empty. Pass null for a job without a key. GWBJK
+    """
 
     sqlstate: str | None = None
 

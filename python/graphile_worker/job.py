@@ -104,12 +104,13 @@ class TaskSpec:
             for flag in self.flags:
                 _text("flag", flag, errors.InvalidFlags)
 
-    def options(self) -> tuple[object, ...]:
-        """Return the options as what can be compared."""
-        return (
-            self.queue_name, self.run_at, self.priority, self.max_attempts, self.job_key,
-            self.job_key_mode, self.flags,
-        )  # fmt: skip
+
+def options_of(spec: TaskSpec) -> tuple[object, ...]:
+    """Return the options alone: specs are also equal in their kind, and in what a JobSpec adds."""
+    return (
+        spec.queue_name, spec.run_at, spec.priority, spec.max_attempts, spec.job_key,
+        spec.job_key_mode, spec.flags,
+    )  # fmt: skip
 
 
 def with_options(spec: TaskSpec, options: TaskOptions) -> TaskSpec:
@@ -134,7 +135,10 @@ class JobSpec(TaskSpec):
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many jobs there are, by what they wait for."""
+    """How many jobs there are, by what they wait for.
+
+    >>> utils.counts().ready
+    """
 
     #: Due, or as soon as their queue is free.
     ready: int
@@ -152,7 +156,10 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """How many things a cleanup removed."""
+    """How many things a cleanup removed.
+
+    >>> utils.cleanup("failed_jobs").failed_jobs
+    """
 
     failed_jobs: int = 0
     queues: int = 0

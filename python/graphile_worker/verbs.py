@@ -26,6 +26,7 @@ from graphile_worker.job import (
     TaskSpec,
     check_identifier,
     check_run_at,
+    options_of,
     with_options,
 )
 from graphile_worker.payload import Dumps, to_json, to_json_array
@@ -74,7 +75,7 @@ def _when(run_at: datetime | timedelta | None) -> tuple[datetime | None, str | N
     return None, f"{sign}{minutes // 60}:{minutes % 60:02}:{rest / 1_000_000:09.6f}"
 
 
-def _options_of(spec: TaskSpec) -> Values:
+def _values_of(spec: TaskSpec) -> Values:
     run_at, delay = _when(spec.run_at)
     return {
         "queue_name": spec.queue_name,
@@ -99,7 +100,7 @@ def add_job(
         "payload": to_json(payload, settings.dumps, trace=settings.trace),
         "job_key": spec.job_key,
         "job_key_mode": spec.job_key_mode,
-        **_options_of(spec),
+        **_values_of(spec),
     }
     rows = yield statement("add_job_named" if dedupes else "add_job", settings.schema), values
     (row,) = rows
@@ -150,9 +151,9 @@ def _are_alike(chunk: list[_New]) -> bool:
     spec = first.spec
     if spec.job_key is not None or spec.job_key_mode is not None:
         return False
-    like = spec.options()
+    like = options_of(spec)
     return all(
-        new.identifier == first.identifier and (new.spec is spec or new.spec.options() == like)
+        new.identifier == first.identifier and (new.spec is spec or options_of(new.spec) == like)
         for new in chunk
     )
 
@@ -162,7 +163,7 @@ def _add_alike(chunk: list[_New], settings: Settings) -> Verb[list[Job]]:
     text = None if settings.dumps or settings.trace else to_json_array([n.payload for n in chunk])
     if text is None:  # one by one, also to say which one is wrong
         text = f"[{','.join([_payload_of(new, settings) for new in chunk])}]"
-    values = {"identifier": first.identifier, "payloads": text, **_options_of(first.spec)}
+    values = {"identifier": first.identifier, "payloads": text, **_values_of(first.spec)}
     rows = yield statement("add_jobs_alike", settings.schema), values
     name, queue = first.identifier, first.spec.queue_name
     flags = frozenset(first.spec.flags or ())

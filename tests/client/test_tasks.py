@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import re
 import subprocess
 import sys
@@ -176,13 +177,19 @@ def test_pyright_finds_nothing_in_the_package() -> None:
     assert "0 errors, 0 warnings" in done.stdout, done.stdout + done.stderr
 
 
-def test_the_public_names_are_few_and_alike() -> None:
+def test_the_public_names_are_few_and_alike_and_have_an_example() -> None:
     assert len(gw.__all__) <= 15
     assert set(aio.__all__) <= set(gw.__all__)
     for name in gw.__all__:
         assert getattr(gw, name) is not None
-    for name in aio.__all__:
-        assert getattr(aio, name).__doc__.count(">>>") >= 1
+    for module in (gw, aio):
+        for name in set(module.__all__) - {"__version__"}:
+            public = getattr(module, name)
+            assert ">>>" in (public.__doc__ or ""), name
+    for kind in (gw.WorkerUtils, gw.Task, gw.Tasks):
+        for name, verb in inspect.getmembers(kind, inspect.isfunction):
+            mapping = name in ("get", "items", "keys", "values")
+            assert mapping or name.startswith("_") or ">>>" in (verb.__doc__ or ""), (kind, name)
 
 
 def test_adding_jobs_imports_no_worker_template_or_framework() -> None:
