@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from psycopg import errors as pg
-from psycopg import sql as pg_sql
 
-from graphile_worker.catalogue import LEVELS, read
-from graphile_worker.change import Outcome
+from graphile_worker.catalogue import LEVELS, Right, read
+from graphile_worker.change import Outcome, Patience, change
 from graphile_worker.errors import InstallError, RightsError
-from graphile_worker.scripts import SCHEMA, Scripts, quote_ident
-from graphile_worker.state import Connection, detect, fetch
+from graphile_worker.scripts import SCHEMA, Scripts, fill_in, quote_ident
+from graphile_worker.session import Connection, fetch
+from graphile_worker.state import detect
 
 
 def grant(
@@ -20,52 +20,61 @@ def grant(
     schema: str = SCHEMA,
     scripts: Scripts | None = None,
     dry_run: bool = False,
+    patience: Patience | None = None,
 ) -> Outcome:
     """Give a role one level of access, or with None take every right away.
 
     The levels are enqueue, work, admin and observe; the answer's SQL is the exact GRANTs, REVOKEs.
     Raise InstallError for an unknown level or role.
     """
-    scripts = scripts or Scripts()
     if level is not None and level not in LEVELS:
         raise InstallError(f"level {level!r} is unknown: use {', '.join(LEVELS)}")
-    if not fetch(conn, "select from pg_catalog.pg_roles where rolname = %s", [role]):
-        raise InstallError(f"role {role!r} does not exist: create it first, or mend the spelling")
+    scripts = scripts or Scripts()
     ident = quote_ident(schema)
-    detect(conn, schema, scripts).ours(scripts)
-    sql: list[str] = []
-    try:
-        with conn.transaction(force_rollback=dry_run):
-            before = read(conn, schema).rights.get(role, set())
-            call, values = (
-                ("revoke_access(%s)", [role])
-                if level is None
-                else ("grant_access(%s, %s)", [role, level])
-            )
-            fetch(conn, f"select {ident.replace('%', '%%')}.{call}", values)
-            after = read(conn, schema).rights.get(role, set())
-    except pg.InsufficientPrivilege as error:
-        raise RightsError(
-            f"role {conn.info.user} may not grant this: connect as the owner of the schema {schema}"
-        ) from error
-    quoted = pg_sql.Identifier(role).as_string(conn)
-    for verb, way, rights in (("revoke", "from", before - after), ("grant", "to", after - before)):
-        for kind, name, privilege in sorted(rights):
-            word = "table" if kind == "view" else kind
-            name = _types_only(conn, schema, name) if kind == "function" else name
-            sql.append(f"{verb} {privilege.lower()} on {word} {ident}.{name} {way} {quoted};")
-    if level is not None and not before:
-        sql.insert(0, f"grant usage on schema {ident} to {quoted};")
-    what = f"has the level {level}" if level else "has no right"
-    return Outcome(f"Role {role} {what} in the schema {schema}.", tuple(sql))
-
-
-def _types_only(conn: Connection, schema: str, name: str) -> str:
-    bare = name.partition("(")[0]
-    rows = fetch(
-        conn,
-        "select pg_catalog.oidvectortypes(proargtypes) from pg_catalog.pg_proc where proname = %s"
-        " and pronamespace = (select oid from pg_catalog.pg_namespace where nspname = %s)",
-        [bare, schema],
+    call, values = (
+        ("revoke_access(%s)", [role]) if level is None else ("grant_access(%s, %s)", [role, level])
     )
-    return f"{bare}({rows[0][0]})"
+
+    def decide() -> Outcome:
+        if not fetch(conn, "select from pg_catalog.pg_roles where rolname = %s", [role]):
+            raise InstallError(
+                f"role {role!r} does not exist: create it first, or mend the spelling"
+            )
+        version = detect(conn, schema, scripts).ours(scripts)
+        try:
+            with conn.transaction(force_rollback=True):  # what the functions do, told as SQL
+                before = read(conn, schema).rights.get(role, set())
+                fetch(conn, f"select {ident.replace('%', '%%')}.{call}", values)
+                after = read(conn, schema).rights.get(role, set())
+        except pg.InsufficientPrivilege as error:
+            raise RightsError(
+                f"role {conn.info.user} may not grant this: connect as the owner of the schema"
+                f" {schema}"
+            ) from error
+        what = f"has the level {level}" if level else "has no right"
+        quoted = '"' + role.replace('"', '""') + '"'
+        sql = [_statement("revoke", r, after, ident, scripts, version) + f" from {quoted};"
+               for r in sorted(before - after)]  # fmt: skip
+        sql += [_statement("grant", r, after, ident, scripts, version) + f" to {quoted};"
+                for r in sorted(after - before)]  # fmt: skip
+        return Outcome(f"Role {role} {what} in the schema {schema}.", tuple(sql))
+
+    return change(conn, schema, decide, dry_run=dry_run, patience=patience)
+
+
+def _statement(
+    verb: str, right: Right, after: set[Right], ident: str, scripts: Scripts, version: str
+) -> str:
+    kind, name, privilege = right
+    privilege, option, _ = privilege.lower().partition(" with grant option")
+    if option and (kind, name, privilege.upper()) in after:
+        verb = "revoke grant option for"
+    if kind == "schema":
+        return f"{verb} {privilege} on schema {ident}"
+    if kind == "function":
+        address = fill_in(scripts.address(version, name.partition("(")[0]), ident)
+        return f"{verb} {privilege} on function {address}"
+    if kind == "column":
+        relation, _, column = name.partition(".")
+        return f"{verb} {privilege} ({column}) on table {ident}.{relation}"
+    return f"{verb} {privilege} on {'table' if kind == 'view' else kind} {ident}.{name}"

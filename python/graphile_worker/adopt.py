@@ -7,15 +7,8 @@ from typing import Literal
 from graphile_worker.change import Outcome, Patience, as_owner, change, kind
 from graphile_worker.errors import InstallError, NotInstalledError, VersionError
 from graphile_worker.scripts import SCHEMA, Scripts
-from graphile_worker.state import (
-    Connection,
-    Mode,
-    State,
-    detect,
-    offered,
-    require_adoptable,
-    require_free,
-)
+from graphile_worker.session import Connection, transaction
+from graphile_worker.state import Mode, State, detect, offered, require_adoptable, require_free
 from graphile_worker.verify import verify
 
 
@@ -58,7 +51,7 @@ def adopt(
     outcome = change(conn, schema, decide, dry_run=True)
     if dry_run or not outcome.changed:
         return outcome
-    with conn.transaction():
+    with transaction(conn):
         outcome = change(conn, schema, decide, patience=patience)
         tables = ("column", "table", "constraint", "sequence")
         lasting = [

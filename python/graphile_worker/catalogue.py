@@ -6,7 +6,6 @@ session's temporary schema, read by the same queries, and rolled back.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +13,7 @@ import psycopg
 
 from graphile_worker.errors import RightsError
 from graphile_worker.scripts import EXTENSION_ONLY, Scripts, fill_in, quote_ident
-from graphile_worker.state import Connection, fetch, run_script
+from graphile_worker.session import Connection, bare, fetch, run_script, transaction
 
 LEVELS = ("enqueue", "work", "admin", "observe")
 
@@ -93,10 +92,11 @@ _QUERIES = {
         select id::text, jsonb_build_object('breaking', breaking) from {schema}.migrations""",
 }
 
-# Who has which right on what: owner, public or a role's name.
+# Who has which right on what: OWNER, public or a role's name.
 _RIGHTS = """
-    select case when r.grantee = o.owner then 'owner' when r.grantee = 0 then 'public'
-        else pg_get_userbyid(r.grantee) end, kind, name, privilege_type
+    select case when r.grantee = o.owner then '' when r.grantee = 0 then 'public'
+        else pg_get_userbyid(r.grantee) end, kind, name,
+      privilege_type || case when is_grantable and r.grantee <> o.owner then ' WITH GRANT OPTION' else '' end
     from (
       select case relkind when 'S' then 'sequence' when 'v' then 'view' else 'table' end,
         relname::text, relowner,
@@ -115,16 +115,28 @@ _RIGHTS = """
     ) as o (kind, name, owner, acl)
     cross join lateral aclexplode(o.acl) as r
 """
+# A schema may be shared: of its own rights only those to look into it are ours.
+_USAGE = """
+    union all
+    select case when grantee = 0 then 'public' else pg_get_userbyid(grantee) end, 'schema', '', privilege_type
+    from pg_namespace cross join lateral aclexplode(nspacl)
+    where oid = {ns} and privilege_type = 'USAGE' and grantee <> nspowner
+"""
+USAGE = ("schema", "", "USAGE")
+_QUOTE = "select pg_catalog.quote_ident(%s)"
 
 _MEMBERS = """
     select i.type, case when i.type = 'function' then 'function' else i.name end, i.identity,
-      d.classid = 'pg_class'::regclass and d.objid = any (e.extconfig)
+      d.classid = 'pg_class'::regclass and coalesce(
+        e.extcondition[array_position(e.extconfig, d.objid)] = '', false)
     from pg_extension e
     join pg_depend d on d.refclassid = 'pg_extension'::regclass and d.refobjid = e.oid and d.deptype = 'e'
     cross join lateral pg_identify_object(d.classid, d.objid, 0) i
     where e.extname = 'graphile_worker'
 """
 
+#: The grantee who owns an object: no role can have this name, nor that of public.
+OWNER = ""
 Key = tuple[str, str]
 Right = tuple[str, str, str]
 
@@ -139,35 +151,36 @@ class Catalogue:
 
 
 def read(conn: Connection, schema: str) -> Catalogue:
-    """Read a schema; the search_path is changed until the transaction ends or is put back."""
+    """Read a schema, in a transaction of the caller's; the search_path is put back."""
     (path,) = fetch(conn, "select pg_catalog.current_setting('search_path')")[0]
-    fetch(conn, "select pg_catalog.set_config('search_path', 'pg_catalog', true)")
     temporary = schema.startswith("pg_temp_")
     ident = schema if temporary else quote_ident(schema)
-    bare = fetch(conn, "select quote_ident(%s)", [schema])[0][0]
-    qualifier = re.compile(
-        rf'(?<![\w"$.])(?:{re.escape(bare)}|{re.escape(ident)}'
-        + ("|pg_temp" if temporary else "")
-        + r")\."
+    # With the schema in the path PostgreSQL leaves its name out, but for the table of an index.
+    fetch(
+        conn,
+        "select pg_catalog.set_config('search_path', %s, true)",
+        ["pg_catalog, pg_temp" if temporary else f"pg_catalog, {ident}, pg_temp"],
     )
+    table_of = ["pg_temp", schema] if temporary else [fetch(conn, _QUOTE, [schema])[0][0]]
 
-    def neutral(value: Any, key: str = "") -> Any:
-        if not isinstance(value, str) or key == "owner":
-            return value
-        if key == "body":  # the script's text: what was filled in is compared as it is
-            return value.replace(schema, "@extschema@") if temporary else value
-        return qualifier.sub("", value)
+    def neutral(attribute: str, value: Any, kind: str) -> Any:
+        if kind == "index" and attribute == "definition":
+            for name in table_of:
+                value = value.replace(f" ON {name}.", " ON ", 1)
+        elif attribute == "body" and temporary:
+            return value.replace(schema, "@extschema@")  # what was filled in is compared as it is
+        return value
 
     found = Catalogue()
     filled = {"ns": f"(select oid from pg_namespace where nspname = {_literal(schema)})"}
     for kind, query in _QUERIES.items():
         text = query.format(**filled, schema=ident)
         for name, attributes in fetch(conn, text):
-            key = (kind, neutral(name))
-            found.objects[key] = {a: neutral(v, a) for a, v in attributes.items()}
-    for grantee, kind, name, privilege in fetch(conn, _RIGHTS.format(**filled)):
-        right = (kind, neutral(name), privilege)
-        found.rights.setdefault(grantee, set()).add(right)
+            found.objects[kind, name] = {a: neutral(a, v, kind) for a, v in attributes.items()}
+    rights = _RIGHTS.format(**filled) + ("" if temporary else _USAGE.format(**filled))
+    for grantee, *right in fetch(conn, rights):
+        kind, name, privilege = right
+        found.rights.setdefault(grantee, set()).add((kind, name, privilege))
     fetch(conn, "select pg_catalog.set_config('search_path', %s, true)", [path])
     return found
 
@@ -178,7 +191,7 @@ def reference(conn: Connection, version: str, scripts: Scripts) -> Catalogue:
     Raise RightsError where the role may not make temporary objects.
     """
     try:
-        with conn.transaction(force_rollback=True):
+        with transaction(conn, force_rollback=True):
             run_script(conn, "create temporary table graphile_worker_probe () on commit drop")
             query = "select nspname::text from pg_catalog.pg_namespace where oid = pg_catalog.pg_my_temp_schema()"
             (schema,) = fetch(conn, query)[0]
@@ -189,12 +202,13 @@ def reference(conn: Connection, version: str, scripts: Scripts) -> Catalogue:
             for level in LEVELS:
                 with conn.transaction(force_rollback=True):
                     fetch(conn, f"select {schema}.grant_access('pg_monitor', %s)", [level])
-                    wanted.levels[level] = read(conn, schema).rights.get("pg_monitor", set())
+                    given = read(conn, schema).rights.get("pg_monitor", set())
+                    wanted.levels[level] = given | {USAGE}
             return wanted
     except psycopg.errors.InsufficientPrivilege as error:
         raise RightsError(
             f"role {conn.info.user} may not make temporary objects, which the comparison needs:"
-            f" grant temporary on database {conn.info.dbname} to {conn.info.user}"
+            f" grant temporary on database {bare(conn.info.dbname)} to {bare(conn.info.user)}"
         ) from error
 
 

@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import psycopg
 from psycopg import errors as pg
 
 from graphile_worker.dependants import lock_holders
 from graphile_worker.errors import BusyError, InstallError, RightsError
-from graphile_worker.state import Connection, fetch, run_script
+from graphile_worker.session import Connection, bare, fetch, refused, run_script, transaction
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class NotYetError(Exception):
     """Jobs run and somebody asked to wait for them, or Node is still making its tables."""
 
 
-_CONTENDED = (pg.LockNotAvailable, pg.DeadlockDetected, pg.SerializationFailure, NotYetError)
+CONTENDED = (pg.LockNotAvailable, pg.DeadlockDetected, pg.SerializationFailure, NotYetError)
 # Node's graphile-worker takes none of our locks when it makes or migrates its schema beside us.
 _RACED = (
     pg.DuplicateSchema, pg.DuplicateTable, pg.DuplicateObject, pg.DuplicateFunction,
@@ -71,23 +72,22 @@ def change(
     pause, raced = 0.1, 0
     while True:
         try:
-            with conn.transaction():
+            with transaction(conn):
                 if dry_run:
                     return decide()
                 # Whoever else installs or upgrades this schema waits here, and in nobody's way.
-                before = _lock_timeout(conn, f"{max(1, int(patience.seconds * 1000))}ms")
+                _lock_timeout(conn, patience.seconds)
                 fetch(
                     conn,
                     "select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(%s, 0))",
                     [f"graphile_worker {schema}"],
                 )
-                _lock_timeout(conn, f"{max(1, int(patience.lock_timeout_seconds * 1000))}ms")
+                _lock_timeout(conn, patience.lock_timeout_seconds)
                 outcome = decide()
                 for text in outcome.sql:
                     run_script(conn, text)
-                _lock_timeout(conn, before)
                 return outcome
-        except (*_CONTENDED, *_RACED) as error:
+        except (*CONTENDED, *_RACED) as error:
             raced += isinstance(error, _RACED)
             if time.monotonic() + pause > deadline or raced > _RACES:
                 raise BusyError(
@@ -100,20 +100,21 @@ def change(
         except pg.InsufficientPrivilege as error:
             raise RightsError(
                 f"role {conn.info.user} may not do this ({error.diag.message_primary}): connect as"
-                f" the schema's owner, or grant create on database {conn.info.dbname} to"
-                f" {conn.info.user}; nothing was changed"
+                f" the schema's owner, or grant create on database {bare(conn.info.dbname)} to"
+                f" {bare(conn.info.user)}; nothing was changed"
             ) from error
         except (pg.UndefinedFile, pg.FeatureNotSupported, pg.InvalidParameterValue) as error:
             raise InstallError(
                 f"the server refuses ({error.diag.message_primary}): put the extension's files in"
                 " place with `gw-install files put`, or use --mode plain; nothing was changed"
             ) from error
+        except psycopg.Error as error:
+            raise refused(conn, error) from error
 
 
-def _lock_timeout(conn: Connection, value: str) -> str:
-    row = fetch(conn, "select pg_catalog.current_setting('lock_timeout')")[0]
+def _lock_timeout(conn: Connection, seconds: float) -> None:
+    value = f"{max(1, int(seconds * 1000))}ms"
     fetch(conn, "select pg_catalog.set_config('lock_timeout', %s, true)", [value])
-    return str(row[0])
 
 
 def as_owner(conn: Connection, schema: str, text: str) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 
 from graphile_worker.catalogue import reference
 from graphile_worker.scripts import SCHEMA, Scripts
-from graphile_worker.state import Connection, detect, fetch
+from graphile_worker.session import Connection, fetch, told, transaction
+from graphile_worker.state import detect
 
 _DEPENDANTS = """
     with recursive ours (classid, objid) as (
@@ -97,9 +98,10 @@ def holders(conn: Connection, schema: str) -> list[Holder]:
 
 def lock_holders(conn: Connection, schema: str) -> str:
     """Return a clause for an error that names who holds locks, or nothing."""
-    if not fetch(conn, "select from pg_catalog.pg_namespace where nspname = %s", [schema]):
-        return ""
-    found = holders(conn, schema)
+    with transaction(conn, force_rollback=True):
+        if not fetch(conn, "select from pg_catalog.pg_namespace where nspname = %s", [schema]):
+            return ""
+        found = holders(conn, schema)
     told = ", ".join(f"pid {h.pid} ({h.user}, {h.state}, {h.mode} on {h.table})" for h in found[:3])
     return f"; locks are held by {told}" if told else ""
 
@@ -116,7 +118,11 @@ def plan_upgrade(
     The changes are the differences between the two versions' install scripts, each tried out in the
     temporary schema; the locks are those that the updates declare.
     """
-    scripts = scripts or Scripts()
+    with told(conn), transaction(conn, force_rollback=True):
+        return _plan(conn, to, schema, scripts or Scripts())
+
+
+def _plan(conn: Connection, to: str | None, schema: str, scripts: Scripts) -> Plan:
     state = detect(conn, schema, scripts)
     installed = state.ours(scripts)
     target = to or scripts.latest

@@ -13,13 +13,12 @@ from graphile_worker.dependants import Plan, dependants, plan_upgrade
 from graphile_worker.errors import ForeignSchemaError, InstallError, InUseError, VersionError
 from graphile_worker.offline import drop_sql, offline_sql
 from graphile_worker.scripts import SCHEMA, Scripts, quote_ident, version_key
+from graphile_worker.session import Connection, fetch, run_script
 from graphile_worker.state import (
-    Connection,
     Mode,
     State,
     counts,
     detect,
-    fetch,
     offered,
     require_adoptable,
     require_free,
@@ -165,8 +164,11 @@ def upgrade(
             )
         if version == target:
             return Outcome(f"Nothing to do: the schema {schema} has version {version} already.")
-        if drain and counts(conn, state).running:
-            raise NotYetError("jobs are running")
+        if drain:
+            if not dry_run:  # a take that is not committed yet counts, too
+                _lock_jobs(conn, schema, "share row exclusive")
+            if counts(conn, state).running:
+                raise NotYetError("jobs are running")
         steps = scripts.steps(version, target)
         if state.road == "extension":
             if target not in offered(conn):
@@ -205,6 +207,8 @@ def uninstall(
         if state.road in ("none", "foreign"):
             return Outcome(f"Nothing to do: there is no graphile_worker in the schema {schema}.")
         version = state.ours(scripts)
+        if not dry_run:  # a job that is not committed yet counts, too
+            _lock_jobs(conn, schema, "access exclusive")
         jobs = counts(conn, state).total
         if jobs and not with_jobs:
             raise InUseError(
@@ -228,6 +232,10 @@ def uninstall(
         )
 
     return change(conn, schema, decide, dry_run=dry_run, patience=patience)
+
+
+def _lock_jobs(conn: Connection, schema: str, mode: str) -> None:
+    run_script(conn, f"lock table {quote_ident(schema)}._private_jobs in {mode} mode")
 
 
 def _owns(conn: Connection, schema: str) -> bool:

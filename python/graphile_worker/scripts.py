@@ -173,6 +173,12 @@ class Scripts:
             match = re.search(rf"(?ms)^{re.escape(start)}{end}.*?\$\$.*?\$\$;$", self.read(version))
         return match[0] if match else None
 
+    def address(self, version: str, function: str) -> str:
+        """Return a function of a version with its argument types, as GRANT wants to have it."""
+        comment = self.statement(version, f"comment on function @extschema@.{function}(")
+        assert comment is not None
+        return comment.split("function ")[1].split(" is ")[0]
+
     def pg_tle(self) -> str:
         """Return the calls that register every version with pg_tle, for servers without files."""
         comment = re.search(r"comment = '(.*)'", self.control.read_text())
@@ -202,8 +208,11 @@ def fill_in(text: str, ident: str) -> str:
     """Put a quoted schema name into a script's text, or into a part of it."""
     if "$$" in ident:  # a body may not hold its own closing quote
         text = text.replace("$$", _free_tag(ident))
-    text = text.replace("'@extschema@", "'" + ident.replace("'", "''"))
-    return text.replace("@extschema@", ident)
+    literal = "'" + ident.replace("'", "''")
+    # In one go: the name itself may hold what is looked for.
+    return re.sub(
+        "'?@extschema@", lambda found: literal if found[0].startswith("'") else ident, text
+    )
 
 
 def _free_tag(schema: str) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import psycopg
 
@@ -16,22 +15,12 @@ from graphile_worker.errors import (
     VersionError,
 )
 from graphile_worker.scripts import NODE_REVISION, SCHEMA, Scripts, quote_ident, version_key
+from graphile_worker.session import Connection, fetch
 
 Road = Literal["none", "extension", "plain", "node", "foreign"]
 Mode = Literal["auto", "extension", "plain"]
-Connection = psycopg.Connection[Any]
 #: The oldest revision of Node's schema that can be adopted, and the Node version that makes it.
 OLDEST_REVISION, OLDEST_NODE = 18, "0.16.6"
-
-
-def run_script(conn: Connection, text: str) -> None:
-    """Run SQL of ours, one statement or many, without parameters."""
-    conn.execute(text.encode(conn.info.encoding))
-
-
-def fetch(conn: Connection, query: str, params: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-    """Run a query of ours and return its rows."""
-    return conn.execute(query.encode(conn.info.encoding), params or None).fetchall()
 
 
 @dataclass(frozen=True)

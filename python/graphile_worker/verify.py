@@ -7,10 +7,21 @@ from typing import Any
 
 import psycopg
 
-from graphile_worker.catalogue import LEVELS, Catalogue, Right, members, read, reference
+from graphile_worker.catalogue import (
+    LEVELS,
+    OWNER,
+    USAGE,
+    Catalogue,
+    Right,
+    members,
+    read,
+    reference,
+)
+from graphile_worker.change import CONTENDED, Outcome, Patience, change
 from graphile_worker.errors import NotInstalledError, RightsError
 from graphile_worker.scripts import SCHEMA, Scripts, fill_in, quote_ident
-from graphile_worker.state import Connection, State, detect, fetch, run_script
+from graphile_worker.session import Connection, run_script, told, transaction
+from graphile_worker.state import State, detect
 
 #: Kinds of which ours hold none: whatever is there, somebody added. Loose relations, types and
 #: functions in the schema are nobody's business, but an overload of ours makes calls ambiguous.
@@ -86,9 +97,7 @@ class _Comparison:
     def address(self, kind: str, name: str) -> str:
         if kind == "function":
             name = name.partition("(")[0]
-            types = self.scripts.statement(self.version, f"comment on function @extschema@.{name}(")
-            assert types is not None
-            return fill_in(types.split("function ")[1].split(" is ")[0], self.ident)
+            return fill_in(self.scripts.address(self.version, name), self.ident)
         return f"{self.ident}.{name}"
 
     def _missing(self, kind: str, name: str) -> None:
@@ -242,27 +251,31 @@ class _Comparison:
         def of_ours(rights: set[Right]) -> set[Right]:
             return {r for r in rights if r[:2] in ours or r[0] == "column"}
 
-        for grantee in ("owner", "public"):
+        for grantee in (OWNER, "public"):
             wanted = self.wanted.rights.get(grantee, set())
             found = of_ours(self.found.rights.get(grantee, set()))
             who = "public" if grantee == "public" else _quoted(self.owner)
+            name = grantee or "the owner"
             for right in sorted(found - wanted):
-                self._right(grantee, "has", right, f"revoke {{}} from {who}")
+                self._right(name, "has", right, f"revoke {{}} from {who}")
             for right in sorted(wanted - found):
                 if right[:2] in self.found.objects:
-                    self._right(grantee, "lacks", right, f"grant {{}} to {who}")
+                    self._right(name, "lacks", right, f"grant {{}} to {who}")
+        everybody = self.found.rights.get("public", set()) & {USAGE}
         for role, rights in self.found.rights.items():
             held = of_ours(rights)
-            if role not in ("owner", "public") and held:
-                self._role(role, held)
+            if role not in (OWNER, "public") and held:
+                self._role(role, held | everybody | (rights & {USAGE}))
 
     def _right(self, who: str, verb: str, right: Right, change: str) -> None:
         kind, name, privilege = right
         fix = None
         if kind != "column":
             word = "table" if kind == "view" else kind
-            fix = change.format(f"{privilege} on {word} {self.address(kind, name)}")
-        self.add(f"grant to {who}", f"{verb} {privilege} on {kind} {name}", fix)
+            where = self.ident if kind == "schema" else self.address(kind, name)
+            fix = change.replace("{}", f"{privilege} on {word} {where}")
+        named = f"{kind} {name}" if name else "the schema"
+        self.add(f"grant to {who}", f"{verb} {privilege} on {named}", fix)
 
     def _role(self, role: str, held: set[Right]) -> None:
         levels = self.wanted.levels
@@ -275,7 +288,7 @@ class _Comparison:
                 self._right(role, f"(level {level}) lacks", right, f"grant {{}} to {_quoted(role)}")
             return
         best = max(LEVELS, key=lambda name: len(known[name]))
-        extra = "; ".join(f"{p} on {k} {n}" for k, n, p in sorted(held - levels[best]))
+        extra = "; ".join(f"{p} on {k} {n}".strip() for k, n, p in sorted(held - levels[best]))
         self.add(
             f"grant to {role}",
             f"has rights that no level gives: {extra}",
@@ -321,9 +334,9 @@ def verify(
     to compare, or not for this role.
     """
     scripts = scripts or Scripts()
-    state = detect(conn, schema, scripts)
-    version = state.ours(scripts)
-    with conn.transaction(force_rollback=True):
+    with told(conn), transaction(conn, force_rollback=True):
+        state = detect(conn, schema, scripts)
+        version = state.ours(scripts)
         comparison = _Comparison(conn, state, version, scripts)
         drifts = comparison.compare()
         if state.road == "extension":
@@ -332,22 +345,38 @@ def verify(
 
 
 def repair(
-    conn: Connection, drifts: list[Drift], *, schema: str = SCHEMA, scripts: Scripts | None = None
+    conn: Connection,
+    drifts: list[Drift],
+    *,
+    schema: str = SCHEMA,
+    scripts: Scripts | None = None,
+    patience: Patience | None = None,
 ) -> list[Drift]:
     """Repair what can be repaired without touching rows; return the drifts that are left.
 
-    All repairs are one transaction; one that fails is left out of it, and is among the answer.
+    All repairs are one transaction; one that the server refuses is left out of it, and is among the
+    answer. Raise BusyError where locks stood in the way for too long; nothing is changed then.
     """
-    with conn.transaction():
-        fetch(conn, "select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(%s, 0))",
-              [f"graphile_worker {schema}"])  # fmt: skip
-        for fix in dict.fromkeys(drift.fix for drift in drifts if drift.fix):
-            try:
-                with conn.transaction():
-                    run_script(conn, fix)
-            except psycopg.Error:
-                continue
-        return verify(conn, schema=schema, scripts=scripts)
+    left = drifts
+
+    def decide() -> Outcome:
+        nonlocal left
+        left = drifts
+        for _ in range(3):  # what is made again may lack members and rights, which is seen then
+            for fix in dict.fromkeys(drift.fix for drift in left if drift.fix):
+                try:
+                    with conn.transaction():
+                        run_script(conn, fix)
+                except psycopg.Error as error:
+                    if conn.broken or isinstance(error, CONTENDED):
+                        raise
+            before, left = left, verify(conn, schema=schema, scripts=scripts)
+            if left == before or not any(drift.fix for drift in left):
+                break
+        return Outcome("Repaired.")
+
+    change(conn, schema, decide, patience=patience)
+    return left
 
 
 def _quoted(role: str | None) -> str:

@@ -92,7 +92,7 @@ def test_a_life_by_the_command_line(empty_db: Database, role: str, mode: str, sc
     empty_db.connect().execute(f"select {ident}.add_job('x')".encode())
     assert "1 jobs" in gw("uninstall", code=1, env=env)
     empty_db.connect().execute(f"create view public.v as select * from {ident}.jobs".encode())
-    assert "view v" in gw("uninstall", "--with-jobs", code=1, env=env)
+    assert "view public.v" in gw("uninstall", "--with-jobs", code=1, env=env)
     assert "drop" in gw("uninstall", "--with-jobs", "--cascade", "--print", env=env)
     gw("uninstall", "--with-jobs", "--cascade", env=env)
     assert json.loads(gw("status", "--json", env=env))["road"] == "none"

@@ -180,8 +180,8 @@ def test_the_plan_names_changes_locks_holders_and_dependants(
     assert plan.locks == ["access exclusive on _private_known_crontabs"]
     (pid,) = {h.pid for h in plan.holders if h.table == "_private_known_crontabs"}
     assert pid == other.info.backend_pid
-    assert plan.dependants == ["view mine"]
-    assert [m.split()[1] for m in plan.mentions] == ["on_user()"]
+    assert plan.dependants == ["view public.mine"]
+    assert [m.split()[1] for m in plan.mentions] == ["public.on_user()"]
     assert conn.execute("select graphile_worker.version()").fetchone() == ("1.0.0",)
     other.rollback()
     upgrade(conn, scripts=offering)  # what depends on ours does not stand in the way
