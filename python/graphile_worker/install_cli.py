@@ -206,8 +206,10 @@ def _files(options: argparse.Namespace) -> int:
         line = files.control_path(options.directory, scripts)
         _out(options, {"setting": line}, line)
         return 0
-    ways = [options.pg_config, options.sharedir, options.dsn, options.directory]
-    if sum(way is not None for way in ways) != 1:
+    ways = [options.pg_config, options.sharedir, options.directory]
+    if any(ways) and options.dsn == os.environ.get("GW_DSN"):
+        options.dsn = None  # set for the other commands
+    if sum(way is not None for way in [*ways, options.dsn]) != 1:
         raise InstallError("say which server: one of --pg-config, --sharedir, --dsn, --directory")
     if options.pg_config:
         folder = files.folder_of_pg_config(options.pg_config)

@@ -14,8 +14,10 @@ from graphile_worker.errors import (
     RightsError,
     VersionError,
 )
+from graphile_worker.job import Counts
 from graphile_worker.scripts import NODE_REVISION, SCHEMA, Scripts, quote_ident, version_key
 from graphile_worker.session import Connection, fetch
+from graphile_worker.statements import COUNTS
 
 Road = Literal["none", "extension", "plain", "node", "foreign"]
 Mode = Literal["auto", "extension", "plain"]
@@ -184,31 +186,9 @@ def offered(conn: Connection) -> list[str]:
     return sorted(versions, key=version_key)
 
 
-@dataclass(frozen=True)
-class Counts:
-    """How many jobs there are, by what they wait for."""
-
-    ready: int
-    future: int
-    running: int
-    failed: int
-
-    @property
-    def total(self) -> int:
-        """All of them."""
-        return self.ready + self.future + self.running + self.failed
-
-
 def counts(conn: Connection, state: State) -> Counts:
     """Count the jobs; reads the whole table. Raise RightsError where the role may not."""
-    query = f"""
-        select
-          count(*) filter (where locked_at is null and attempts < max_attempts and run_at <= now()),
-          count(*) filter (where locked_at is null and attempts < max_attempts and run_at > now()),
-          count(*) filter (where locked_at is not null),
-          count(*) filter (where locked_at is null and attempts >= max_attempts)
-        from {quote_ident(state.schema)}.jobs
-    """
+    query = COUNTS.replace("{s}", quote_ident(state.schema))
     try:
         with conn.transaction():
             return Counts(*fetch(conn, query)[0])

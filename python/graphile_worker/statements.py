@@ -74,6 +74,16 @@ n as materialized (
 order by j.place"""
 _IDS = "cast(%(job_ids)s as bigint[])"
 
+#: How many jobs are ready, scheduled, running and failed.
+COUNTS = """select
+  pg_catalog.count(*) filter (where locked_at is null and attempts < max_attempts
+    and run_at <= pg_catalog.now()),
+  pg_catalog.count(*) filter (where locked_at is null and attempts < max_attempts
+    and run_at > pg_catalog.now()),
+  pg_catalog.count(*) filter (where locked_at is not null),
+  pg_catalog.count(*) filter (where locked_at is null and attempts >= max_attempts)
+from {s}.jobs"""
+
 # By verb: the level of access that it takes, and its text.
 _TEXTS = {
     # Without the names, which the caller knows but with unsafe_dedupe.
@@ -117,17 +127,7 @@ _TEXTS = {
     ),
     "collect_queues": ("admin", "select {s}.collect_queues()"),
     "collect_tasks": ("admin", "select {s}.collect_tasks(cast(%(keep)s as text[]))"),
-    "counts": (
-        "observe",
-        """select
-  pg_catalog.count(*) filter (where locked_at is null and attempts < max_attempts
-    and run_at <= pg_catalog.now()),
-  pg_catalog.count(*) filter (where locked_at is null and attempts < max_attempts
-    and run_at > pg_catalog.now()),
-  pg_catalog.count(*) filter (where locked_at is not null),
-  pg_catalog.count(*) filter (where locked_at is null and attempts >= max_attempts)
-from {s}.jobs""",
-    ),
+    "counts": ("observe", COUNTS),
     # Fails for nobody and in no schema: an error would end the caller's transaction.
     "check": (
         "enqueue",

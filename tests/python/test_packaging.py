@@ -16,7 +16,7 @@ import pytest
 from graphile_worker import __version__
 from graphile_worker.embedded import Server, install_files, wheel_bin_dir
 from graphile_worker.install import verify
-from pg import run
+from pg import Database, run
 
 ROOT = Path(__file__).parents[2]
 CARRIED = {
@@ -96,6 +96,44 @@ def test_the_wheel_alone_renders_the_script(dist: Path, tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": str(tmp_path)}
     rendered = run([sys.executable, "-c", code], env=env, cwd=tmp_path)
     assert rendered == (ROOT / "sql" / f"graphile_worker--{__version__}.sql").read_text()
+
+
+def test_the_wheel_alone_installs_verifies_and_adds(
+    dist: Path, tmp_path: Path, empty_db: Database
+) -> None:
+    (wheel,) = dist.glob("*.whl")
+    run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--no-deps",
+            "--no-index",
+            "--target",
+            tmp_path,
+            wheel,
+        ]
+    )
+    env = {**os.environ, "PYTHONPATH": str(tmp_path), "GW_DSN": empty_db.dsn}
+    program = tmp_path / "bin" / "gw-install"
+
+    def gw(*args: str) -> str:
+        return run([program, *args], env=env, cwd=tmp_path)
+
+    code = "import graphile_worker; print(graphile_worker.__file__)"
+    assert run([sys.executable, "-c", code], env=env, cwd=tmp_path).startswith(str(tmp_path))
+    assert "Installed version" in gw("install", "--mode", "plain", "--schema", "mine")
+    assert gw("verify", "--schema", "mine") == "No drift.\n"
+    assert "Nothing to do" in gw("upgrade", "--schema", "mine")
+    (tmp_path / "share" / "extension").mkdir(parents=True)
+    assert "graphile_worker.control" in gw("files", "put", "--sharedir", str(tmp_path / "share"))
+    add = (
+        "from graphile_worker import add_job_adhoc as add; print(add({!r}, 't', schema='mine').id)"
+    )
+    assert run([sys.executable, "-c", add.format(empty_db.dsn)], env=env, cwd=tmp_path) == "1\n"
+    assert "1 ready" in gw("status", "--schema", "mine")
 
 
 def test_meta_json_follows_the_spec() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import uuid
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 from graphile_worker.embedded import free_port, install_files, unprivileged
-from graphile_worker.install import verify
+from graphile_worker.install import install, uninstall, verify
 from pg import CLIENTS, Database, Server, run
 
 TABLES = ("_private_jobs", "_private_tasks", "_private_job_queues", "_private_known_crontabs")
@@ -54,16 +55,17 @@ def client(server: Server) -> Path:
     return CLIENTS[18 if server.major == 18 else 17]
 
 
+@pytest.mark.parametrize("road", ["extension", "plain"])
 @pytest.mark.parametrize("kind", ["plain", "custom"])
 def test_a_dump_brings_back_every_row_lock_and_counter(
-    server: Server, empty_db: Database, tmp_path: Path, kind: str
+    server: Server, empty_db: Database, tmp_path: Path, kind: str, road: Any
 ) -> None:
     owner, clerk = (f"{who}_{uuid.uuid4().hex}" for who in ("owner", "clerk"))
     for role in (owner, clerk):
         empty_db.rows(f"create role {role} login")
     empty_db.rows(f"grant create on database {empty_db.name} to {owner}")
     installer = empty_db.connect(role=owner)
-    installer.execute("create extension graphile_worker")
+    install(installer, mode=road)
     installer.execute("select graphile_worker.grant_access(%s, 'enqueue')", (clerk,))
     fill(empty_db)
     file = tmp_path / "dump"
@@ -95,7 +97,7 @@ def test_a_dump_brings_back_every_row_lock_and_counter(
                 "select * from graphile_worker.finish_jobs('worker', '{4000000000}')"
             )
             assert done.fetchone() == (4000000000, True)
-            restored.rows("drop extension graphile_worker")
+            uninstall(restored.connect(), with_jobs=True)
             restored.rows(f"drop owned by {owner}, {clerk}")
     finally:
         empty_db.rows(f"drop owned by {owner}, {clerk} cascade")
@@ -135,6 +137,7 @@ def test_pg_upgrade_from_17_to_18_keeps_everything(tmp_path: Path) -> None:
     old.rows("create role alice login")
     old.rows("grant create on database postgres to alice")
     old.connect(role="alice").execute("create extension graphile_worker")
+    install(old.connect(role="alice"), schema="Plain one", mode="plain")
     fill(old)
     before = content(old), members(old)
     old.close()
@@ -153,7 +156,8 @@ def test_pg_upgrade_from_17_to_18_keeps_everything(tmp_path: Path) -> None:
     try:
         new = database(18)
         assert content(new) == before[0]
-        assert verify(new.connect()) == []
+        for schema in ("graphile_worker", "Plain one"):
+            assert verify(new.connect(), schema=schema) == []
         assert [row[:2] for row in members(new)] == [row[:2] for row in before[1]]
         worker = psycopg.connect(f"{new.dsn} user=alice", autocommit=True)
         assert worker.execute("select id from graphile_worker.add_job('a')").fetchone() == (
