@@ -161,7 +161,8 @@ class Statement:
     def colons(self) -> str:
         """With :name parameters, for SQLAlchemy."""
         text = self.text.replace(":", r"\:")
-        return re.sub(r"%\((\w+)\)s", r":\1", text).replace("%%", "%")
+        # In one go: a schema's name may hold what looks like a parameter.
+        return re.sub(r"%%|%\((\w+)\)s", lambda m: f":{m[1]}" if m[1] else "%", text)
 
 
 @lru_cache(maxsize=512)

@@ -16,6 +16,7 @@ from django.conf import settings
 from django.db import connections
 from django.db import transaction as django_transaction
 from graphile_worker import aio, errors
+from graphile_worker.install import install
 from pg import Database
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
@@ -276,6 +277,24 @@ def test_an_error_of_the_queue_is_ours_where_it_is_awaited(db: Database, library
             await tx.rollback()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("library", SYNC)
+def test_a_schema_of_any_name_is_reached_through_every_library(
+    empty_db: Database, library: str
+) -> None:
+    name = 'Odd "queue" 100% :x %(y)s {s} \'é'
+    install(empty_db.connect(), schema=name, mode="plain")
+    with SYNC[library](empty_db) as tx:
+        job = gw.add_job("t", "50% :x \\:y %s", conn=tx.conn, schema=name, job_key="100% :x")
+        assert (job.payload, job.key) == ("50% :x \\:y %s", "100% :x")
+        jobs = gw.add_jobs(
+            [gw.JobSpec("t", ":a"), gw.JobSpec("u", "%b")], conn=tx.conn, schema=name
+        )
+        assert [(one.task_identifier, one.payload) for one in jobs] == [("t", ":a"), ("u", "%b")]
+        with gw.WorkerUtils(schema=name) as utils:
+            assert utils.counts(conn=tx.conn).total == 3
+        tx.commit()
 
 
 def test_django_atomic_blocks(db: Database) -> None:
