@@ -46,6 +46,13 @@ class _Django(Protocol):
 SyncConn = psycopg.Connection[Any] | psycopg.Cursor[Any] | _SQLAlchemy | _Django | str
 AsyncConn = psycopg.AsyncConnection[Any] | psycopg.AsyncCursor[Any] | _AsyncSQLAlchemy
 
+_SYNC = {"sqlalchemy.Session", "sqlalchemy.scoped_session", "sqlalchemy.Connection"}
+_ASYNC = {
+    "sqlalchemy.AsyncSession",
+    "sqlalchemy.async_scoped_session",
+    "sqlalchemy.AsyncConnection",
+}
+_DJANGO = {"django.BaseDatabaseWrapper", "django.ConnectionProxy"}
 _ACCEPTED = (
     "pass a psycopg 3 connection or cursor, a SQLAlchemy session or connection,"
     " or a Django connection or its alias"
@@ -71,15 +78,6 @@ def _unusable(conn: object, asynchronous: bool) -> errors.InvalidConnection:
     else:
         why = f"is no connection that jobs can be added through: {_ACCEPTED}"
     return errors.InvalidConnection(f"{shown} {why}")
-
-
-_SYNC = {"sqlalchemy.Session", "sqlalchemy.scoped_session", "sqlalchemy.Connection"}
-_ASYNC = {
-    "sqlalchemy.AsyncSession",
-    "sqlalchemy.async_scoped_session",
-    "sqlalchemy.AsyncConnection",
-}
-_DJANGO = {"django.BaseDatabaseWrapper", "django.ConnectionProxy"}
 
 
 def is_pool(source: object) -> bool:

@@ -73,8 +73,7 @@ def test_a_schema_of_any_legal_name_is_lived_in(empty_db: Database, schema: str)
     life(empty_db.connect(), schema)
 
 
-@pytest.mark.parametrize("mode", ["extension", "plain"])
-def test_a_connection_may_be_set_up_in_any_way(empty_db: Database, mode: Any) -> None:
+def test_a_connection_may_be_set_up_in_any_way(empty_db: Database) -> None:
     for options in (
         "-c quote_all_identifiers=on",
         "-c standard_conforming_strings=off -c escape_string_warning=off",
@@ -86,7 +85,7 @@ def test_a_connection_may_be_set_up_in_any_way(empty_db: Database, mode: Any) ->
             if "search_path" in options:
                 conn.execute(IMPOSTORS.encode())
             before = conn.execute("show search_path").fetchone()
-            life(conn, mode=mode)
+            life(conn, mode="extension")
             assert conn.execute("show search_path").fetchone() == before
     empty_db.rows("drop table public.pg_class, public.pg_depend, public.pg_proc")
     for factories in (
@@ -94,10 +93,10 @@ def test_a_connection_may_be_set_up_in_any_way(empty_db: Database, mode: Any) ->
         {"cursor_factory": psycopg.ClientCursor}, {"prepare_threshold": None},
     ):  # fmt: skip
         with psycopg.connect(empty_db.dsn, autocommit=True, **factories) as conn:
-            life(conn, mode=mode)
+            life(conn, mode="extension")
     with psycopg.connect(empty_db.dsn, autocommit=True) as conn:  # as Django sets it up
         conn.adapters.register_loader("jsonb", TextLoader)
-        life(conn, mode=mode)
+        life(conn, mode="extension")
 
 
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
