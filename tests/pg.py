@@ -112,11 +112,13 @@ class Server:
                     admin.execute(f"drop database {name} with (force)")
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
-    """Wait until the condition holds; fail when the time is up."""
+def wait_for(
+    condition: Callable[[], object], what: str = "it came to pass", seconds: float = 60
+) -> None:
+    """Wait until the condition holds; fail, saying what did not happen, when the time is up."""
     pause, deadline = threading.Event(), time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, what
         pause.wait(0.02)
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from pg import NODE, SERVERS, Database, run
+from pg import NODE, SERVERS, Database, run, wait_for
 
 from interop.node import VERSIONS, NodeWorker, node_script, url
 
@@ -18,14 +16,6 @@ OBJECTS = """
     where refobjid = (select oid from pg_namespace where nspname = 'graphile_worker')
     order by 1
 """
-
-
-def eventually(check: Callable[[], bool], what: str, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    pause = threading.Event()
-    while not check():
-        assert time.monotonic() < deadline, what
-        pause.wait(0.05)
 
 
 def left(db: Database) -> int:
@@ -49,8 +39,8 @@ def test_node_starts_without_running_ddl_and_runs_our_jobs(db: Database, version
     db.rows(add.format('\'batch\', \'[{"i": 1}, {"bad": 7}, {"i": 3}]\''))
     db.rows(add.format("'fail', max_attempts := 1"))
     with NodeWorker(db, version, pause=0.05) as worker:
-        eventually(lambda: left(db) == 2, "all but the two failures are done")
-        eventually(
+        wait_for(lambda: left(db) == 2, "all but the two failures are done")
+        wait_for(
             lambda: None not in db.column("select last_error from graphile_worker.jobs"),
             "both failed",
         )
@@ -111,7 +101,7 @@ def test_nodes_cron_fires(db: Database, version: str) -> None:
     """A minute may pass until the tick; a backfill shows the same statement at once."""
     first = NodeWorker(db, version, crontab="* * * * * tick ?id=every&fill=10m {a:1}")
     with first:
-        eventually(
+        wait_for(
             lambda: db.value("select count(*) from graphile_worker._private_known_crontabs") == 1,
             "the crontab is registered",
         )
@@ -120,7 +110,7 @@ def test_nodes_cron_fires(db: Database, version: str) -> None:
         " last_execution = date_trunc('minute', now()) - interval '3 minutes'"
     )
     with NodeWorker(db, version, crontab="* * * * * tick ?id=every&fill=10m {a:1}"):
-        eventually(lambda: db.value("select count(*) from ran") >= 2, "the backfill runs")
+        wait_for(lambda: db.value("select count(*) from ran") >= 2, "the backfill runs")
     payload = db.value("select payload from ran order by job_id limit 1")
     assert payload["a"] == 1
     assert payload["_cron"]["backfilled"] is True
@@ -135,7 +125,7 @@ def test_nodes_local_queue_works(db: Database) -> None:
         "worker": {"localQueue": {"size": 20}, "completeJobBatchDelay": 5, "failJobBatchDelay": 5}
     }
     with NodeWorker(db, "018", preset=preset):
-        eventually(lambda: left(db) == 0, "the backlog is drained")
+        wait_for(lambda: left(db) == 0, "the backlog is drained")
     assert db.row("select count(*), count(distinct job_id) from ran") == (300, 300)
 
 
@@ -147,7 +137,7 @@ def test_python_and_node_drain_one_backlog_together(db: Database, version: str) 
         db.rows(f"select graphile_worker.add_job('note', '{{\"n\": {n}}}', {queue})")
     with NodeWorker(db, version):
         mine = db.connect()
-        eventually(lambda: db.rows("select from ran limit 1") != [], "Node has begun")
+        wait_for(lambda: db.rows("select from ran limit 1") != [], "Node has begun")
         deadline = time.monotonic() + 60
         while left(db) and time.monotonic() < deadline:
             taken = mine.execute(

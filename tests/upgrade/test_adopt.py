@@ -16,9 +16,9 @@ import pytest
 from graphile_worker.errors import ForeignSchemaError, InstallError, VersionError
 from graphile_worker.install import adopt, install, release, verify
 from interop.node import url
-from pg import NODE, SERVERS, Database, run
+from pg import NODE, SERVERS, Database, run, wait_for
 
-from upgrade.test_upgrade import checksum, wait_for
+from upgrade.test_upgrade import checksum
 
 GW = "graphile_worker"
 REVISIONS = {"016": 18, "017": 19, "018": 20}

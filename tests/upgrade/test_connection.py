@@ -22,12 +22,12 @@ from graphile_worker.install import (
     verify,
 )
 from graphile_worker.scripts import Scripts
-from pg import Database, Server
+from pg import Database, Server, wait_for
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 from psycopg.types.string import TextLoader
 
-from upgrade.test_upgrade import GW, wait_for
+from upgrade.test_upgrade import GW
 
 NAMES = [
     "public", "jobs", "migrations", "@extschema@", "%s", "%", "'", '"', "$$", "UPPER", "select", "a.b",

@@ -23,7 +23,7 @@ from graphile_worker.install import (
     verify,
 )
 from graphile_worker.scripts import Scripts
-from pg import CLIENTS, Database, Server, run
+from pg import CLIENTS, Database, Server, run, wait_for
 
 from upgrade.conftest import NEXT
 
@@ -323,15 +323,6 @@ def test_workers_and_producers_under_load_see_no_error(
     assert set(ran) == set(added)
     assert len(ran) == len(set(ran))
     assert verify(conn, scripts=offering) == []
-
-
-def wait_for(condition: Any, seconds: float = 60) -> None:
-    pause = threading.Event()
-    for _ in range(int(seconds / 0.02)):
-        if condition():
-            return
-        pause.wait(0.02)
-    raise AssertionError("waited in vain")
 
 
 def test_a_newer_or_unknown_version_is_refused(empty_db: Database, offering: Scripts) -> None:
