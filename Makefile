@@ -20,7 +20,7 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 else
 
-.PHONY: sql check servers debian test quickstart bench dist dist-zip release help
+.PHONY: sql check servers debian test soak quickstart bench dist dist-zip release help
 
 sql: $(VENV)/app         ## render templates/ to sql/
 	$(PY) -m graphile_worker.render
@@ -41,6 +41,9 @@ debian:
 
 test: $(VENV)/dev servers debian  ## every test, on PostgreSQL 13 to 18 and against Node (TEST=... for pytest)
 	$(PY) -m pytest -n 2 $(TEST)
+
+soak: $(VENV)/dev servers debian  ## the long runs: hammers, and the client against its model (TEST=... for pytest)
+	$(PY) -m pytest -n 2 --slow -m slow $(TEST)
 
 quickstart: $(VENV)/app  ## the queue at work on a private server, line by line
 	$(PY) examples/quickstart.py

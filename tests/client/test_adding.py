@@ -227,6 +227,16 @@ def test_a_job_is_added_to_a_plain_schema_of_any_name(face: Face, empty_db: Data
     face.run(conn.close())
 
 
+def test_what_was_added_is_logged_under_one_logger(
+    face: Face, conn: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("DEBUG", "graphile_worker"):
+        job = face.add_job("t", conn=conn)
+        face.add_jobs([("t", None)] * 3, conn=conn)
+    ours = [record.getMessage() for record in caplog.records if record.name == "graphile_worker"]
+    assert ours == [f"added job {job.id} for task t", "added 3 jobs"]
+
+
 def test_add_job_adhoc_connects_adds_and_disconnects(face: Face, db: Database) -> None:
     before = "select count(*) from pg_stat_activity where datname = current_database()"
     sessions = db.value(before)
