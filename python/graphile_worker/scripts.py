@@ -179,26 +179,37 @@ class Scripts:
         assert comment is not None
         return comment.split("function ")[1].split(" is ")[0]
 
-    def pg_tle(self) -> str:
-        """Return the calls that register every version with pg_tle, for servers without files."""
+    def pg_tle(self, old: str | None = None) -> str:
+        """Return the calls that register every version with pg_tle, for servers without files.
+
+        With the newest version that was registered before, only what came later. Raise ValueError
+        for one that is not known.
+        """
         comment = re.search(r"comment = '(.*)'", self.control.read_text())
         assert comment
-        first, *later = self.versions()
-        lines = [
-            f"select pgtle.install_extension('{SCHEMA}', '{first}', '{comment[1]}',"
-            f" {_tle_quoted(self.extension(first))});"
-        ]
+        new = self.versions()
+        if old is not None and old not in new:
+            raise ValueError(f"version {old} is unknown: use {', '.join(new)}")
+        lines: list[str] = []
+        if old is None:
+            lines.append(
+                f"select pgtle.install_extension('{SCHEMA}', '{new[0]}', '{comment[1]}',"
+                f" {_tle_quoted(self.extension(new[0]))});"
+            )
+            full = [*new[1:], "unpackaged"]
+        else:
+            full = new = [name for name in new if version_key(name) > version_key(old)]
         lines += [
             f"select pgtle.install_extension_version_sql('{SCHEMA}', '{version}',"
             f" {_tle_quoted(self.extension(version))});"
-            for version in [*later, "unpackaged"]
+            for version in full
         ]
         for file in self.files()[:-1]:
-            old, _, new = file.name[len(SCHEMA) + 2 : -4].partition("--")
-            if new:
+            start, _, end = file.name[len(SCHEMA) + 2 : -4].partition("--")
+            if end in new:
                 lines.append(
-                    f"select pgtle.install_update_path('{SCHEMA}', '{old}', '{new}',"
-                    f" {_tle_quoted(self.extension(f'{old}--{new}'))});"
+                    f"select pgtle.install_update_path('{SCHEMA}', '{start}', '{end}',"
+                    f" {_tle_quoted(self.extension(f'{start}--{end}'))});"
                 )
         lines.append(f"select pgtle.set_default_version('{SCHEMA}', '{self.latest}');")
         return "\n\n".join(lines) + "\n"
