@@ -81,6 +81,8 @@ DRIFTS = [
     (f"grant select on {_J} to ROLE", "grant to ROLE", False),
     (f"grant update (priority) on {_J} to ROLE", "grant to ROLE", False),
     (f"revoke execute on function {G}.version() from ROLE", "grant to ROLE", True),
+    (f"revoke usage on schema {G} from ROLE", "grant to ROLE", True),
+    (f"grant execute on function {G}.version() to ROLE with grant option", "grant to ROLE", False),
     (f"alter table {G}._private_tasks owner to ROLE", "table _private_tasks", True),
     (f"alter function {ADD} owner to ROLE", "function add_job(", True),
 ]  # fmt: skip
@@ -93,6 +95,11 @@ EXTENSION_DRIFTS = [
         f"update pg_extension set extconfig = extconfig[1:1], extcondition = extcondition[1:1]"
         f" where extname = '{G}'",
         "_private_jobs", True,
+    ),
+    (
+        "update pg_extension set extcondition[1] = 'where id < 5'"
+        f" where extname = '{G}'",
+        "_private_", True,
     ),
 ]  # fmt: skip
 
