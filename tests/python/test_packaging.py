@@ -25,7 +25,7 @@ CARRIED = {
     "templates/order.txt",
 }
 
-#: The parts of the PGXN Meta Spec 1.0.0 that concern us.
+#: What the PGXN Meta Spec 1.0.0 says of every key that we use; others are refused.
 META = {
     "type": "object",
     "required": ["name", "version", "abstract", "maintainer", "license", "provides", "meta-spec"],
@@ -52,17 +52,34 @@ META = {
                 },
             },
         },
-        "prereqs": {"type": "object"},
+        "prereqs": {
+            "type": "object",
+            "minProperties": 1,
+            "propertyNames": {"enum": ["configure", "build", "test", "runtime", "develop"]},
+            "additionalProperties": {
+                "type": "object",
+                "minProperties": 1,
+                "propertyNames": {"enum": ["requires", "recommends", "suggests", "conflicts"]},
+                "additionalProperties": {
+                    "type": "object",
+                    "minProperties": 1,
+                    "additionalProperties": {"$ref": "#/$defs/semver"},
+                },
+            },
+        },
         "tags": {
             "type": "array",
+            "minItems": 1,
             "uniqueItems": True,
-            "items": {"type": "string", "maxLength": 255},
+            "items": {"type": "string", "maxLength": 255, "pattern": r"^[^/\\\x00-\x1f]{2,}$"},
         },
         "release_status": {"enum": ["stable", "testing", "unstable"]},
         "generated_by": {"type": "string"},
         "meta-spec": {"properties": {"version": {"const": "1.0.0"}}, "required": ["version"]},
     },
-    "$defs": {"semver": {"type": "string", "pattern": r"^\d+\.\d+\.\d+$"}},
+    "$defs": {
+        "semver": {"type": "string", "pattern": r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)$"}
+    },
 }
 
 
@@ -139,7 +156,8 @@ def test_the_wheel_alone_installs_verifies_and_adds(
 def test_meta_json_follows_the_spec() -> None:
     meta = json.loads((ROOT / "META.json").read_text())
     jsonschema.validate(meta, META)
-    assert (ROOT / meta["provides"]["graphile_worker"]["file"]).is_file()
+    for part in ("file", "docfile"):
+        assert (ROOT / meta["provides"]["graphile_worker"][part]).is_file()
 
 
 def test_the_version_is_the_same_everywhere() -> None:
