@@ -48,21 +48,29 @@ def folder_of_server(conn: psycopg.Connection[Any]) -> Path:
 
 
 def put_files(
-    folder: Path, *, destdir: Path | None = None, scripts: Scripts | None = None
+    folder: Path,
+    *,
+    destdir: Path | None = None,
+    make: bool = False,
+    scripts: Scripts | None = None,
+    dry_run: bool = False,
 ) -> list[Path]:
     """Copy the control file and the scripts to an extension folder; return the files there.
 
     Each is written beside its place and renamed, the control file last, so that a server never sees
-    half of one, nor a version whose scripts are missing. With destdir the folder lies below it and
-    is made. Attachments left by another version of this package are removed. Raise FilesError where
-    the folder is missing or may not be written.
+    half of one, nor a version whose scripts are missing. With destdir the folder lies below it;
+    then, and with ``make``, a missing one is made. Attachments left by another version of this
+    package are removed. With ``dry_run`` only say where. Raise FilesError where the folder is
+    missing or may not be written.
     """
     scripts = scripts or Scripts()
     target = _below(destdir, folder)
     wanted = scripts.files()
+    if dry_run:
+        return [target / file.name for file in wanted]
     written = []
     try:
-        if destdir is not None:
+        if make or destdir is not None:
             target.mkdir(parents=True, exist_ok=True)
         for file in wanted:
             beside = target / f".{file.name}.{os.getpid()}"
@@ -82,7 +90,7 @@ def put_files(
     return written
 
 
-def remove_files(folder: Path, *, destdir: Path | None = None) -> list[Path]:
+def remove_files(folder: Path, *, destdir: Path | None = None, dry_run: bool = False) -> list[Path]:
     """Remove the control file and every script of ours from an extension folder; return them.
 
     Databases that have the extension keep working, but cannot be upgraded or restored from a dump.
@@ -91,6 +99,8 @@ def remove_files(folder: Path, *, destdir: Path | None = None) -> list[Path]:
     target = _below(destdir, folder)
     files = [target / f"{SCHEMA}.control", *sorted(target.glob(f"{SCHEMA}--*.sql"))]
     present = [file for file in files if file.exists()]
+    if dry_run:
+        return present
     try:
         for file in present:
             file.unlink()
@@ -106,7 +116,12 @@ def control_path(directory: Path | None = None, scripts: Scripts | None = None) 
     ``put_files(directory / "extension")``, that one. Raise FilesError where the server's user could
     not read it, or where this is a checkout, whose files lie in several folders.
     """
-    home = directory or (scripts or Scripts()).folder
+    home = (directory or (scripts or Scripts()).folder).absolute()
+    if ":" in str(home):
+        raise FilesError(
+            f"{home} has a colon, which parts the folders of extension_control_path: choose another"
+            " folder, with `gw-install files put --directory DIR`"
+        )
     if not (home / "extension" / f"{SCHEMA}.control").exists():
         raise FilesError(
             f"{home} has no folder extension with the control file and the scripts:"
@@ -127,6 +142,12 @@ def _below(destdir: Path | None, folder: Path) -> Path:
 
 
 def _cannot(target: Path, error: OSError) -> FilesError:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return FilesError(
+            f"cannot change the extension folder {target} ({error.strerror}): run this on"
+            " the server's machine and name its folder with --sharedir or --pg-config, or use"
+            " --destdir, or choose the road without files: `gw-install install --mode plain`"
+        )
     return FilesError(
         f"cannot change the extension folder {target} ({error.strerror}): run this as a user who"
         " may write there (often root), or use --destdir, or choose the road without files:"
