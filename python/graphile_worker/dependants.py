@@ -11,10 +11,17 @@ from graphile_worker.session import Connection, fetch, told, transaction
 from graphile_worker.state import detect
 
 _DEPENDANTS = """
-    with recursive ours (classid, objid) as (
-      select 'pg_class'::regclass::oid, oid from pg_class where relnamespace = %(ns)s::regnamespace
-      union select 'pg_proc'::regclass, oid from pg_proc where pronamespace = %(ns)s::regnamespace
-      union select 'pg_type'::regclass, oid from pg_type where typnamespace = %(ns)s::regnamespace
+    with relations as (
+      select oid from pg_class where relnamespace = %(ns)s::regnamespace and relname = any (%(names)s)
+    ),
+    row_types as (select oid from pg_type where typrelid in (select oid from relations)),
+    ours (classid, objid) as (
+      select 'pg_class'::regclass::oid, oid from relations
+      union select 'pg_class'::regclass, indexrelid from pg_index where indrelid in (select oid from relations)
+      union select 'pg_proc'::regclass, oid from pg_proc
+      where pronamespace = %(ns)s::regnamespace and proname = any (%(names)s)
+      union select 'pg_type'::regclass, oid from row_types
+      union select 'pg_type'::regclass, typarray from pg_type where oid in (select oid from row_types)
     ),
     users (classid, objid) as (
       select d.classid, d.objid from pg_depend d join ours o
@@ -86,9 +93,10 @@ class Plan:
     mentions: list[str]
 
 
-def dependants(conn: Connection, schema: str) -> list[str]:
-    """Name the objects outside the schema that PostgreSQL knows to depend on ours."""
-    return [row[0] for row in _ask(conn, _DEPENDANTS, schema)]
+def dependants(conn: Connection, schema: str, names: set[str]) -> list[str]:
+    """Name the objects that PostgreSQL knows to depend on ours, which have these names."""
+    array = "'{" + ",".join(sorted(names)) + "}'::name[]"
+    return [row[0] for row in _ask(conn, _DEPENDANTS.replace("%(names)s", array), schema)]
 
 
 def holders(conn: Connection, schema: str) -> list[Holder]:
@@ -139,7 +147,7 @@ def _plan(conn: Connection, to: str | None, schema: str, scripts: Scripts) -> Pl
     locks = [f"{lock.mode} on {lock.table}" for step in steps for lock in scripts.locks(step)]
     return Plan(
         installed, target, steps, changes, locks, holders(conn, schema),
-        dependants(conn, schema), [row[0] for row in _ask(conn, _MENTIONS, schema)],
+        dependants(conn, schema, scripts.names(installed)), [row[0] for row in _ask(conn, _MENTIONS, schema)],
     )  # fmt: skip
 
 

@@ -214,7 +214,7 @@ def uninstall(
             raise InUseError(
                 f"{jobs} jobs are in the schema {schema}: run them, or say --with-jobs to lose them"
             )
-        users = dependants(conn, schema)
+        users = dependants(conn, schema, scripts.names(version))
         if users and not cascade:
             raise InUseError(
                 f"other objects depend on the schema {schema}: {'; '.join(users)}. Drop them first,"

@@ -321,3 +321,31 @@ def test_adopt_in_the_callers_transaction_is_his_to_commit(empty_db: Database) -
     assert adopt(conn).changed
     conn.rollback()
     assert detect(conn).road == "plain"
+
+
+@pytest.mark.parametrize("mode", ["extension", "plain"])
+def test_uninstall_names_who_depends_on_the_queue_also_beside_it(
+    empty_db: Database, mode: Any
+) -> None:
+    for made, named in (
+        ("view graphile_worker.mine as select * from graphile_worker.jobs", "view graphile_worker.mine"),
+        ("table graphile_worker.child () inherits (graphile_worker._private_jobs)", "table graphile_worker.child"),
+        ("table public.u (specs graphile_worker.job_spec[])", "table public.u"),
+        ("materialized view public.m as select * from graphile_worker.jobs", "materialized view public.m"),
+        ("table public.t (id int references graphile_worker._private_tasks)", "constraint t_id_fkey on table public.t"),
+        (
+            "function public.f(graphile_worker.job_spec) returns int language sql as 'select 1'",
+            "function public.f(graphile_worker.job_spec)",
+        ),
+    ):  # fmt: skip
+        conn = empty_db.connect()
+        install(conn, mode=mode)
+        conn.execute(f"create {made}".encode())
+        with pytest.raises(InUseError) as refusal:
+            uninstall(conn)
+        assert f" {named}. Drop" in str(refusal.value)
+        assert verify(conn) == []
+        assert uninstall(conn, cascade=True).changed
+        assert detect(conn).road == "none"
+        conn.execute("drop table if exists public.u, public.t, graphile_worker.child")
+        conn.execute("drop schema if exists graphile_worker")
