@@ -185,11 +185,22 @@ def read(conn: Connection, schema: str) -> Catalogue:
     return found
 
 
+#: By script and server version: a repair asks for the same several times. Nobody changes one.
+_references: dict[tuple[str, int], Catalogue] = {}
+
+
 def reference(conn: Connection, version: str, scripts: Scripts) -> Catalogue:
     """Return what a version should be, from its install script; nothing stays of the trial.
 
     Raise RightsError where the role may not make temporary objects.
     """
+    key = scripts.read(version), conn.info.server_version
+    if key not in _references:
+        _references[key] = _tried(conn, version, scripts)
+    return _references[key]
+
+
+def _tried(conn: Connection, version: str, scripts: Scripts) -> Catalogue:
     try:
         with transaction(conn, force_rollback=True):
             run_script(conn, "create temporary table graphile_worker_probe () on commit drop")

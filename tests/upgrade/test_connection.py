@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from graphile_worker import catalogue
 from graphile_worker.errors import BusyError, InstallError, InUseError
 from graphile_worker.install import (
     Patience,
@@ -41,9 +42,16 @@ IMPOSTORS = """
 """
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_known() -> None:
+    """What a version should be is found out by the connection of each test."""
+    catalogue._references.clear()
+
+
 def life(conn: psycopg.Connection[Any], schema: str = GW, mode: Any = "plain") -> None:
     """Everything that can be done to a queue, and nothing of it is left."""
     ident = '"' + schema.replace('"', '""') + '"'
+    catalogue._references.clear()  # made by this connection, not by another one
     encoding = conn.info.encoding.replace("ascii", "utf8")  # SQL_ASCII takes every byte
     assert install(conn, schema=schema, mode=mode).changed
     assert verify(conn, schema=schema) == []
