@@ -195,8 +195,11 @@ class WorkerUtils:
     @asynccontextmanager
     async def _connection(self, conn: AsyncConn | None) -> AsyncIterator[Any]:
         """Give the caller's connection, or one of the source's, whose work is then committed."""
-        source: Any = self._source if conn is None else conn
-        if conn is None and isinstance(source, str):
+        if conn is not None:
+            yield conn
+            return
+        source: Any = self._source
+        if isinstance(source, str):
             source = await self._opened()
         if is_pool(source):
             async with source.connection() as one:

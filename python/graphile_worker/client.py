@@ -194,8 +194,11 @@ class WorkerUtils:
     @contextmanager
     def _connection(self, conn: SyncConn | None) -> Iterator[Any]:
         """Give the caller's connection, or one of the source's, whose work is then committed."""
-        source: Any = self._source if conn is None else conn
-        if conn is None and isinstance(source, str):
+        if conn is not None:
+            yield conn
+            return
+        source: Any = self._source
+        if isinstance(source, str):
             source = self._opened()
         if is_pool(source):
             with source.connection() as one:

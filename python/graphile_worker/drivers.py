@@ -52,6 +52,7 @@ _ASYNC = {
     "sqlalchemy.async_scoped_session",
     "sqlalchemy.AsyncConnection",
 }
+_PSYCOPG = (psycopg.Connection, psycopg.AsyncConnection)
 _DJANGO = {"django.BaseDatabaseWrapper", "django.ConnectionProxy"}
 _ACCEPTED = (
     "pass a psycopg 3 connection or cursor, a SQLAlchemy session or connection,"
@@ -72,7 +73,7 @@ def _unusable(conn: object, asynchronous: bool) -> errors.InvalidConnection:
         why = "is a pool: pass it to WorkerUtils, or one of its connections"
     elif is_engine(conn):
         why = "is an engine: pass it to WorkerUtils, or one of its connections or sessions"
-    elif _is_psycopg(conn) or names & _SYNC | names & _ASYNC:
+    elif names & (_SYNC | _ASYNC) or isinstance(_connection_of(conn), _PSYCOPG):
         there = "graphile_worker" if asynchronous else "graphile_worker.aio"
         why = f"is not {other}: use the same name from {there}"
     else:
@@ -92,9 +93,9 @@ def is_engine(source: object) -> bool:
     return bool(_names(source) & {"sqlalchemy.Engine", "sqlalchemy.AsyncEngine"})
 
 
-def _is_psycopg(conn: object) -> bool:
-    kinds = (psycopg.Connection, psycopg.Cursor, psycopg.AsyncConnection, psycopg.AsyncCursor)
-    return isinstance(conn, kinds)
+def _connection_of(conn: Any) -> Any:
+    """Return the connection of a psycopg cursor, and anything else as it is."""
+    return conn.connection if isinstance(conn, psycopg.Cursor | psycopg.AsyncCursor) else conn
 
 
 def run(conn: Any, verb: Verb[T]) -> T:
@@ -141,13 +142,12 @@ async def arun(conn: Any, verb: Verb[T]) -> T:
 
 def run_either(conn: Any, verb: Verb[T]) -> T | Awaitable[T]:
     """Run a verb on a connection of either kind: the result has to be awaited if that has to be."""
-    awaited = isinstance(conn, psycopg.AsyncConnection | psycopg.AsyncCursor)
+    awaited = isinstance(_connection_of(conn), psycopg.AsyncConnection)
     return arun(conn, verb) if awaited or _names(conn) & _ASYNC else run(conn, verb)
 
 
 def _executor(conn: Any) -> Callable[[Statement, Values], Rows]:
-    if isinstance(conn, psycopg.Cursor):
-        conn = conn.connection
+    conn = _connection_of(conn)
     if isinstance(conn, psycopg.Connection):
         # Not conn.cursor(): its class and rows are what the caller likes, such as dicts.
         cursor = psycopg.Cursor(conn, row_factory=tuple_row)
@@ -167,8 +167,7 @@ def _executor(conn: Any) -> Callable[[Statement, Values], Rows]:
 
 
 def _async_executor(conn: Any) -> Callable[[Statement, Values], Awaitable[Rows]]:
-    if isinstance(conn, psycopg.AsyncCursor):
-        conn = conn.connection
+    conn = _connection_of(conn)
     if isinstance(conn, psycopg.AsyncConnection):
         cursor = psycopg.AsyncCursor(conn, row_factory=tuple_row)
 
@@ -226,8 +225,7 @@ def in_one_transaction(conn: Any) -> AbstractContextManager[object]:
 
     A caller in a transaction ends it, or does not, as before.
     """
-    if isinstance(conn, psycopg.Cursor):
-        conn = conn.connection
+    conn = _connection_of(conn)
     if isinstance(conn, psycopg.Connection):
         return conn.transaction() if _commits_itself(conn) else nullcontext()
     if isinstance(conn, str) or _names(conn) & _DJANGO:
@@ -242,8 +240,7 @@ def in_one_transaction(conn: Any) -> AbstractContextManager[object]:
 
 def in_one_transaction_async(conn: Any) -> AbstractAsyncContextManager[object]:
     """Return in_one_transaction for a connection that is awaited."""
-    if isinstance(conn, psycopg.AsyncCursor):
-        conn = conn.connection
+    conn = _connection_of(conn)
     if isinstance(conn, psycopg.AsyncConnection) and _commits_itself(conn):
         return conn.transaction()
     return nullcontext()
@@ -255,10 +252,8 @@ def _commits_itself(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
 
 def _can_look(conn: Any) -> bool:
     """Whether a query can be sent after an error: not in a transaction that it has ended."""
-    raw = conn.connection if isinstance(conn, psycopg.Cursor | psycopg.AsyncCursor) else conn
-    if not isinstance(raw, psycopg.Connection | psycopg.AsyncConnection):
-        return False
-    return raw.info.transaction_status == TransactionStatus.IDLE
+    raw = _connection_of(conn)
+    return isinstance(raw, _PSYCOPG) and raw.info.transaction_status == TransactionStatus.IDLE
 
 
 _INVALID: dict[str, type[errors.GraphileWorkerError]] = {

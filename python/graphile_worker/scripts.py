@@ -55,6 +55,12 @@ def version_key(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in version.split("."))
 
 
+def version_in(body: str | None) -> str | None:
+    """Return the version that the text of our function version() says, None where it is none."""
+    match = re.search(r"'(\d+\.\d+\.\d+)'", body or "")
+    return match and match[1]
+
+
 @dataclass(frozen=True)
 class TableLock:
     """A lock that a script takes on one of the tables, in the words of PostgreSQL's LOCK."""

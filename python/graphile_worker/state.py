@@ -15,7 +15,14 @@ from graphile_worker.errors import (
     VersionError,
 )
 from graphile_worker.job import Counts
-from graphile_worker.scripts import NODE_REVISION, SCHEMA, Scripts, quote_ident, version_key
+from graphile_worker.scripts import (
+    NODE_REVISION,
+    SCHEMA,
+    Scripts,
+    quote_ident,
+    version_in,
+    version_key,
+)
 from graphile_worker.session import Connection, fetch
 from graphile_worker.statements import COUNTS
 
@@ -116,9 +123,9 @@ def detect(conn: Connection, schema: str = SCHEMA, scripts: Scripts | None = Non
             " and pronamespace = (select oid from pg_catalog.pg_namespace where nspname = %s)",
             [schema],
         ) or [("",)]
-        match = re.search(r"'(\d+\.\d+\.\d+)'", body[0])
-        if match:
-            return State(schema, "plain", match[1], _revision(conn, schema, names), names=names)
+        version = version_in(body[0])
+        if version:
+            return State(schema, "plain", version, _revision(conn, schema, names), names=names)
     node = {"migrations", "_private_jobs", "add_job"} <= set(names)
     node = node or {"migrations", "jobs", "job_queues"} <= set(names)  # before Node 0.16
     if node or set(names) == {"migrations"}:

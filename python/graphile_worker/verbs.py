@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -30,7 +29,7 @@ from graphile_worker.job import (
     with_options,
 )
 from graphile_worker.payload import Dumps, to_json, to_json_array
-from graphile_worker.scripts import SCHEMA, version_key
+from graphile_worker.scripts import SCHEMA, version_in, version_key
 from graphile_worker.statements import Statement, Values, statement
 
 logger = logging.getLogger("graphile_worker")
@@ -351,15 +350,14 @@ def check(schema: str) -> Verb[None]:
     ((exists, body, is_nodes),) = yield statement("check", schema), {"schema": schema}
     where = f"the schema {schema} of this database"
     named = "" if schema == SCHEMA else f" --schema {schema}"
-    match = re.search(r"'(\d+\.\d+\.\d+)'", body or "")
-    if match is None and is_nodes:
+    version = version_in(body)
+    if version is None and is_nodes:
         raise errors.SchemaTooOld(
             f"{where} was made by Node's graphile-worker: run `gw-install adopt{named}`"
         )
-    if match is None:
+    if version is None:
         what = "has no graphile_worker" if exists else "does not exist"
         raise errors.SchemaMissing(f"{where} {what}: run `gw-install install{named}`")
-    version = match[1]
     if version_key(version) < version_key(OLDEST):
         raise errors.SchemaTooOld(
             f"{where} has version {version}, and this package needs {OLDEST} or later:"

@@ -82,7 +82,7 @@ def scoped(engine: sa.Engine) -> Iterator[scoped_session[Session]]:
     registry.remove()
 
 
-def _django(db: Database, as_alias: bool, use_tz: bool = True) -> Any:
+def _django(db: Database, as_alias: bool) -> Any:
     @contextmanager
     def opened() -> Iterator[Transaction]:
         info = conninfo_to_dict(db.dsn)
@@ -347,6 +347,8 @@ def test_what_is_no_connection_is_told_what_to_use_instead(db: Database) -> None
     ):
         with pytest.raises(errors.InvalidConnection, match=remedy):
             gw.add_job("t", conn=conn)  # type: ignore[arg-type]
+    with pytest.raises(errors.InvalidConnection, match="is a pool"):
+        gw.WorkerUtils(waiting).add_job("t", conn=pool)  # type: ignore[arg-type]
     with pytest.raises(errors.InvalidConnection, match=r"from graphile_worker$"):
         asyncio.run(awaited(waiting))
     with pytest.raises(errors.InvalidConnection, match="is sqlite"):
