@@ -4,18 +4,46 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import update_wrapper
-from typing import Any, Generic, ParamSpec, TypeVar, Unpack, overload
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from graphile_worker import verbs
 from graphile_worker.drivers import AsyncConn, SyncConn, run_either
-from graphile_worker.errors import InvalidConnection, InvalidIdentifier, InvalidPayload
+from graphile_worker.errors import (
+    InvalidArgument,
+    InvalidConnection,
+    InvalidIdentifier,
+    InvalidPayload,
+)
 from graphile_worker.job import Job, JobSpec, TaskOptions, TaskSpec, check_identifier, with_options
+from graphile_worker.retries import Retry
 
 P = ParamSpec("P")
 R = TypeVar("R")
 #: What enqueueing returns: a Job, or an Awaitable of one.
 A = TypeVar("A")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How a worker runs a task."""
+
+    #: Seconds until it is cancelled; None: it may take as long as it likes.
+    timeout: float | None = None
+    #: How long a failed job waits; None: as in Node.
+    retry: Retry | None = None
+    #: Where a function that is no coroutine function runs: a thread, or a process of a pool.
+    executor: Literal["thread", "process"] = "thread"
+
+    def __post_init__(self) -> None:
+        if self.timeout is not None and not self.timeout > 0:
+            raise InvalidArgument(f"timeout is {self.timeout!r}: pass seconds, more than 0")
+        if self.executor not in ("thread", "process"):
+            raise InvalidArgument(f"executor is {self.executor!r}: use 'thread' or 'process'")
+
+
+_RUN = RunOptions()
 
 
 class Task(Generic[P, R, A]):
@@ -27,11 +55,12 @@ class Task(Generic[P, R, A]):
 
     def __init__(
         self, registry: Registry[Any], identifier: str, function: Callable[P, R], spec: TaskSpec,
-        conn: Any = None,
+        conn: Any = None, run: RunOptions = _RUN,
     ) -> None:  # fmt: skip
         self.identifier = identifier
         self.function = function
         self.spec = spec
+        self.run = run
         self._registry = registry
         self._conn = conn
         update_wrapper(self, function)
@@ -94,6 +123,7 @@ class Task(Generic[P, R, A]):
             self.function,
             spec,
             self._conn if conn is None else conn,
+            self.run,
         )
 
 
@@ -114,18 +144,26 @@ class Registry(Mapping[str, Task[..., Any, A]]):
         return len(self._tasks)
 
     def task(
-        self, identifier: str, **options: Unpack[TaskOptions]
+        self,
+        identifier: str,
+        *,
+        timeout: float | None = None,
+        retry: Retry | None = None,
+        executor: Literal["thread", "process"] = "thread",
+        **options: Unpack[TaskOptions],
     ) -> Callable[[Callable[P, R]], Task[P, R, A]]:
         """Make a function the task with this identifier, with the options of TaskSpec as defaults.
 
         >>> @tasks.task("send_email", queue_name="emails")
         ... def send_email(to: str, subject: str = "Hello") -> None: ...
 
+        ``timeout`` (seconds), ``retry`` and ``executor`` say how a worker runs it; see RunOptions.
         The payload is an object of the arguments by name. Raise InvalidIdentifier for one that is
         taken, and InvalidPayload for a function with parameters that have no name to be sent under.
         """
         check_identifier(identifier)
         spec = TaskSpec(**options)
+        run = RunOptions(timeout=timeout, retry=retry, executor=executor)
 
         def decorate(function: Callable[P, R]) -> Task[P, R, A]:
             if identifier in self._tasks:
@@ -139,7 +177,7 @@ class Registry(Mapping[str, Task[..., Any, A]]):
                         f"task {identifier!r}: the parameter {name!r} can only be passed by"
                         " position, but a payload is an object: give it a name"
                     )
-            task: Task[P, R, A] = Task(self, identifier, function, spec)
+            task: Task[P, R, A] = Task(self, identifier, function, spec, run=run)
             self._tasks[identifier] = task
             return task
 

@@ -1,0 +1,1 @@
+"""gw: the queue from the command line."""

@@ -1,0 +1,1 @@
+"""Test jobs: fixtures for pytest."""

@@ -1,0 +1,1 @@
+"""Run jobs: the Python worker."""

@@ -1,0 +1,175 @@
+"""What a task can know and do while it runs: its job, a logger, connections, and when to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
+from datetime import datetime
+from typing import Any, NamedTuple, TypeVar, Unpack
+
+import psycopg
+
+from graphile_worker import aio
+from graphile_worker.errors import GraphileWorkerError
+from graphile_worker.job import Job, JobSpec, TaskOptions, TaskSpec
+from graphile_worker.scripts import SCHEMA
+
+T = TypeVar("T")
+
+
+class ClaimedJob(NamedTuple):
+    """A job that a worker has taken, immutable; times are aware."""
+
+    id: int
+    task_identifier: str
+    payload: Any
+    queue_name: str | None
+    priority: int
+    run_at: datetime
+    #: This one included.
+    attempts: int
+    max_attempts: int
+    #: What the attempt before this one said.
+    last_error: str | None
+    created_at: datetime
+    updated_at: datetime
+    key: str | None
+    locked_at: datetime
+    #: The id of the worker that holds the job.
+    locked_by: str
+    revision: int
+    flags: dict[str, bool] | None
+
+
+class AbortSignal:
+    """Set when the task should stop: at its time-out, or when the worker's grace is over.
+
+    Safe to ask from any thread: ``is_set()`` and ``wait(seconds)``. A coroutine is cancelled, too,
+    and needs no signal.
+    """
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self.reason: str | None = None
+
+    def is_set(self) -> bool:
+        """Whether to stop."""
+        return self._event.is_set()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Block the calling thread until it is set or the seconds are over; return is_set()."""
+        return self._event.wait(seconds)
+
+    def set(self, reason: str) -> None:
+        """Tell the task to stop."""
+        self.reason = self.reason or reason
+        self._event.set()
+
+
+Connect = Callable[[], AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]]
+
+
+class Context:
+    """What belongs to the run of one job; ``context()`` returns the current one.
+
+    In a coroutine, await ``add_job`` and ``add_jobs`` and use ``async with connection()``. A task
+    that runs in a thread calls ``add_job_sync`` and ``add_jobs_sync``.
+    """
+
+    def __init__(
+        self, job: ClaimedJob, connect: Connect, loop: asyncio.AbstractEventLoop | None = None,
+        schema: str = SCHEMA,
+    ) -> None:  # fmt: skip
+        self.job = job
+        self.abort = AbortSignal()
+        self.schema = schema
+        self._connect = connect
+        self._loop = loop
+        self._logger: logging.LoggerAdapter[logging.Logger] | None = None
+
+    @property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger whose records carry job_id, task_identifier, queue_name and attempt."""
+        if self._logger is None:
+            job = self.job
+            self._logger = logging.LoggerAdapter(
+                logging.getLogger("graphile_worker.task"),
+                {
+                    "job_id": job.id,
+                    "task_identifier": job.task_identifier,
+                    "queue_name": job.queue_name,
+                    "attempt": job.attempts,
+                },
+            )
+        return self._logger
+
+    @property
+    def queue_name(self) -> str | None:
+        """The queue of the job."""
+        return self.job.queue_name
+
+    def connection(self) -> AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]:
+        """Lend a connection of the worker's pool, in a transaction that is committed at the end.
+
+        >>> async with context().connection() as conn:
+        ...     await conn.execute("update ...")
+        """
+        return self._connect()
+
+    async def add_job(
+        self, identifier: str, payload: Any = None, spec: TaskSpec | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> Job:  # fmt: skip
+        """Add a job in a transaction of its own; arguments and errors are those of ``add_job``."""
+        async with self._connect() as conn:
+            return await aio.add_job(
+                identifier, payload, spec, conn=conn, schema=self.schema, **options
+            )
+
+    async def add_jobs(
+        self, jobs: Iterable[JobSpec | tuple[str, Any]], spec: TaskSpec | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> list[Job]:  # fmt: skip
+        """Add many jobs in one transaction; arguments and errors are those of ``add_jobs``."""
+        async with self._connect() as conn:
+            return await aio.add_jobs(jobs, spec, conn=conn, schema=self.schema, **options)
+
+    def add_job_sync(
+        self, identifier: str, payload: Any = None, spec: TaskSpec | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> Job:  # fmt: skip
+        """Add a job from a task that runs in a thread."""
+        return self._wait(self.add_job(identifier, payload, spec, **options))
+
+    def add_jobs_sync(
+        self, jobs: Iterable[JobSpec | tuple[str, Any]], spec: TaskSpec | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> list[Job]:  # fmt: skip
+        """Add many jobs from a task that runs in a thread."""
+        return self._wait(self.add_jobs(jobs, spec, **options))
+
+    def _wait(self, verb: Coroutine[Any, Any, T]) -> T:
+        if self._loop is None:
+            verb.close()
+            raise GraphileWorkerError("this task has no worker's loop to add jobs through")
+        return asyncio.run_coroutine_threadsafe(verb, self._loop).result()
+
+
+_current: ContextVar[Context] = ContextVar("graphile_worker_context")
+
+
+def context() -> Context:
+    """Return the context of the job that runs here; raise GraphileWorkerError outside of one."""
+    try:
+        return _current.get()
+    except LookupError as error:
+        raise GraphileWorkerError("no job is running here: context() is for tasks") from error
+
+
+#: A middleware is called around each task: ``async def middleware(context, call_next)``, and
+#: returns what ``await call_next()`` returned, or something else, or raises.
+Middleware = Callable[[Context, Callable[[], Awaitable[Any]]], Awaitable[Any]]
