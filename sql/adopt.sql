@@ -48,12 +48,43 @@ create type @extschema@.claimed_job as (
   flags jsonb
 );
 
+-- Who runs: Node's workers have no row here, and nothing is ever concluded from that.
+create table @extschema@._private_heartbeats (
+  worker_id text not null,
+  started_at timestamptz not null,
+  beat_at timestamptz not null,
+  steady_since timestamptz not null,
+  refreshed_at timestamptz not null,
+  task_identifiers text[],
+  details json,
+  constraint heartbeats_pkey primary key (worker_id)
+);
+alter table @extschema@._private_heartbeats enable row level security;
+
+create table @extschema@._private_crashes (
+  job_id bigint not null,
+  crashes integer not null,
+  crashed_at timestamptz not null,
+  constraint crashes_pkey primary key (job_id)
+);
+alter table @extschema@._private_crashes enable row level security;
+
+-- At most one row: without it the defaults hold.
+create table @extschema@._private_settings (
+  id boolean not null default true,
+  dead_after interval not null,
+  max_crashes integer not null,
+  constraint settings_pkey primary key (id),
+  constraint settings_id_check check (id)
+);
+alter table @extschema@._private_settings enable row level security;
+
 insert into @extschema@.migrations (id, breaking)
 select revision.id, revision.id in (1, 3, 11, 13, 14, 16, 19)
 from pg_catalog.generate_series(19, 20) as revision (id)
 on conflict (id) do nothing;
 
--- The stable way to read the queue. It runs with its owner's rights, so that a role which was
+-- The stable ways to read the queue. They run with their owner's rights, so that a role which was
 -- granted select sees every row, whatever row level security says about the tables below.
 create or replace view @extschema@.jobs as
 select
@@ -75,6 +106,29 @@ select
 from @extschema@._private_jobs as jobs
 join @extschema@._private_tasks as tasks on tasks.id = jobs.task_id
 left join @extschema@._private_job_queues as job_queues on job_queues.id = jobs.job_queue_id;
+
+-- Workers that say so; Node's do not, and are known by what they hold only.
+create or replace view @extschema@.workers as
+select
+  beats.worker_id,
+  beats.started_at,
+  beats.beat_at,
+  greatest(beats.beat_at, pg_catalog.pg_postmaster_start_time())
+    >= pg_catalog.clock_timestamp() - coalesce(
+      (select settings.dead_after from @extschema@._private_settings as settings),
+      interval '30 seconds'
+    ) as is_alive,
+  beats.task_identifiers,
+  beats.details
+from @extschema@._private_heartbeats as beats;
+
+create or replace view @extschema@.queues as
+select queues.id, queues.queue_name, queues.locked_at, queues.locked_by
+from @extschema@._private_job_queues as queues;
+
+create or replace view @extschema@.crontabs as
+select crontabs.identifier, crontabs.known_since, crontabs.last_execution
+from @extschema@._private_known_crontabs as crontabs;
 
 -- Raises the error that names what is wrong with a job to be added, and how to mend it. Called only
 -- when something is wrong, so that good calls pay for one condition.
@@ -1699,8 +1753,9 @@ begin
 end;
 $$;
 
--- Unlocks jobs and queues whose lock is older than 4 hours: their worker died. Call it every eight
--- minutes or so; several callers do not disturb each other, and rows in use are skipped.
+-- Unlocks jobs and queues whose lock is older than 4 hours: their worker died, unless it was heard of
+-- lately. Call it every eight minutes or so; several callers do not disturb each other, and rows in
+-- use are skipped.
 create or replace function @extschema@.release_stale_locks()
 returns table (released_jobs bigint, released_queues bigint)
 language plpgsql
@@ -1708,11 +1763,21 @@ volatile
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_dead_after interval := coalesce(
+    (select settings.dead_after from @extschema@._private_settings as settings),
+    interval '30 seconds'
+  );
 begin
   with stale as materialized (
     select jobs.id
     from @extschema@._private_jobs as jobs
     where jobs.locked_at < pg_catalog.now() - interval '4 hours'
+    and not exists (
+      select from @extschema@._private_heartbeats as beats
+      where beats.worker_id = jobs.locked_by
+      and greatest(beats.beat_at, pg_catalog.pg_postmaster_start_time()) >= pg_catalog.clock_timestamp() - v_dead_after
+    )
     order by jobs.key, jobs.id
     for update skip locked
   )
@@ -1726,6 +1791,11 @@ begin
     select queues.id
     from @extschema@._private_job_queues as queues
     where queues.locked_at < pg_catalog.now() - interval '4 hours'
+    and not exists (
+      select from @extschema@._private_heartbeats as beats
+      where beats.worker_id = queues.locked_by
+      and greatest(beats.beat_at, pg_catalog.pg_postmaster_start_time()) >= pg_catalog.clock_timestamp() - v_dead_after
+    )
     order by queues.id
     for update skip locked
   )
@@ -1743,6 +1813,603 @@ begin
     );
   end if;
   return next;
+end;
+$$;
+
+-- Workers that say that they run, so that what they hold can be freed soon after they fall silent.
+-- The time until the first available job of the future is due; null: there is none. Two steps in
+-- the index for each priority there is, with the settings of get_jobs, for the same reason.
+create or replace function @extschema@._next_job_in()
+returns interval
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_sort = off
+set enable_incremental_sort = off
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+declare
+  v_run_at timestamptz;
+begin
+  with recursive step (priority) as (
+    (
+      select jobs.priority
+      from @extschema@._private_jobs as jobs
+      where jobs.is_available
+      order by jobs.priority, jobs.run_at, jobs.id
+      limit 1
+    )
+    union all
+    select further.priority
+    from step
+    cross join lateral (
+      select jobs.priority
+      from @extschema@._private_jobs as jobs
+      where jobs.is_available and jobs.priority > step.priority
+      order by jobs.priority, jobs.run_at, jobs.id
+      limit 1
+    ) as further
+  )
+  select pg_catalog.min(first.run_at) into v_run_at
+  from step
+  cross join lateral (
+    select jobs.run_at
+    from @extschema@._private_jobs as jobs
+    where jobs.is_available
+    and jobs.priority = step.priority
+    and jobs.run_at > pg_catalog.now()
+    order by jobs.priority, jobs.run_at, jobs.id
+    limit 1
+  ) as first;
+  if v_run_at is null then
+    return null;
+  end if;
+  return greatest(v_run_at - pg_catalog.clock_timestamp(), interval '0');
+end;
+$$;
+
+-- Says that the worker runs; it has to do so more than twice within dead_after. Answers is_known:
+-- false for the first time, and where others have taken it for dead meanwhile and given its jobs
+-- away. Its times are those of the clock, since the transaction may have waited.
+--
+-- Locks of the worker that are older than an hour are made younger, once an hour: whoever goes by
+-- their age alone, as Node's workers do, does not run a long job a second time.
+create or replace function @extschema@.heartbeat(
+  worker_id text,
+  task_identifiers text[] = null,
+  details json = null
+)
+returns table (is_known boolean, dead_after interval, next_job_in interval)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_beats @extschema@._private_heartbeats;
+  v_now timestamptz;
+begin
+  if worker_id is null or worker_id = '' then
+    raise exception 'Worker id is null or empty'
+      using errcode = 'GWBWI', hint = 'Pass a text that no other worker uses.';
+  end if;
+  dead_after := coalesce(
+    (select settings.dead_after from @extschema@._private_settings as settings),
+    interval '30 seconds'
+  );
+  select * into v_beats
+  from @extschema@._private_heartbeats as beats
+  where beats.worker_id = heartbeat.worker_id
+  for update;
+  is_known := found;
+  v_now := pg_catalog.clock_timestamp();
+  insert into @extschema@._private_heartbeats as beats (
+    worker_id, started_at, beat_at, steady_since, refreshed_at, task_identifiers, details
+  )
+  values (
+    heartbeat.worker_id, v_now, v_now, v_now, v_now, heartbeat.task_identifiers, heartbeat.details
+  )
+  on conflict on constraint heartbeats_pkey do update set
+    beat_at = excluded.beat_at,
+    steady_since = case
+      when excluded.beat_at - beats.beat_at > heartbeat.dead_after / 2 then excluded.beat_at
+      else beats.steady_since
+    end,
+    refreshed_at = case
+      when excluded.beat_at - beats.refreshed_at > interval '1 hour' then excluded.beat_at
+      else beats.refreshed_at
+    end,
+    task_identifiers = excluded.task_identifiers,
+    details = excluded.details;
+
+  if v_now - v_beats.refreshed_at > interval '1 hour' then
+    with old as materialized (
+      select jobs.id
+      from @extschema@._private_jobs as jobs
+      where jobs.locked_by = heartbeat.worker_id and jobs.locked_at < v_now - interval '1 hour'
+      order by jobs.key, jobs.id
+      for update skip locked
+    )
+    update @extschema@._private_jobs as jobs
+    set locked_at = v_now
+    from old
+    where jobs.id = old.id;
+
+    with old as materialized (
+      select queues.id
+      from @extschema@._private_job_queues as queues
+      where queues.locked_by = heartbeat.worker_id
+      and queues.locked_at < v_now - interval '1 hour'
+      order by queues.id
+      for update skip locked
+    )
+    update @extschema@._private_job_queues as queues
+    set locked_at = v_now
+    from old
+    where queues.id = old.id;
+  end if;
+
+  next_job_in := @extschema@._next_job_in();
+  return next;
+end;
+$$;
+
+-- Gives back the jobs that the worker holds, with their attempt, other than those to keep, and
+-- unlocks their queues; with null every queue that it holds. Others are woken.
+create or replace function @extschema@._give_back(
+  worker_id text,
+  kept_ids bigint[]
+)
+returns bigint
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_returned bigint;
+  v_queue_ids integer[];
+  v_queues bigint;
+begin
+  with theirs as materialized (
+    select jobs.id
+    from @extschema@._private_jobs as jobs
+    where jobs.locked_by = worker_id
+    and (kept_ids is null or jobs.id <> all (kept_ids))
+    order by jobs.key, jobs.id
+    for update
+  ),
+  returned as (
+    update @extschema@._private_jobs as jobs
+    set
+      attempts = greatest(jobs.attempts - 1, 0),
+      locked_at = null,
+      locked_by = null,
+      updated_at = pg_catalog.now()
+    from theirs
+    where jobs.id = theirs.id
+    returning jobs.id, jobs.job_queue_id
+  )
+  select pg_catalog.count(*), pg_catalog.array_agg(returned.job_queue_id)
+  into v_returned, v_queue_ids
+  from returned;
+
+  with theirs as materialized (
+    select queues.id
+    from @extschema@._private_job_queues as queues
+    where queues.locked_by = worker_id
+    and (kept_ids is null or queues.id = any (v_queue_ids))
+    order by queues.id
+    for update
+  )
+  update @extschema@._private_job_queues as queues
+  set locked_at = null, locked_by = null
+  from theirs
+  where queues.id = theirs.id;
+  get diagnostics v_queues = row_count;
+
+  if v_returned + v_queues > 0 and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
+    not in ('off', 'false', 'no', '0') then
+    perform pg_catalog.pg_notify(
+      'jobs:insert',
+      '{"r":' || pg_catalog.random() || ',"count":' || greatest(v_returned, v_queues) || '}'
+    );
+  end if;
+  return v_returned;
+end;
+$$;
+
+-- Ends a worker: the jobs that it still holds are given back without using up the attempt, its
+-- queues are unlocked, and it is no longer among the workers. Answers how many jobs there were.
+create or replace function @extschema@.stop_heartbeat(
+  worker_id text
+)
+returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  delete from @extschema@._private_heartbeats as beats
+  where beats.worker_id = stop_heartbeat.worker_id;
+  return @extschema@._give_back(worker_id, null);
+end;
+$$;
+
+-- Gives back the jobs that the worker holds but does not know of, since the answer of get_jobs was
+-- lost on its way, without using up the attempt. Answers how many there were. Not to be called
+-- while the worker waits for an answer.
+create or replace function @extschema@.return_unknown_jobs(
+  worker_id text,
+  known_ids bigint[]
+)
+returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return @extschema@._give_back(
+    worker_id, coalesce(pg_catalog.array_remove(known_ids, null), '{}')
+  );
+end;
+$$;
+
+-- Frees what workers hold that have not been heard of for dead_after, and forgets the workers. Only
+-- those that were ever heard of: a Node worker is not touched.
+--
+-- Nobody could be heard while the server was down, nor while whoever calls was cut off itself: its
+-- own beats tell since when they come without a gap. Without a worker_id (an administrator calls)
+-- only the server's start counts. Several callers do not disturb each other.
+--
+-- A job gets its attempt back, since its worker may have died of anything, but not for ever: after
+-- max_crashes of them the attempt counts, and the job waits as after a failure.
+create or replace function @extschema@.release_dead_workers(
+  worker_id text = null
+)
+returns table (dead_worker_id text, released_jobs bigint, released_queues bigint)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_dead_after interval := coalesce(
+    (select settings.dead_after from @extschema@._private_settings as settings),
+    interval '30 seconds'
+  );
+  v_max_crashes integer := coalesce((select settings.max_crashes from @extschema@._private_settings as settings), 3);
+  v_now timestamptz := pg_catalog.clock_timestamp();
+  v_listening_since timestamptz := pg_catalog.pg_postmaster_start_time();
+  v_dead text[];
+  v_job_owners text[];
+  v_queue_owners text[];
+  v_ready bigint;
+begin
+  if worker_id is not null then
+    select greatest(v_listening_since, beats.steady_since) into v_listening_since
+    from @extschema@._private_heartbeats as beats
+    where beats.worker_id = release_dead_workers.worker_id
+    and v_now - beats.beat_at <= v_dead_after / 2;
+  end if;
+  if v_listening_since is null or v_listening_since >= v_now - v_dead_after then
+    return;
+  end if;
+  -- The lock looks once more at a row that changed: whoever was heard of just now is left alone.
+  select pg_catalog.array_agg(silent.worker_id) into v_dead
+  from (
+    select beats.worker_id
+    from @extschema@._private_heartbeats as beats
+    where beats.beat_at < v_now - v_dead_after
+    order by beats.worker_id
+    for update skip locked
+  ) as silent;
+  if v_dead is null then
+    return;
+  end if;
+
+  with theirs as materialized (
+    select jobs.id, jobs.locked_by
+    from @extschema@._private_jobs as jobs
+    where jobs.locked_by = any (v_dead)
+    order by jobs.key, jobs.id
+    for update
+  ),
+  counted as (
+    insert into @extschema@._private_crashes as crashes (job_id, crashes, crashed_at)
+    select theirs.id, 1, v_now
+    from theirs
+    on conflict on constraint crashes_pkey do update set
+      crashes = crashes.crashes + 1,
+      crashed_at = excluded.crashed_at
+    returning crashes.job_id, crashes.crashes, crashes.crashes > v_max_crashes as counts
+  ),
+  released as (
+    update @extschema@._private_jobs as jobs
+    set
+      attempts = case
+        when counted.counts then jobs.attempts
+        else greatest(jobs.attempts - 1, 0)
+      end,
+      last_error = case
+        when counted.counts then pg_catalog.format(
+          'Its worker died while it ran the job, the last time worker %s (%s times)',
+          theirs.locked_by, counted.crashes
+        )
+        else jobs.last_error
+      end,
+      run_at = case
+        when counted.counts then greatest(pg_catalog.now(), jobs.run_at)
+          + pg_catalog.exp(least(jobs.attempts, 10)) * interval '1 second'
+        else jobs.run_at
+      end,
+      locked_at = null,
+      locked_by = null,
+      updated_at = pg_catalog.now()
+    from theirs
+    join counted on counted.job_id = theirs.id
+    where jobs.id = theirs.id
+    returning theirs.locked_by, jobs.is_available and jobs.run_at <= pg_catalog.now() as is_ready
+  )
+  select
+    coalesce(pg_catalog.array_agg(released.locked_by), '{}'),
+    pg_catalog.count(*) filter (where released.is_ready)
+  into v_job_owners, v_ready
+  from released;
+
+  with theirs as materialized (
+    select queues.id, queues.locked_by
+    from @extschema@._private_job_queues as queues
+    where queues.locked_by = any (v_dead)
+    order by queues.id
+    for update
+  ),
+  released as (
+    update @extschema@._private_job_queues as queues
+    set locked_at = null, locked_by = null
+    from theirs
+    where queues.id = theirs.id
+    returning theirs.locked_by
+  )
+  select coalesce(pg_catalog.array_agg(released.locked_by), '{}') into v_queue_owners
+  from released;
+  v_ready := greatest(v_ready, pg_catalog.cardinality(v_queue_owners));
+
+  delete from @extschema@._private_heartbeats as beats where beats.worker_id = any (v_dead);
+  with gone as materialized (
+    select crashes.job_id
+    from @extschema@._private_crashes as crashes
+    where not exists (
+      select from @extschema@._private_jobs as jobs where jobs.id = crashes.job_id
+    )
+    for update skip locked
+  )
+  delete from @extschema@._private_crashes as crashes
+  using gone
+  where crashes.job_id = gone.job_id;
+
+  if v_ready > 0 and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
+    not in ('off', 'false', 'no', '0') then
+    perform pg_catalog.pg_notify(
+      'jobs:insert',
+      '{"r":' || pg_catalog.random() || ',"count":' || v_ready || '}'
+    );
+  end if;
+  return query
+  select
+    dead.id,
+    pg_catalog.cardinality(pg_catalog.array_positions(v_job_owners, dead.id))::bigint,
+    pg_catalog.cardinality(pg_catalog.array_positions(v_queue_owners, dead.id))::bigint
+  from pg_catalog.unnest(v_dead) as dead (id)
+  order by dead.id;
+end;
+$$;
+
+-- Sets after which silence a worker is presumed dead (30 seconds unless set), and how often a job
+-- that loses its worker gets its attempt back (3 times). Null leaves alone. Answers what holds now.
+-- At most 3 hours, since older locks are stale to Node's workers.
+create or replace function @extschema@.set_recovery(
+  inout dead_after interval = null,
+  inout max_crashes integer = null
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if dead_after not between interval '1 second' and interval '3 hours' then
+    raise exception 'Dead after is out of range: %', dead_after
+      using errcode = 'GWBRE', hint = 'Use 1 second to 3 hours, or null to leave it alone.';
+  end if;
+  if max_crashes not between 0 and 1000 then
+    raise exception 'Max crashes is out of range: %', max_crashes
+      using errcode = 'GWBRE', hint = 'Use 0 to 1000, or null to leave it alone.';
+  end if;
+  insert into @extschema@._private_settings as settings (dead_after, max_crashes)
+  values (
+    coalesce(set_recovery.dead_after, interval '30 seconds'), coalesce(set_recovery.max_crashes, 3)
+  )
+  on conflict on constraint settings_pkey do update set
+    dead_after = coalesce(set_recovery.dead_after, settings.dead_after),
+    max_crashes = coalesce(set_recovery.max_crashes, settings.max_crashes)
+  returning settings.dead_after, settings.max_crashes
+  into set_recovery.dead_after, set_recovery.max_crashes;
+end;
+$$;
+
+-- Unlocks queues, those with the names given only, that are locked although none of their jobs is:
+-- somebody meddled with the rows. Answers their names. Rows in use are skipped.
+create or replace function @extschema@.unlock_queues(
+  queue_names text[] = null
+)
+returns setof text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_locked integer[];
+  v_names text[];
+begin
+  -- While we hold the queue nobody takes a job of it, so that what is seen after that stays true.
+  select pg_catalog.array_agg(locked.id) into v_locked
+  from (
+    select queues.id
+    from @extschema@._private_job_queues as queues
+    where queues.locked_at is not null
+    and (queue_names is null or queues.queue_name = any (queue_names))
+    order by queues.id
+    for update skip locked
+  ) as locked;
+  with freed as (
+    update @extschema@._private_job_queues as queues
+    set locked_at = null, locked_by = null
+    where queues.id = any (v_locked)
+    and not exists (
+      select from @extschema@._private_jobs as jobs
+      where jobs.job_queue_id = queues.id and jobs.locked_at is not null
+    )
+    returning queues.queue_name
+  )
+  select pg_catalog.array_agg(freed.queue_name order by freed.queue_name) into v_names
+  from freed;
+  if v_names is not null and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
+    not in ('off', 'false', 'no', '0') then
+    perform pg_catalog.pg_notify(
+      'jobs:insert',
+      '{"r":' || pg_catalog.random() || ',"count":' || pg_catalog.cardinality(v_names) || '}'
+    );
+  end if;
+  return query select pg_catalog.unnest(v_names);
+end;
+$$;
+
+-- Recurring jobs. Whoever keeps the time calls these; the table of crontabs, which Node's workers
+-- use in the same way, is what makes each time come once.
+
+-- Makes the recurring jobs known, from now on where they were not, and answers what is known of
+-- each, in the order given.
+create or replace function @extschema@.know_crontabs(
+  identifiers text[]
+)
+returns table (identifier text, known_since timestamptz, last_execution timestamptz)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if exists (
+    select from pg_catalog.unnest(identifiers) as given (name) where (given.name = '') is not false
+  ) then
+    raise exception 'Identifier of a crontab is null or empty: %', identifiers
+      using errcode = 'GWBCR', hint = 'Give each recurring job a name of its own.';
+  end if;
+  insert into @extschema@._private_known_crontabs (identifier, known_since)
+  select distinct given.name, pg_catalog.now()
+  from pg_catalog.unnest(identifiers) as given (name)
+  where not exists (
+    select from @extschema@._private_known_crontabs as crontabs
+    where crontabs.identifier = given.name
+  )
+  order by given.name
+  on conflict do nothing;
+  return query
+  select crontabs.identifier, crontabs.known_since, crontabs.last_execution
+  from pg_catalog.unnest(identifiers) with ordinality as given (name, place)
+  join @extschema@._private_known_crontabs as crontabs on crontabs.identifier = given.name
+  order by given.place;
+end;
+$$;
+
+-- Adds the recurring jobs for one time, unless they were added for it or for a later one already,
+-- and answers the identifiers of those that were added. One json object a recurring job:
+--   {"identifier": "daily", "task": "report", "payload": {...}, "queue_name": "q", "priority": 1,
+--    "max_attempts": 3, "flags": ["f"], "job_key": "k", "job_key_mode": "preserve_run_at"}
+-- Only identifier and task are required. All or nothing: a job that cannot be added raises the
+-- error of add_job. Who asks for the same one at the same moment waits, and then finds that it was
+-- added. Rows are locked in the order given, as Node's workers do with theirs.
+create or replace function @extschema@.add_cron_jobs(
+  at timestamptz,
+  jobs json
+)
+returns setof text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_item record;
+  v_identifier text;
+  v_fired bigint[] := '{}';
+begin
+  if at is null or not pg_catalog.isfinite(at) then
+    raise exception 'Time of the recurring jobs is null or infinite: %', at
+      using errcode = 'GWBCR', hint = 'Pass the minute for which they are due.';
+  end if;
+  if jobs is null or pg_catalog.json_typeof(jobs) <> 'array' then
+    raise exception 'Jobs are not a json array but: %', pg_catalog.json_typeof(jobs)
+      using errcode = 'GWBCR', hint = 'Pass an array of objects with identifier and task.';
+  end if;
+  for v_item in
+    select items.job, items.place
+    from pg_catalog.json_array_elements(jobs) with ordinality as items (job, place)
+    order by items.place
+  loop
+    if pg_catalog.json_typeof(v_item.job) = 'object' then
+      v_identifier := v_item.job ->> 'identifier';
+    end if;
+    if coalesce(v_identifier, '') = '' then
+      raise exception 'A recurring job has no identifier: %', pg_catalog.left(v_item.job::text, 100)
+        using errcode = 'GWBCR', hint = 'Pass an array of objects with identifier and task.';
+    end if;
+    insert into @extschema@._private_known_crontabs as crontabs (
+      identifier, known_since, last_execution
+    )
+    values (v_identifier, at, at)
+    on conflict on constraint known_crontabs_pkey do update set
+      last_execution = excluded.last_execution
+    where crontabs.last_execution is null or crontabs.last_execution < excluded.last_execution;
+    if found then
+      v_fired := v_fired || v_item.place;
+    end if;
+    v_identifier := null;
+  end loop;
+
+  -- Jobs with keys in the order that every adder of jobs keeps.
+  for v_item in
+    select items.job
+    from pg_catalog.json_array_elements(jobs) with ordinality as items (job, place)
+    where items.place = any (v_fired)
+    order by items.job ->> 'job_key', items.place
+  loop
+    perform @extschema@.add_job(
+      identifier => v_item.job ->> 'task',
+      payload => case when v_item.job ->> 'payload' is not null then v_item.job -> 'payload' end,
+      queue_name => v_item.job ->> 'queue_name',
+      run_at => at,
+      max_attempts => (v_item.job ->> 'max_attempts')::integer,
+      job_key => v_item.job ->> 'job_key',
+      priority => (v_item.job ->> 'priority')::integer,
+      flags => case
+        when v_item.job ->> 'flags' is not null
+          then array(select pg_catalog.json_array_elements_text(v_item.job -> 'flags'))
+      end,
+      job_key_mode => coalesce(v_item.job ->> 'job_key_mode', 'replace')
+    );
+  end loop;
+  return query
+  select items.job ->> 'identifier'
+  from pg_catalog.json_array_elements(jobs) with ordinality as items (job, place)
+  where items.place = any (v_fired)
+  order by items.place;
 end;
 $$;
 
@@ -1826,6 +2493,30 @@ begin
       'grant execute on function %1$s.release_stale_locks() to %2$I',
       v_schema, grantee
     );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.heartbeat(text, text[], json) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.stop_heartbeat(text) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.return_unknown_jobs(text, bigint[]) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.release_dead_workers(text) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.know_crontabs(text[]) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.add_cron_jobs(timestamptz, json) to %2$I',
+      v_schema, grantee
+    );
     execute pg_catalog.format('grant usage on type %s.claimed_job to %I', v_schema, grantee);
   end if;
   if access_level in ('admin') then
@@ -1865,18 +2556,29 @@ begin
       'grant execute on function %1$s.collect_tasks(text[]) to %2$I',
       v_schema, grantee
     );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.set_recovery(interval, integer) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.unlock_queues(text[]) to %2$I',
+      v_schema, grantee
+    );
   end if;
   if access_level in ('admin', 'observe') then
     execute pg_catalog.format('grant select on %s.jobs to %I', v_schema, grantee);
+    execute pg_catalog.format('grant select on %s.workers to %I', v_schema, grantee);
+    execute pg_catalog.format('grant select on %s.queues to %I', v_schema, grantee);
+    execute pg_catalog.format('grant select on %s.crontabs to %I', v_schema, grantee);
   end if;
 end;
 $$;
 
 -- Gives a role one level of access, and no right on any table:
 --   enqueue  add jobs
---   work     also take, finish, fail and return them
---   admin    also remove, complete, fail, reschedule and unlock them, and read the view jobs
---   observe  only read the view jobs
+--   work     also take, finish, fail and return them, and be a worker
+--   admin    also remove, complete, fail, reschedule and unlock them, and read the views
+--   observe  only read the views
 -- Whatever the role had here before is taken away first. Only the owner of the objects can call it.
 create or replace function @extschema@.grant_access(
   grantee name,
@@ -1966,6 +2668,30 @@ begin
     v_schema, grantee
   );
   execute pg_catalog.format(
+    'revoke all on function %1$s.heartbeat(text, text[], json) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.stop_heartbeat(text) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.return_unknown_jobs(text, bigint[]) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.release_dead_workers(text) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.know_crontabs(text[]) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.add_cron_jobs(timestamptz, json) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
     'revoke all on function %1$s.remove_job(text) from %2$I',
     v_schema, grantee
   );
@@ -1999,6 +2725,14 @@ begin
   );
   execute pg_catalog.format(
     'revoke all on function %1$s.collect_tasks(text[]) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.set_recovery(interval, integer) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.unlock_queues(text[]) from %2$I',
     v_schema, grantee
   );
   execute pg_catalog.format(
@@ -2038,6 +2772,14 @@ begin
     v_schema, grantee
   );
   execute pg_catalog.format(
+    'revoke all on function %1$s._give_back(text, bigint[]) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s._next_job_in() from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
     'revoke all on function %1$s._add_access(name, text) from %2$I',
     v_schema, grantee
   );
@@ -2053,8 +2795,14 @@ begin
   execute pg_catalog.format('revoke all on table %s._private_job_queues from %I', v_schema, grantee);
   execute pg_catalog.format('revoke all on table %s._private_jobs from %I', v_schema, grantee);
   execute pg_catalog.format('revoke all on table %s._private_known_crontabs from %I', v_schema, grantee);
+  execute pg_catalog.format('revoke all on table %s._private_heartbeats from %I', v_schema, grantee);
+  execute pg_catalog.format('revoke all on table %s._private_crashes from %I', v_schema, grantee);
+  execute pg_catalog.format('revoke all on table %s._private_settings from %I', v_schema, grantee);
   execute pg_catalog.format('revoke all on table %s.migrations from %I', v_schema, grantee);
   execute pg_catalog.format('revoke all on table %s.jobs from %I', v_schema, grantee);
+  execute pg_catalog.format('revoke all on table %s.workers from %I', v_schema, grantee);
+  execute pg_catalog.format('revoke all on table %s.queues from %I', v_schema, grantee);
+  execute pg_catalog.format('revoke all on table %s.crontabs from %I', v_schema, grantee);
   execute pg_catalog.format('revoke all on sequence %s.tasks_id_seq from %I', v_schema, grantee);
   execute pg_catalog.format('revoke all on sequence %s.job_queues_id_seq from %I', v_schema, grantee);
   execute pg_catalog.format('revoke all on sequence %s.jobs_id_seq1 from %I', v_schema, grantee);
@@ -2078,6 +2826,12 @@ revoke all on function @extschema@.finish_jobs(text, bigint[]) from public;
 revoke all on function @extschema@.fail_jobs(text, json) from public;
 revoke all on function @extschema@.return_jobs(text, bigint[], timestamptz) from public;
 revoke all on function @extschema@.release_stale_locks() from public;
+revoke all on function @extschema@.heartbeat(text, text[], json) from public;
+revoke all on function @extschema@.stop_heartbeat(text) from public;
+revoke all on function @extschema@.return_unknown_jobs(text, bigint[]) from public;
+revoke all on function @extschema@.release_dead_workers(text) from public;
+revoke all on function @extschema@.know_crontabs(text[]) from public;
+revoke all on function @extschema@.add_cron_jobs(timestamptz, json) from public;
 revoke all on function @extschema@.remove_job(text) from public;
 revoke all on function @extschema@.complete_jobs(bigint[]) from public;
 revoke all on function @extschema@.permanently_fail_jobs(bigint[], text) from public;
@@ -2087,6 +2841,8 @@ revoke all on function @extschema@.list_jobs(bigint[], text[], text[], text[], t
 revoke all on function @extschema@.delete_failed_jobs(timestamptz, integer) from public;
 revoke all on function @extschema@.collect_queues() from public;
 revoke all on function @extschema@.collect_tasks(text[]) from public;
+revoke all on function @extschema@.set_recovery(interval, integer) from public;
+revoke all on function @extschema@.unlock_queues(text[]) from public;
 revoke all on function @extschema@._reject_job(text, text, integer, text, integer, text[]) from public;
 revoke all on function @extschema@._reject_mode(text) from public;
 revoke all on function @extschema@._merge_payloads(json, json) from public;
@@ -2096,6 +2852,8 @@ revoke all on function @extschema@._hold_adders() from public;
 revoke all on function @extschema@._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text) from public;
 revoke all on function @extschema@._prepare_specs(@extschema@.job_spec[]) from public;
 revoke all on function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]) from public;
+revoke all on function @extschema@._give_back(text, bigint[]) from public;
+revoke all on function @extschema@._next_job_in() from public;
 revoke all on function @extschema@._add_access(name, text) from public;
 revoke all on function @extschema@.grant_access(name, text) from public;
 revoke all on function @extschema@.revoke_access(name) from public;
@@ -2109,7 +2867,7 @@ comment on column @extschema@._private_tasks.identifier is 'Name of the task, at
 comment on table @extschema@._private_job_queues is 'Internal: the named queues. A row is locked while a job of its queue is in flight.';
 comment on column @extschema@._private_job_queues.id is 'What jobs point to.';
 comment on column @extschema@._private_job_queues.queue_name is 'Name of the queue, at most 128 characters.';
-comment on column @extschema@._private_job_queues.locked_at is 'When the job in flight was taken; null: none is.';
+comment on column @extschema@._private_job_queues.locked_at is 'When the job in flight was taken, or last said to run still; null: none is.';
 comment on column @extschema@._private_job_queues.locked_by is 'Worker that took the job in flight.';
 comment on column @extschema@._private_job_queues.is_available is 'Whether a job of the queue may be taken.';
 comment on table @extschema@._private_jobs is 'Internal: one row a job that is waiting, running or has failed for good. Read the view jobs.';
@@ -2125,7 +2883,7 @@ comment on column @extschema@._private_jobs.last_error is 'Message of the last f
 comment on column @extschema@._private_jobs.created_at is 'When the job was added.';
 comment on column @extschema@._private_jobs.updated_at is 'When the job was last changed, other than by being taken.';
 comment on column @extschema@._private_jobs.key is 'Identity given by the caller: at most one job holds a key.';
-comment on column @extschema@._private_jobs.locked_at is 'When a worker took the job; null: it is not running.';
+comment on column @extschema@._private_jobs.locked_at is 'When a worker took the job, or said last that it still runs it; null: it is not running.';
 comment on column @extschema@._private_jobs.locked_by is 'Worker (in Node: pool of workers) that took the job.';
 comment on column @extschema@._private_jobs.revision is 'How often add_job was applied to the job again.';
 comment on column @extschema@._private_jobs.flags is 'Object with a true member for each flag; workers can refuse flags.';
@@ -2134,6 +2892,22 @@ comment on table @extschema@._private_known_crontabs is 'Internal: the recurring
 comment on column @extschema@._private_known_crontabs.identifier is 'Name of the recurring job.';
 comment on column @extschema@._private_known_crontabs.known_since is 'When the recurring job was first seen; nothing before is filled in.';
 comment on column @extschema@._private_known_crontabs.last_execution is 'The last time for which the job was added.';
+comment on table @extschema@._private_heartbeats is 'Internal: the workers that say that they run. Read the view workers.';
+comment on column @extschema@._private_heartbeats.worker_id is 'The id under which the worker takes jobs.';
+comment on column @extschema@._private_heartbeats.started_at is 'When the worker was first heard of.';
+comment on column @extschema@._private_heartbeats.beat_at is 'When the worker was last heard of.';
+comment on column @extschema@._private_heartbeats.steady_since is 'Since when the worker has been heard of without a gap.';
+comment on column @extschema@._private_heartbeats.refreshed_at is 'When the locks of the worker were last refreshed.';
+comment on column @extschema@._private_heartbeats.task_identifiers is 'Tasks that the worker runs; null: every task, or it did not say.';
+comment on column @extschema@._private_heartbeats.details is 'What else the worker tells of itself.';
+comment on table @extschema@._private_crashes is 'Internal: the jobs whose worker died while it ran them.';
+comment on column @extschema@._private_crashes.job_id is 'The job.';
+comment on column @extschema@._private_crashes.crashes is 'How often.';
+comment on column @extschema@._private_crashes.crashed_at is 'When last.';
+comment on table @extschema@._private_settings is 'Internal: how dead workers are recovered from, as set_recovery set it; no row: the defaults.';
+comment on column @extschema@._private_settings.id is 'True, so that there is one row at most.';
+comment on column @extschema@._private_settings.dead_after is 'A worker that is silent for so long is presumed dead.';
+comment on column @extschema@._private_settings.max_crashes is 'How often a job that loses its worker gets its attempt back.';
 comment on table @extschema@.migrations is 'The schema revisions that Nodes graphile-worker looks for.';
 comment on column @extschema@.migrations.id is 'Number of the revision.';
 comment on column @extschema@.migrations.ts is 'When it was applied here.';
@@ -2150,10 +2924,26 @@ comment on column @extschema@.jobs.last_error is 'Message of the last failure.';
 comment on column @extschema@.jobs.created_at is 'When the job was added.';
 comment on column @extschema@.jobs.updated_at is 'When the job was last changed, other than by being taken.';
 comment on column @extschema@.jobs.key is 'Identity given by the caller.';
-comment on column @extschema@.jobs.locked_at is 'When a worker took the job; null: it is not running.';
+comment on column @extschema@.jobs.locked_at is 'When a worker took the job, or said last that it still runs it; null: it is not running.';
 comment on column @extschema@.jobs.locked_by is 'Worker that took the job.';
 comment on column @extschema@.jobs.revision is 'How often add_job was applied to the job again.';
 comment on column @extschema@.jobs.flags is 'Object with a true member for each flag.';
+comment on view @extschema@.workers is 'The workers that say that they run; Nodes do not.';
+comment on column @extschema@.workers.worker_id is 'The id under which the worker takes jobs.';
+comment on column @extschema@.workers.started_at is 'When the worker was first heard of.';
+comment on column @extschema@.workers.beat_at is 'When the worker was last heard of.';
+comment on column @extschema@.workers.is_alive is 'Whether it was heard of lately; if not, its jobs will be given to others.';
+comment on column @extschema@.workers.task_identifiers is 'Tasks that the worker runs; null: every task, or it did not say.';
+comment on column @extschema@.workers.details is 'What else the worker tells of itself.';
+comment on view @extschema@.queues is 'The named queues.';
+comment on column @extschema@.queues.id is 'Identity of the queue.';
+comment on column @extschema@.queues.queue_name is 'Name of the queue.';
+comment on column @extschema@.queues.locked_at is 'When the job in flight was taken, or last said to run still; null: none is.';
+comment on column @extschema@.queues.locked_by is 'Worker that took the job in flight.';
+comment on view @extschema@.crontabs is 'The recurring jobs.';
+comment on column @extschema@.crontabs.identifier is 'Name of the recurring job.';
+comment on column @extschema@.crontabs.known_since is 'When the recurring job was first seen.';
+comment on column @extschema@.crontabs.last_execution is 'The last time for which the job was added.';
 comment on type @extschema@.job_spec is 'A job for add_jobs; null attributes mean the defaults of add_job.';
 comment on column @extschema@.job_spec.identifier is 'Name of the task.';
 comment on column @extschema@.job_spec.payload is 'Argument of the task; null: {}.';
@@ -2189,11 +2979,15 @@ comment on index @extschema@.jobs_key_key1 is 'Holds each key once; jobs without
 comment on index @extschema@.jobs_order_idx is 'The order in which jobs are taken.';
 comment on index @extschema@.jobs_lane_idx is 'The jobs of one task in one queue: lets get_jobs step past those that must wait.';
 comment on index @extschema@.known_crontabs_pkey is 'Finds a recurring job.';
+comment on index @extschema@.heartbeats_pkey is 'Finds a worker.';
+comment on index @extschema@.crashes_pkey is 'Finds what is known of a job.';
+comment on index @extschema@.settings_pkey is 'Holds one row at most.';
 comment on index @extschema@.migrations_pkey is 'Finds a schema revision.';
 comment on constraint tasks_identifier_check on @extschema@._private_tasks is 'At most 128 characters.';
 comment on constraint job_queues_queue_name_check on @extschema@._private_job_queues is 'At most 128 characters.';
 comment on constraint jobs_key_check on @extschema@._private_jobs is '1 to 512 characters.';
 comment on constraint jobs_max_attempts_check on @extschema@._private_jobs is 'At least one attempt.';
+comment on constraint settings_id_check on @extschema@._private_settings is 'One row at most.';
 comment on sequence @extschema@.jobs_id_seq1 is 'Ids of jobs.';
 comment on sequence @extschema@.tasks_id_seq is 'Ids of tasks.';
 comment on sequence @extschema@.job_queues_id_seq is 'Ids of queues.';
@@ -2208,6 +3002,12 @@ comment on function @extschema@.finish_jobs(text, bigint[]) is 'Deletes jobs tha
 comment on function @extschema@.fail_jobs(text, json) is 'Puts failed jobs back for later; failures is a json array of objects with id, error, payload, run_at, final.';
 comment on function @extschema@.return_jobs(text, bigint[], timestamptz) is 'Gives back jobs that the worker took but will not run, without using up the attempt.';
 comment on function @extschema@.release_stale_locks() is 'Unlocks jobs and queues that have been locked for more than 4 hours.';
+comment on function @extschema@.heartbeat(text, text[], json) is 'Says that the worker runs. is_known is false for the first time, and after others took it for dead; next_job_in tells when the next job of the future is due.';
+comment on function @extschema@.stop_heartbeat(text) is 'Ends a worker: what it still holds is given back; answers how many jobs.';
+comment on function @extschema@.return_unknown_jobs(text, bigint[]) is 'Gives back the jobs that the worker holds without knowing of them; answers how many.';
+comment on function @extschema@.release_dead_workers(text) is 'Frees what workers hold that have not been heard of for too long.';
+comment on function @extschema@.know_crontabs(text[]) is 'Makes recurring jobs known and answers what is known of each, in order.';
+comment on function @extschema@.add_cron_jobs(timestamptz, json) is 'Adds the recurring jobs that are due at a time, each once however many ask; answers which were added.';
 comment on function @extschema@.remove_job(text) is 'Removes the job with the key; a running one loses its key and will not be tried again.';
 comment on function @extschema@.complete_jobs(bigint[]) is 'Deletes jobs as if they had been done; running ones are left out.';
 comment on function @extschema@.permanently_fail_jobs(bigint[], text) is 'Lets jobs fail for good; running ones are left out.';
@@ -2217,6 +3017,8 @@ comment on function @extschema@.list_jobs(bigint[], text[], text[], text[], text
 comment on function @extschema@.delete_failed_jobs(timestamptz, integer) is 'Deletes jobs that have failed for good and answers how many.';
 comment on function @extschema@.collect_queues() is 'Removes the names of queues that no job is in and answers how many.';
 comment on function @extschema@.collect_tasks(text[]) is 'Removes the names of tasks that no job is for and answers how many; Node workers that run must be restarted.';
+comment on function @extschema@.set_recovery(interval, integer) is 'Sets after which silence a worker is presumed dead, and how many crashes a job survives; null leaves alone.';
+comment on function @extschema@.unlock_queues(text[]) is 'Unlocks queues that are locked although none of their jobs is; answers their names.';
 comment on function @extschema@._reject_job(text, text, integer, text, integer, text[]) is 'Internal: raises the error for a job that cannot be added.';
 comment on function @extschema@._reject_mode(text) is 'Internal: raises the error for an unknown job key mode.';
 comment on function @extschema@._merge_payloads(json, json) is 'Internal: the payload of a keyed job that is added again.';
@@ -2226,6 +3028,8 @@ comment on function @extschema@._hold_adders() is 'Internal: lets nobody add a j
 comment on function @extschema@._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text) is 'Internal: inserts a job or applies it to the one that holds its key.';
 comment on function @extschema@._prepare_specs(@extschema@.job_spec[]) is 'Internal: checks the specs of add_jobs and makes the rows of their names.';
 comment on function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]) is 'Internal: adds many jobs with keys, with a job key mode each.';
+comment on function @extschema@._give_back(text, bigint[]) is 'Internal: gives back what a worker holds, other than the jobs to keep.';
+comment on function @extschema@._next_job_in() is 'Internal: the time until the next job of the future is due.';
 comment on function @extschema@._add_access(name, text) is 'Internal: gives a role the rights of a level.';
 comment on function @extschema@.grant_access(name, text) is 'Gives a role one level of access: enqueue, work, admin or observe.';
 comment on function @extschema@.revoke_access(name) is 'Takes every right on the queue from a role.';

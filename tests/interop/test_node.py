@@ -185,7 +185,9 @@ def shape(db: Database) -> dict[str, Any]:
         ),
         "rls": db.rows(
             "select relname, relrowsecurity from pg_class where relkind = 'r'"
-            " and relnamespace = 'graphile_worker'::regnamespace order by 1"
+            " and relnamespace = 'graphile_worker'::regnamespace"
+            " and relname not in ('_private_heartbeats', '_private_crashes', '_private_settings')"
+            " order by 1"
         ),
         "migrations": db.rows("select id, breaking from graphile_worker.migrations order by id"),
     }

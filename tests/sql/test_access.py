@@ -22,6 +22,12 @@ CALLS = {
         "select graphile_worker.fail_jobs('w', '[]')",
         "select graphile_worker.return_jobs('w', '{1}')",
         "select graphile_worker.release_stale_locks()",
+        "select graphile_worker.heartbeat('w')",
+        "select graphile_worker.release_dead_workers('w')",
+        "select graphile_worker.return_unknown_jobs('w', '{}')",
+        "select graphile_worker.stop_heartbeat('w')",
+        "select graphile_worker.know_crontabs('{daily}')",
+        """select graphile_worker.add_cron_jobs(now(), '[{"identifier": "daily", "task": "t"}]')""",
     ],
     "admin": [
         "select graphile_worker.remove_job('k')",
@@ -29,13 +35,22 @@ CALLS = {
         "select graphile_worker.permanently_fail_jobs('{1}')",
         "select graphile_worker.reschedule_jobs('{1}')",
         "select graphile_worker.force_unlock_workers('{w}')",
+        "select graphile_worker.set_recovery()",
+        "select graphile_worker.unlock_queues()",
     ],
-    "observe": ["select * from graphile_worker.jobs"],
+    "observe": [
+        "select * from graphile_worker.jobs",
+        "select * from graphile_worker.workers",
+        "select * from graphile_worker.queues",
+        "select * from graphile_worker.crontabs",
+    ],
     "nobody": [
         "select * from graphile_worker._private_jobs",
         "insert into graphile_worker._private_tasks (identifier) values ('x')",
         "delete from graphile_worker._private_job_queues",
         "select * from graphile_worker.migrations",
+        "select * from graphile_worker._private_heartbeats",
+        "select graphile_worker._give_back('w', null)",
         "select nextval('graphile_worker.jobs_id_seq1')",
         "select graphile_worker._ensure_names('{x}', '{y}')",
         "select graphile_worker._add_keyed_jobs('{}', '{}')",
@@ -131,7 +146,7 @@ def test_every_definer_function_pins_its_search_path(db: Database) -> None:
     ) == []  # fmt: skip
     assert db.value(
         "select count(*) from pg_proc where pronamespace = 'graphile_worker'::regnamespace and prosecdef"
-    ) == 18  # fmt: skip
+    ) == 26  # fmt: skip
 
 
 def test_hostile_objects_of_the_caller_are_not_picked_up(db: Database, role: str) -> None:
