@@ -1,7 +1,7 @@
 set local search_path = pg_catalog, pg_temp;
 
 -- Makes a schema of Node's graphile-worker, revision 18 to 20, ours: its functions,
--- view and indexes are replaced, and no row of a job, task, queue or crontab is touched. The
+-- views and indexes are replaced, and no row of a job, task, queue or crontab is touched. The
 -- caller checks first that the schema is one.
 --
 -- lock: _private_jobs access exclusive
@@ -55,6 +55,7 @@ create table @extschema@._private_heartbeats (
   beat_at timestamptz not null,
   steady_since timestamptz not null,
   refreshed_at timestamptz not null,
+  swept_at timestamptz,
   task_identifiers text[],
   details json,
   constraint heartbeats_pkey primary key (worker_id)
@@ -324,7 +325,9 @@ begin
 
     perform @extschema@._ensure_names(array[identifier], array[queue_name]);
     update @extschema@._private_jobs as jobs
-    set key = null, attempts = jobs.max_attempts, updated_at = pg_catalog.now()
+    set
+      key = null, attempts = jobs.max_attempts,
+      updated_at = greatest(pg_catalog.now(), jobs.locked_at + interval '1 microsecond')
     where jobs.key = job_key and not jobs.is_available and job_key_mode <> 'unsafe_dedupe';
   end loop;
   return v_job;
@@ -725,7 +728,9 @@ begin
   returning * into v_job;
   if not found then
     update @extschema@._private_jobs as jobs
-    set key = null, attempts = jobs.max_attempts, updated_at = pg_catalog.now()
+    set
+      key = null, attempts = jobs.max_attempts,
+      updated_at = greatest(pg_catalog.now(), jobs.locked_at + interval '1 microsecond')
     where jobs.key = job_key
     returning * into v_job;
   end if;
@@ -1709,7 +1714,13 @@ begin
   with returned as (
     update @extschema@._private_jobs as jobs
     set
-      attempts = greatest(jobs.attempts - 1, 0),
+      attempts = case
+        when jobs.key is null
+          and jobs.attempts >= jobs.max_attempts
+          and jobs.updated_at > jobs.locked_at
+          then jobs.attempts
+        else greatest(jobs.attempts - 1, 0)
+      end,
       run_at = coalesce(return_jobs.run_at, jobs.run_at),
       locked_at = null,
       locked_by = null,
@@ -1904,7 +1915,7 @@ begin
   from @extschema@._private_heartbeats as beats
   where beats.worker_id = heartbeat.worker_id
   for update;
-  is_known := found;
+  is_known := found and v_beats.swept_at is null;
   v_now := pg_catalog.clock_timestamp();
   insert into @extschema@._private_heartbeats as beats (
     worker_id, started_at, beat_at, steady_since, refreshed_at, task_identifiers, details
@@ -1913,7 +1924,12 @@ begin
     heartbeat.worker_id, v_now, v_now, v_now, v_now, heartbeat.task_identifiers, heartbeat.details
   )
   on conflict on constraint heartbeats_pkey do update set
+    started_at = case
+      when beats.swept_at is null then beats.started_at
+      else excluded.started_at
+    end,
     beat_at = excluded.beat_at,
+    swept_at = null,
     steady_since = case
       when excluded.beat_at - beats.beat_at > heartbeat.dead_after / 2 then excluded.beat_at
       else beats.steady_since
@@ -1934,7 +1950,15 @@ begin
       for update skip locked
     )
     update @extschema@._private_jobs as jobs
-    set locked_at = v_now
+    set
+      locked_at = v_now,
+      updated_at = case
+        when jobs.key is null
+          and jobs.attempts >= jobs.max_attempts
+          and jobs.updated_at > jobs.locked_at
+          then v_now + interval '1 microsecond'
+        else jobs.updated_at
+      end
     from old
     where jobs.id = old.id;
 
@@ -1984,7 +2008,13 @@ begin
   returned as (
     update @extschema@._private_jobs as jobs
     set
-      attempts = greatest(jobs.attempts - 1, 0),
+      attempts = case
+        when jobs.key is null
+          and jobs.attempts >= jobs.max_attempts
+          and jobs.updated_at > jobs.locked_at
+          then jobs.attempts
+        else greatest(jobs.attempts - 1, 0)
+      end,
       locked_at = null,
       locked_by = null,
       updated_at = pg_catalog.now()
@@ -2064,7 +2094,10 @@ $$;
 --
 -- Nobody could be heard while the server was down, nor while whoever calls was cut off itself: its
 -- own beats tell since when they come without a gap. Without a worker_id (an administrator calls)
--- only the server's start counts. Several callers do not disturb each other.
+-- only the server's start counts.
+--
+-- Never waits, since whoever waits here is not heard of either: several callers do not disturb each
+-- other, and what somebody else holds at the moment is left for the next call, with its worker.
 --
 -- A job gets its attempt back, since its worker may have died of anything, but not for ever: after
 -- max_crashes of them the attempt counts, and the job waits as after a failure.
@@ -2082,7 +2115,9 @@ declare
     (select settings.dead_after from @extschema@._private_settings as settings),
     interval '30 seconds'
   );
-  v_max_crashes integer := coalesce((select settings.max_crashes from @extschema@._private_settings as settings), 3);
+  v_max_crashes integer := coalesce(
+    (select settings.max_crashes from @extschema@._private_settings as settings), 3
+  );
   v_now timestamptz := pg_catalog.clock_timestamp();
   v_listening_since timestamptz := pg_catalog.pg_postmaster_start_time();
   v_dead text[];
@@ -2117,7 +2152,7 @@ begin
     from @extschema@._private_jobs as jobs
     where jobs.locked_by = any (v_dead)
     order by jobs.key, jobs.id
-    for update
+    for update skip locked
   ),
   counted as (
     insert into @extschema@._private_crashes as crashes (job_id, crashes, crashed_at)
@@ -2132,7 +2167,10 @@ begin
     update @extschema@._private_jobs as jobs
     set
       attempts = case
-        when counted.counts then jobs.attempts
+        when counted.counts or (jobs.key is null
+          and jobs.attempts >= jobs.max_attempts
+          and jobs.updated_at > jobs.locked_at)
+          then jobs.attempts
         else greatest(jobs.attempts - 1, 0)
       end,
       last_error = case
@@ -2166,7 +2204,7 @@ begin
     from @extschema@._private_job_queues as queues
     where queues.locked_by = any (v_dead)
     order by queues.id
-    for update
+    for update skip locked
   ),
   released as (
     update @extschema@._private_job_queues as queues
@@ -2179,7 +2217,18 @@ begin
   from released;
   v_ready := greatest(v_ready, pg_catalog.cardinality(v_queue_owners));
 
-  delete from @extschema@._private_heartbeats as beats where beats.worker_id = any (v_dead);
+  delete from @extschema@._private_heartbeats as beats
+  where beats.worker_id = any (v_dead)
+  and not exists (
+    select from @extschema@._private_jobs as jobs where jobs.locked_by = beats.worker_id
+  )
+  and not exists (
+    select from @extschema@._private_job_queues as queues
+    where queues.locked_by = beats.worker_id
+  );
+  update @extschema@._private_heartbeats as beats
+  set swept_at = v_now
+  where beats.worker_id = any (v_dead);
   with gone as materialized (
     select crashes.job_id
     from @extschema@._private_crashes as crashes
@@ -2898,6 +2947,7 @@ comment on column @extschema@._private_heartbeats.started_at is 'When the worker
 comment on column @extschema@._private_heartbeats.beat_at is 'When the worker was last heard of.';
 comment on column @extschema@._private_heartbeats.steady_since is 'Since when the worker has been heard of without a gap.';
 comment on column @extschema@._private_heartbeats.refreshed_at is 'When the locks of the worker were last refreshed.';
+comment on column @extschema@._private_heartbeats.swept_at is 'When the worker was presumed dead, if something that it held could not be freed yet.';
 comment on column @extschema@._private_heartbeats.task_identifiers is 'Tasks that the worker runs; null: every task, or it did not say.';
 comment on column @extschema@._private_heartbeats.details is 'What else the worker tells of itself.';
 comment on table @extschema@._private_crashes is 'Internal: the jobs whose worker died while it ran them.';
@@ -2908,7 +2958,7 @@ comment on table @extschema@._private_settings is 'Internal: how dead workers ar
 comment on column @extschema@._private_settings.id is 'True, so that there is one row at most.';
 comment on column @extschema@._private_settings.dead_after is 'A worker that is silent for so long is presumed dead.';
 comment on column @extschema@._private_settings.max_crashes is 'How often a job that loses its worker gets its attempt back.';
-comment on table @extschema@.migrations is 'The schema revisions that Nodes graphile-worker looks for.';
+comment on table @extschema@.migrations is 'The schema revisions that Node''s graphile-worker looks for.';
 comment on column @extschema@.migrations.id is 'Number of the revision.';
 comment on column @extschema@.migrations.ts is 'When it was applied here.';
 comment on column @extschema@.migrations.breaking is 'Whether workers of an earlier revision have to stop.';
@@ -2928,7 +2978,7 @@ comment on column @extschema@.jobs.locked_at is 'When a worker took the job, or 
 comment on column @extschema@.jobs.locked_by is 'Worker that took the job.';
 comment on column @extschema@.jobs.revision is 'How often add_job was applied to the job again.';
 comment on column @extschema@.jobs.flags is 'Object with a true member for each flag.';
-comment on view @extschema@.workers is 'The workers that say that they run; Nodes do not.';
+comment on view @extschema@.workers is 'The workers that say that they run; Node''s do not.';
 comment on column @extschema@.workers.worker_id is 'The id under which the worker takes jobs.';
 comment on column @extschema@.workers.started_at is 'When the worker was first heard of.';
 comment on column @extschema@.workers.beat_at is 'When the worker was last heard of.';
@@ -2996,9 +3046,9 @@ comment on function @extschema@.add_job(text, json, text, timestamptz, integer, 
 comment on function @extschema@.add_jobs(@extschema@.job_spec[], boolean) is 'Adds many jobs in one call, with one notification; answers a row for each, in order.';
 comment on function @extschema@.add_jobs_with_modes(@extschema@.job_spec[], text[]) is 'add_jobs with a job key mode for each spec, or one mode for all.';
 comment on function @extschema@.version() is 'Version of the installed objects.';
-comment on function @extschema@.job_names(integer, integer) is 'The names behind the numbers of a jobs row.';
+comment on function @extschema@.job_names(integer, integer) is 'The names behind the numbers of a job''s row.';
 comment on function @extschema@.get_jobs(text, integer, text[], text[]) is 'Takes due jobs for a worker: at most one in flight for each named queue.';
-comment on function @extschema@.finish_jobs(text, bigint[]) is 'Deletes jobs that the worker has done; done is false where a job is not the workers any more.';
+comment on function @extschema@.finish_jobs(text, bigint[]) is 'Deletes jobs that the worker has done; done is false where a job is not the worker''s any more.';
 comment on function @extschema@.fail_jobs(text, json) is 'Puts failed jobs back for later; failures is a json array of objects with id, error, payload, run_at, final.';
 comment on function @extschema@.return_jobs(text, bigint[], timestamptz) is 'Gives back jobs that the worker took but will not run, without using up the attempt.';
 comment on function @extschema@.release_stale_locks() is 'Unlocks jobs and queues that have been locked for more than 4 hours.';
@@ -3034,29 +3084,37 @@ comment on function @extschema@._add_access(name, text) is 'Internal: gives a ro
 comment on function @extschema@.grant_access(name, text) is 'Gives a role one level of access: enqueue, work, admin or observe.';
 comment on function @extschema@.revoke_access(name) is 'Takes every right on the queue from a role.';
 
--- Functions that are new here go to the roles that have their level already.
+-- What is new here goes to the roles that have its level already.
 do $$
 declare
+  v_schema oid;
   r record;
 begin
+  select types.typnamespace into strict v_schema
+  from pg_catalog.pg_type as types
+  where types.oid = pg_catalog.pg_typeof(null::@extschema@.job_spec);
   for r in
     select
       roles.rolname as grantee,
       case
-        when pg_catalog.bool_or(functions.proname = 'remove_job') then 'admin'
-        when pg_catalog.bool_or(functions.proname = 'get_jobs') then 'work'
-        else 'enqueue'
+        when pg_catalog.bool_or(held.name = 'remove_job') then 'admin'
+        when pg_catalog.bool_or(held.name = 'get_jobs') then 'work'
+        when pg_catalog.bool_or(held.name = 'add_job') then 'enqueue'
+        else 'observe'
       end as access_level
-    from pg_catalog.pg_proc as functions
-    cross join lateral pg_catalog.aclexplode(functions.proacl) as rights
+    from (
+      select functions.proname as name, functions.proacl as acl, functions.proowner as owner
+      from pg_catalog.pg_proc as functions
+      where functions.pronamespace = v_schema
+      and functions.proname in ('add_job', 'get_jobs', 'remove_job')
+      union all
+      select views.relname, views.relacl, views.relowner
+      from pg_catalog.pg_class as views
+      where views.relnamespace = v_schema and views.relname = 'jobs' and views.relkind = 'v'
+    ) as held
+    cross join lateral pg_catalog.aclexplode(held.acl) as rights
     join pg_catalog.pg_roles as roles on roles.oid = rights.grantee
-    where functions.pronamespace = (
-      select types.typnamespace
-      from pg_catalog.pg_type as types
-      where types.oid = pg_catalog.pg_typeof(null::@extschema@.job_spec)
-    )
-    and functions.proname in ('add_job', 'get_jobs', 'remove_job')
-    and rights.grantee <> functions.proowner
+    where rights.grantee <> held.owner and rights.privilege_type in ('EXECUTE', 'SELECT')
     group by roles.rolname
   loop
     perform @extschema@._add_access(r.grantee, r.access_level);

@@ -23,9 +23,9 @@ def adopt(
 ) -> Outcome:
     """Make a schema of Node's graphile-worker, revision 18 to 20, ours, with every row as it is.
 
-    Functions, view and indexes are replaced; Node's workers of 0.17 and 0.18 run on. Revision 18 is
-    brought to 20, which ends running workers of 0.16. A schema that was released before becomes an
-    extension again. Raise VersionError for an older or newer revision and InstallError where the
+    Functions, views and indexes are replaced; Node's workers of 0.17 and 0.18 run on. Revision 18
+    is brought to 20, which ends running workers of 0.16. A schema that was released before becomes
+    an extension again. Raise VersionError for an older or newer revision and InstallError where the
     tables are not what Node makes; nothing is changed then.
     """
     scripts = scripts or Scripts()

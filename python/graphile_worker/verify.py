@@ -328,7 +328,7 @@ def verify(
 ) -> list[Drift]:
     """Compare the schema with what its version should be; return each drift, none when healthy.
 
-    Everything is compared: columns, constraints, indexes, functions, the view, comments, owners,
+    Everything is compared: columns, constraints, indexes, functions, views, comments, owners,
     grants, row security, Node's revisions, and for an extension its members and what a dump saves.
     Nothing is changed. Raise NotInstalledError, VersionError or RightsError where there is nothing
     to compare, or not for this role.
