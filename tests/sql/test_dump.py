@@ -11,14 +11,17 @@ import psycopg
 import pytest
 from graphile_worker.embedded import free_port, install_files, unprivileged
 from graphile_worker.install import install, uninstall, verify
-from pg import CLIENTS, Database, Server, run
+from pg import CLIENTS, Database, Server, run, wait_for
 
-TABLES = ("_private_jobs", "_private_tasks", "_private_job_queues", "_private_known_crontabs")
+TABLES = (
+    "_private_jobs", "_private_tasks", "_private_job_queues", "_private_known_crontabs",
+    "_private_heartbeats", "_private_crashes", "_private_settings",
+)  # fmt: skip
 SEQUENCES = ("jobs_id_seq1", "tasks_id_seq", "job_queues_id_seq")
 
 
 def fill(db: Database) -> None:
-    """Put every kind of row in: waiting, future, keyed, flagged, locked, failed, a crontab."""
+    """Put every kind of row in: waiting, future, keyed, flagged, locked, failed, a crontab, a worker."""
     db.rows("alter sequence graphile_worker.jobs_id_seq1 restart with 4000000000")
     add = "select graphile_worker.add_job({})"
     db.rows(
@@ -30,6 +33,9 @@ def fill(db: Database) -> None:
     db.rows("select graphile_worker.get_jobs('worker', 1, '{c}')")
     db.rows('select graphile_worker.fail_jobs(\'worker\', \'[{"id": 4000000002, "error": "é"}]\')')
     db.rows("insert into graphile_worker._private_known_crontabs values ('daily', now(), now())")
+    db.rows("select graphile_worker.heartbeat('worker', '{a,c}', '{\"host\": \"h\"}')")
+    db.rows("insert into graphile_worker._private_crashes values (4000000000, 2, now())")
+    db.rows("select graphile_worker.set_recovery('1 second')")
 
 
 def content(db: Database) -> list[object]:
@@ -92,7 +98,14 @@ def test_a_dump_brings_back_every_row_lock_and_counter(
                 "select id from graphile_worker.add_job('a')"
             )
             assert added.fetchone() == (4000000003,)
+            wait_for(
+                lambda: (
+                    restored.rows("select * from graphile_worker.release_dead_workers()")
+                    == [("worker", 1, 1)]
+                )
+            )
             worker = restored.connect(role=owner)
+            worker.execute("select graphile_worker.get_jobs('worker', 1, '{a}')")
             done = worker.execute(
                 "select * from graphile_worker.finish_jobs('worker', '{4000000000}')"
             )

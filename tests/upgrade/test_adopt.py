@@ -182,6 +182,24 @@ def test_roles_that_could_enqueue_still_can(empty_db: Database) -> None:
         empty_db.rows(f"drop role {role}")
 
 
+def test_roles_that_could_read_the_jobs_read_the_other_views_too(empty_db: Database) -> None:
+    role = f"role_{empty_db.name[3:]}"
+    make(empty_db, "018")
+    empty_db.rows(f"create role {role} login")
+    try:
+        empty_db.rows(f"grant usage on schema {GW} to {role}")
+        empty_db.rows(f"grant select on {GW}.jobs to {role}")
+        adopt(empty_db.connect())
+        assert verify(empty_db.connect()) == []
+        reader = empty_db.connect(role=role)
+        assert reader.execute(f"select identifier from {GW}.crontabs").fetchall() == [("daily",)]
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            reader.execute(f"select {GW}.add_job('waits')")
+    finally:
+        empty_db.rows(f"drop owned by {role}")
+        empty_db.rows(f"drop role {role}")
+
+
 @pytest.mark.parametrize("mode", ["extension", "plain"])
 def test_what_a_superuser_adopts_stays_its_owners(empty_db: Database, mode: Any) -> None:
     role = f"role_{empty_db.name[3:]}"
