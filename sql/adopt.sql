@@ -2270,6 +2270,8 @@ volatile
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_settings @extschema@._private_settings;
 begin
   if dead_after not between interval '1 second' and interval '3 hours' then
     raise exception 'Dead after is out of range: %', dead_after
@@ -2286,8 +2288,9 @@ begin
   on conflict on constraint settings_pkey do update set
     dead_after = coalesce(set_recovery.dead_after, settings.dead_after),
     max_crashes = coalesce(set_recovery.max_crashes, settings.max_crashes)
-  returning settings.dead_after, settings.max_crashes
-  into set_recovery.dead_after, set_recovery.max_crashes;
+  returning * into v_settings;
+  dead_after := v_settings.dead_after;
+  max_crashes := v_settings.max_crashes;
 end;
 $$;
 
