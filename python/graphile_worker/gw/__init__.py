@@ -1,1 +1,0 @@
-"""gw: the queue from the command line."""

@@ -1,1 +1,0 @@
-"""Test jobs: fixtures for pytest."""
