@@ -1,1 +1,30 @@
-"""Run jobs: the Python worker."""
+"""Run jobs: the Python worker.
+
+>>> import asyncio
+>>> from graphile_worker.worker import run
+>>> asyncio.run(run({"send_email": send_email}, dsn="dbname=app"))
+"""
+
+from graphile_worker.retries import Discard, Retry, RetryAfter, Snooze
+from graphile_worker.worker.context import ClaimedJob, Context, Middleware, context
+from graphile_worker.worker.events import Event, Events
+from graphile_worker.worker.options import WorkerOptions
+from graphile_worker.worker.runner import Health, Worker, run, run_once
+
+__all__ = [
+    "ClaimedJob",
+    "Context",
+    "Discard",
+    "Event",
+    "Events",
+    "Health",
+    "Middleware",
+    "Retry",
+    "RetryAfter",
+    "Snooze",
+    "Worker",
+    "WorkerOptions",
+    "context",
+    "run",
+    "run_once",
+]

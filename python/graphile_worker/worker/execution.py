@@ -1,0 +1,170 @@
+"""Run one job: call its task, and say what becomes of the job."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import logging
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, Literal, Protocol
+
+from graphile_worker.errors import GraphileWorkerError
+from graphile_worker.retries import Discard, RetryAfter, Snooze, TaskOutcome
+from graphile_worker.tasks import RunOptions
+from graphile_worker.worker.context import ClaimedJob, Context, Middleware
+
+logger = logging.getLogger("graphile_worker")
+
+#: Characters of an error's text that are kept.
+LONGEST_ERROR = 10_000
+
+
+class Runnable(Protocol):
+    """A task that can be called with a decoded payload."""
+
+    identifier: str
+    options: RunOptions
+
+    async def call(self, payload: Any, context: Context) -> Any:
+        """Call the task."""
+
+
+class TaskTimeoutError(GraphileWorkerError, TimeoutError):
+    """The task took longer than its time-out."""
+
+
+class BatchFailedError(GraphileWorkerError):
+    """Some elements of a batch job failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What becomes of a job whose task has ended."""
+
+    kind: Literal["success", "failure", "snooze"]
+    error: BaseException | None = None
+    #: When to try again; None: as the database decides.
+    when: datetime | timedelta | None = None
+    #: No attempt is left.
+    final: bool = False
+    #: The elements of a batch that are left.
+    payload: list[Any] | None = None
+
+
+SUCCESS = Outcome("success")
+
+
+async def execute(
+    runnable: Runnable, payload: Any, context: Context, middleware: tuple[Middleware, ...]
+) -> Outcome:
+    """Call the task and return what becomes of the job; only being cancelled is raised."""
+    job, options = context.job, runnable.options
+    try:
+        call: Callable[[], Awaitable[Any]] = partial(runnable.call, payload, context)
+        for outer in reversed(middleware):
+            call = partial(outer, context, call)
+        timer = asyncio.timeout(options.timeout)
+        try:
+            async with timer:
+                result = await call()
+                if isinstance(payload, list) and isinstance(result, list | tuple):
+                    return await _batch(payload, result, job, options)
+                return SUCCESS
+        except TimeoutError as error:
+            if not timer.expired():
+                raise
+            text = f"task {runnable.identifier} was stopped after {options.timeout:g} seconds"
+            context.abort.set(text)
+            raise TaskTimeoutError(text) from error
+    except Snooze as snooze:
+        return Outcome("snooze", snooze, snooze.when)
+    except Exception as error:
+        return failure(error, job, options)
+
+
+def failure(error: BaseException, job: ClaimedJob, options: RunOptions) -> Outcome:
+    """Return the outcome of a job whose task raised."""
+    final = isinstance(error, Discard) or job.attempts >= job.max_attempts
+    when: datetime | timedelta | None = None
+    if isinstance(error, RetryAfter):
+        when = error.when
+    elif options.retry is not None:
+        when = timedelta(seconds=options.retry.delay(max(job.attempts, 1)))
+    return Outcome("failure", error, when, final)
+
+
+async def _batch(
+    payload: list[Any], result: list[Any] | tuple[Any, ...], job: ClaimedJob, options: RunOptions
+) -> Outcome:
+    """Settle the elements of a batch one by one: those that failed are all that is left."""
+    if len(result) != len(payload):
+        for element in result:
+            if inspect.iscoroutine(element):
+                element.close()
+        logger.warning(
+            "task %s returned %d results for the %d elements of job %s: taken for a success",
+            job.task_identifier, len(result), len(payload), job.id,
+        )  # fmt: skip
+        return SUCCESS
+    settled = await asyncio.gather(*map(_settle, result), return_exceptions=True)
+    failed = [n for n, element in enumerate(settled) if isinstance(element, BaseException)]
+    if not failed:
+        return SUCCESS
+    lines = [f"{n}: {_summary(settled[n])}" for n in failed]
+    error = BatchFailedError(
+        f"{len(failed)} of {len(payload)} elements failed\n" + "\n".join(lines),
+    )
+    outcome = failure(error, job, options)
+    return Outcome("failure", error, outcome.when, outcome.final, [payload[n] for n in failed])
+
+
+async def _settle(element: Any) -> Any:
+    if isinstance(element, Awaitable):
+        return await element
+    if isinstance(element, Exception):
+        raise element
+    return element
+
+
+def _summary(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def error_text(error: BaseException) -> str:
+    """Return what is kept of an error: its message, and where an unexpected one was raised.
+
+    NUL and halves of surrogate pairs, which PostgreSQL cannot hold, are written as escapes.
+    """
+    if isinstance(error, GraphileWorkerError | TaskOutcome):
+        text = str(error)
+    else:
+        try:
+            frames = "".join(traceback.format_tb(error.__traceback__))
+        except Exception:  # a source that cannot be read
+            frames = ""
+        text = f"{_summary(error)}\n{frames}".rstrip()
+    text = text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    if len(text) > LONGEST_ERROR:
+        cut = len(text) - LONGEST_ERROR
+        text = f"{text[:LONGEST_ERROR]}\n... {cut} more characters"
+    return text or type(error).__name__
+
+
+def failure_entry(job_id: int, outcome: Outcome) -> dict[str, Any]:
+    """Return what ``fail_jobs`` is told, but for the time."""
+    assert outcome.error is not None
+    entry: dict[str, Any] = {"id": job_id, "error": error_text(outcome.error)}
+    if outcome.final:
+        entry["final"] = True
+    if outcome.payload is not None:
+        try:
+            json.dumps(outcome.payload, allow_nan=False)
+            entry["payload"] = outcome.payload
+        except ValueError:  # a number that JSON text can hold and Python cannot
+            logger.warning("job %s is tried again with its whole payload", job_id)
+    return entry

@@ -1,0 +1,79 @@
+"""Hear of new jobs: LISTEN on a connection of its own, which heals by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+
+from graphile_worker.worker.events import Event, Events
+from graphile_worker.worker.protocol import Backoff, conninfo
+
+logger = logging.getLogger("graphile_worker")
+
+
+class Listener:
+    """Listens for new jobs and for changes of the schema.
+
+    ``on_jobs`` is called for each notification, and after each reconnect, when some may have been
+    missed. ``on_migration`` is called with what a migration says of itself.
+    """
+
+    def __init__(
+        self, dsn: str, events: Events, *, worker_id: Callable[[], str],
+        on_jobs: Callable[[], None], on_migration: Callable[[dict[str, Any]], None],
+    ) -> None:  # fmt: skip
+        self._dsn, self._events, self._worker_id = conninfo(dsn), events, worker_id
+        self._on_jobs, self._on_migration = on_jobs, on_migration
+        self.listening = False
+
+    async def run(self) -> None:
+        """Listen, until cancelled."""
+        backoff, failures = Backoff(), 0
+        while True:
+            try:
+                await self._listen(backoff)
+            except (psycopg.Error, OSError) as error:
+                failures = 1 if self.listening else failures + 1
+                self.listening = False
+                wait = backoff.seconds()
+                level = logging.WARNING if failures == 1 or wait > 1 else logging.DEBUG
+                logger.log(level, "LISTEN was lost, only polling until it is back: %s", error)
+                self._events.emit(Event("listen:error", self._worker_id(), error=error))
+                await asyncio.sleep(wait)
+            finally:
+                self.listening = False
+
+    async def _listen(self, backoff: Backoff) -> None:
+        conn = await psycopg.AsyncConnection.connect(
+            self._dsn, autocommit=True, fallback_application_name="graphile_worker listen"
+        )
+        try:
+            await conn.execute('listen "jobs:insert"')
+            await conn.execute('listen "worker:migrate"')
+            self.listening = True
+            logger.debug("LISTEN holds")
+            backoff.reset()
+            self._events.emit(Event("listen:start", self._worker_id()))
+            self._on_jobs()
+            async for note in conn.notifies():
+                if note.channel == "jobs:insert":
+                    self._on_jobs()
+                else:
+                    self._migration(note.payload)
+        finally:
+            await conn.close()
+
+    def _migration(self, payload: str) -> None:
+        try:
+            change = json.loads(payload)
+        except ValueError:
+            change = None
+        if isinstance(change, dict):
+            self._on_migration(change)
+        else:
+            logger.warning("worker:migrate said what nobody understands: %.200r", payload)

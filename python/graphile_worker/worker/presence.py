@@ -1,0 +1,153 @@
+"""Who the worker is in the database: its ids, its heartbeat, and the jobs of those who died."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable
+
+from graphile_worker import __version__
+from graphile_worker.worker.events import Event, Events
+from graphile_worker.worker.protocol import Protocol
+
+logger = logging.getLogger("graphile_worker")
+
+#: Between two looks for locks that are older than four hours, as in Node.
+STALE_EVERY = 9 * 60.0
+
+
+class Identity:
+    """An id under which jobs are held, and which they are."""
+
+    def __init__(self) -> None:
+        self.worker_id = f"gw-{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(6)}"
+        self.held: set[int] = set()
+        #: It was presumed dead: what it held belongs to others.
+        self.lost = False
+
+
+class Presence:
+    """Keeps the heartbeat, and changes the id where a new one is needed.
+
+    A new id is taken when the worker was presumed dead, since its jobs may be running elsewhere,
+    and when the answer of a take was lost, since then the database may hold jobs in its name that
+    it does not know. Jobs known under an old id are still finished under it.
+    """
+
+    def __init__(
+        self, protocol: Protocol, events: Events, tasks: list[str],
+        *, on_lost: Callable[[Identity], None], on_due: Callable[[float], None],
+    ) -> None:  # fmt: skip
+        self._protocol, self._events, self._tasks = protocol, events, tasks
+        self._on_lost, self._on_due = on_lost, on_due
+        self.current = Identity()
+        self._old: list[Identity] = []
+        self._soon = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self._every = 10.0
+        self._last_beat: float | None = None
+        self._last_stale = time.monotonic()
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the last heartbeat that arrived; None: none has."""
+        return None if self._last_beat is None else time.monotonic() - self._last_beat
+
+    async def start(self) -> None:
+        """Send the first heartbeat: from then on the worker may take jobs."""
+        async with self._lock:
+            await self._beat(self.current)
+
+    async def run(self) -> None:
+        """Send heartbeats, until cancelled; raise what no time heals."""
+        while True:
+            try:
+                async with asyncio.timeout(self._every):
+                    await self._soon.wait()
+            except TimeoutError:
+                pass
+            self._soon.clear()
+            async with self._lock:
+                await self._all()
+
+    def look(self) -> None:
+        """Send a heartbeat soon, since its answer says when the next job is due."""
+        if self.age is None or self.age > 1:
+            self._soon.set()
+
+    async def doubt(self, identity: Identity) -> None:
+        """Go on under a new id: the answer of a take under this one was lost."""
+        async with self._lock:
+            if identity is self.current:
+                await self._renew("the answer to a take was lost")
+
+    async def _renew(self, why: str) -> None:
+        old, new = self.current, Identity()
+        logger.info("worker %s goes on as %s: %s", old.worker_id, new.worker_id, why)
+        await self._beat(new)
+        self.current = new
+        if not old.lost:
+            self._old.append(old)
+            await self._settle(old)
+        self._emit("worker:lost", old.worker_id, data={"why": why})
+
+    async def _beat(self, identity: Identity) -> bool:
+        details = {"pid": os.getpid(), "host": socket.gethostname(), "version": __version__}
+        known, dead_after, due, dead = await self._protocol.beat(
+            identity.worker_id, self._tasks, details
+        )
+        self._last_beat = time.monotonic()
+        self._every = min(dead_after / 3, 10.0)
+        if due is not None:
+            self._on_due(due)
+        for worker_id, count in dead:
+            logger.warning("worker %s is dead: %d jobs of it were given back", worker_id, count)
+            self._emit("recovered", identity.worker_id, count=count, data={"worker_id": worker_id})
+        return known
+
+    async def _all(self) -> None:
+        if not await self._beat(self.current):
+            lost = self.current
+            lost.lost = True
+            logger.error(
+                "worker %s was presumed dead; its %d jobs are stopped, others run them",
+                lost.worker_id, len(lost.held),
+            )  # fmt: skip
+            self._on_lost(lost)
+            await self._protocol.stop(lost.worker_id)
+            await self._renew("it was presumed dead")
+        for old in list(self._old):
+            await self._settle(old)
+        if time.monotonic() - self._last_stale > STALE_EVERY:
+            self._last_stale = time.monotonic()
+            if count := await self._protocol.release_stale():
+                logger.warning("%d jobs had been locked for four hours and were freed", count)
+
+    async def _settle(self, old: Identity) -> None:
+        """Keep an old id alive while it holds jobs, and free what it does not know of."""
+        if not old.held:
+            await self._protocol.stop(old.worker_id)
+            self._old.remove(old)
+        elif not await self._beat(old):
+            old.lost = True
+            self._on_lost(old)
+            await self._protocol.stop(old.worker_id)
+            self._old.remove(old)
+        else:
+            await self._protocol.return_unknown(old.worker_id, sorted(old.held))
+
+    async def stop(self) -> None:
+        """End every id; whatever is locked in its name is given back."""
+        async with self._lock:
+            for identity in [*self._old, self.current]:
+                if count := await self._protocol.stop(identity.worker_id):
+                    logger.warning("%d jobs of %s were given back", count, identity.worker_id)
+            self._old.clear()
+
+    def _emit(self, name: str, worker_id: str, **more: object) -> None:
+        if self._events.wanted(name):
+            self._events.emit(Event(name, worker_id, **more))  # type: ignore[arg-type]

@@ -1,0 +1,289 @@
+"""The worker's side of the database: one statement for each step in a job's life."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import tuple_row
+
+from graphile_worker import verbs
+from graphile_worker.drivers import arun, translated
+from graphile_worker.scripts import quote_ident
+from graphile_worker.statements import Statement
+
+logger = logging.getLogger("graphile_worker")
+T = TypeVar("T")
+Row = tuple[Any, ...]
+
+# Text, so that a payload which cannot be decoded fails its own job and not the whole take; Python
+# knows no time before the year 1.
+_TAKE = """select id, task_identifier, payload::text, queue_name, priority,
+  greatest(run_at, timestamptz '0001-01-02 00:00+00'), attempts, max_attempts, last_error,
+  created_at, updated_at, key, locked_at, locked_by, revision, flags
+from {s}.get_jobs(%s, %s, %s, %s)"""
+_FINISH = "select job_id, done from {s}.finish_jobs(%s, %s)"
+_FAIL = "select job_id, done from {s}.fail_jobs(%s, %s)"
+_RETURN = """select job_id, done
+from {s}.return_jobs(%s, %s, coalesce(%s::timestamptz, now() + %s::interval))"""
+# One statement, so that an idle worker sends few.
+_BEAT = """select beat.is_known, extract(epoch from beat.dead_after)::float8,
+  extract(epoch from beat.next_job_in)::float8,
+  array(
+    select array[dead.dead_worker_id, dead.released_jobs::text]
+    from {s}.release_dead_workers(%s) as dead
+  )
+from {s}.heartbeat(%s, %s, %s) as beat"""
+_STOP = "select {s}.stop_heartbeat(%s)"
+_UNKNOWN = "select {s}.return_unknown_jobs(%s, %s)"
+_STALE = "select released_jobs, released_queues from {s}.release_stale_locks()"
+_KNOW = "select identifier, known_since, last_execution from {s}.know_crontabs(%s)"
+_CRON = "select {s}.add_cron_jobs(%s, %s)"
+
+_KEEPALIVES = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30000,
+}
+#: A statement that was refused for these reasons has changed nothing, and may succeed if repeated.
+_ROLLED_BACK = {"40001", "40P01", "55P03", "57014", "25006"}
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the error is one that time heals: a lost connection, a restart, a deadlock."""
+    if not isinstance(error, psycopg.Error):
+        return isinstance(error, OSError)
+    code = error.sqlstate
+    if code is None:
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    # Connection exceptions, lack of resources, operator intervention.
+    return code in _ROLLED_BACK or code[:2] in ("08", "53", "57") or code == "26000"
+
+
+def is_uncertain(error: BaseException) -> bool:
+    """Whether the statement may have been committed although its answer did not arrive."""
+    return not (isinstance(error, psycopg.Error) and error.sqlstate in _ROLLED_BACK)
+
+
+def conninfo(dsn: str) -> str:
+    """Return a connection string that notices within half a minute that its peer vanished."""
+    dsn = re.sub(r"^(postgres(ql)?)\+\w+://", r"\1://", dsn)  # as SQLAlchemy names a driver
+    given: dict[str, Any] = {**_KEEPALIVES, **conninfo_to_dict(dsn)}
+    return make_conninfo(**given)
+
+
+class Backoff:
+    """Seconds to wait between attempts: growing, capped, and not the same for everybody."""
+
+    def __init__(self, first: float = 0.05, cap: float = 5.0) -> None:
+        self._first, self._cap = first, cap
+        self._next = first
+
+    def reset(self) -> None:
+        """Begin anew, after a success."""
+        self._next = self._first
+
+    def seconds(self) -> float:
+        """Return the next wait."""
+        wait = self._next
+        self._next = min(self._next * 2, self._cap)
+        return wait * random.uniform(0.5, 1.0)
+
+
+class Link:
+    """One connection that is opened when it is needed, and again after it was lost."""
+
+    def __init__(self, connect: Callable[[], Awaitable[psycopg.AsyncConnection[Any]]]) -> None:
+        self._connect = connect
+        self._conn: psycopg.AsyncConnection[Any] | None = None
+        self._cursor: psycopg.AsyncCursor[Row] | None = None
+        self._lock = asyncio.Lock()
+
+    async def connection(self) -> psycopg.AsyncConnection[Any]:
+        """Return the connection, open."""
+        if self._conn is None or self._conn.closed:
+            self._conn = await self._connect()
+            self._cursor = psycopg.AsyncCursor(self._conn, row_factory=tuple_row)
+        return self._conn
+
+    async def rows(self, query: bytes, values: Sequence[Any]) -> list[Row]:
+        """Run a statement in a transaction of its own; raise what the database says."""
+        async with self._lock:
+            await self.connection()
+            assert self._cursor is not None
+            try:
+                await self._cursor.execute(query, values)
+                return await self._cursor.fetchall()
+            except BaseException as error:
+                # Cut off in the middle, there is no telling what the next answer belongs to.
+                if not isinstance(error, psycopg.Error) or error.sqlstate is None:
+                    await self.close()
+                raise
+
+    async def close(self) -> None:
+        """Close the connection, if it is open."""
+        conn, self._conn, self._cursor = self._conn, None, None
+        if conn is not None:
+            await conn.close()
+
+
+class Protocol:
+    """The functions of the extension that a worker calls.
+
+    ``take`` is tried once, since its outcome may be uncertain; everything else goes on until it
+    holds, however long the database is away, and raises only what no time heals.
+    """
+
+    def __init__(
+        self, dsn: str, *, schema: str, prepare: bool = True,
+        on_error: Callable[[BaseException], None] = lambda error: None,
+    ) -> None:  # fmt: skip
+        self._dsn, self._schema, self._prepare = conninfo(dsn), schema, prepare
+        self._on_error = on_error
+        self._links = {name: Link(self.connect) for name in ("take", "tell", "beat")}
+        ident = quote_ident(schema).replace("%", "%%")
+        self._text = {
+            name: text.replace("{s}", ident).encode()
+            for name, text in {
+                "take": _TAKE, "finish_jobs": _FINISH, "fail_jobs": _FAIL, "return_jobs": _RETURN,
+                "heartbeat": _BEAT, "stop_heartbeat": _STOP, "return_unknown_jobs": _UNKNOWN,
+                "release_stale_locks": _STALE,
+                "know_crontabs": _KNOW, "add_cron_jobs": _CRON,
+            }.items()
+        }  # fmt: skip
+        self._text["now"] = b"select pg_catalog.clock_timestamp()"
+
+    async def connect(self) -> psycopg.AsyncConnection[Any]:
+        """Open one more connection, for the caller to close."""
+        return await psycopg.AsyncConnection.connect(
+            self._dsn,
+            autocommit=True,
+            prepare_threshold=0 if self._prepare else None,
+            fallback_application_name="graphile_worker",
+        )
+
+    async def check(self) -> None:
+        """Raise a SchemaError unless the schema has what is called here."""
+        conn = await self._links["take"].connection()
+        await arun(conn, verbs.check(self._schema))
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for link in self._links.values():
+            await link.close()
+
+    def _told(self, verb: str, error: Exception) -> Exception:
+        level = "enqueue" if verb == "now" else "work"
+        return translated(error, Statement(verb, level, self._schema, "")) or error
+
+    async def _persist(self, link: str, verb: str, values: Sequence[Any]) -> list[Row]:
+        backoff, failures = Backoff(), 0
+        while True:
+            try:
+                rows = await self._links[link].rows(self._text[verb], values)
+            except Exception as error:
+                if not is_passing(error):
+                    raise self._told(verb, error) from error
+                failures += 1
+                self._on_error(error)
+                # The first, and then at most one a second or so: an outage is no flood.
+                wait = backoff.seconds()
+                level = logging.WARNING if failures == 1 or wait > 1 else logging.DEBUG
+                logger.log(level, "%s failed, trying again (%d): %s", verb, failures, _line(error))
+                await asyncio.sleep(wait)
+            else:
+                if failures:
+                    logger.info("%s succeeded after %d failures", verb, failures)
+                return rows
+
+    async def take(
+        self, worker_id: str, count: int, tasks: list[str], forbidden: list[str] | None
+    ) -> list[Row]:
+        """Take up to so many jobs, once; see ``is_passing`` and ``is_uncertain`` for errors."""
+        try:
+            return await self._links["take"].rows(
+                self._text["take"], (worker_id, count, tasks, forbidden)
+            )
+        except Exception as error:
+            if is_passing(error):
+                raise
+            raise self._told("get_jobs", error) from error
+
+    async def finish(self, worker_id: str, ids: list[int]) -> list[tuple[int, bool]]:
+        """Delete jobs that are done; return for each whether it was still the worker's."""
+        rows = await self._persist("tell", "finish_jobs", (worker_id, ids))
+        return [(job, done) for job, done in rows]
+
+    async def fail(self, worker_id: str, failures: list[dict[str, Any]]) -> list[tuple[int, bool]]:
+        """Put failed jobs back; return for each whether it was still the worker's."""
+        rows = await self._persist("tell", "fail_jobs", (worker_id, json.dumps(failures)))
+        return [(job, done) for job, done in rows]
+
+    async def give_back(
+        self, worker_id: str, ids: list[int], when: datetime | timedelta | None = None
+    ) -> None:
+        """Give back jobs without using up the attempt; they wait until ``when``, if given."""
+        at = when if isinstance(when, datetime) else None
+        delay = when if isinstance(when, timedelta) else None
+        await self._persist("tell", "return_jobs", (worker_id, ids, at, delay))
+
+    async def beat(
+        self, worker_id: str, tasks: list[str], details: dict[str, Any]
+    ) -> tuple[bool, float, float | None, list[tuple[str, int]]]:
+        """Say that the worker lives, and free what dead ones hold.
+
+        Return whether it was known to live; the seconds of silence after which it is presumed
+        dead; the seconds until the next job of the future is due; and the ids of dead workers with
+        the numbers of their jobs.
+        """
+        (row,) = await self._persist(
+            "beat", "heartbeat", (worker_id, worker_id, tasks, json.dumps(details))
+        )
+        return row[0], row[1], row[2], [(dead, int(jobs)) for dead, jobs in row[3]]
+
+    async def stop(self, worker_id: str) -> int:
+        """End a worker: what it still holds is given back; return how many jobs that were."""
+        ((count,),) = await self._persist("beat", "stop_heartbeat", (worker_id,))
+        return int(count)
+
+    async def return_unknown(self, worker_id: str, known: list[int]) -> int:
+        """Give back what the worker holds in the database without knowing of it."""
+        ((count,),) = await self._persist("beat", "return_unknown_jobs", (worker_id, known))
+        return int(count)
+
+    async def release_stale(self) -> int:
+        """Free what has been locked for four hours by those who give no sign of life."""
+        ((jobs, _),) = await self._persist("beat", "release_stale_locks", ())
+        return int(jobs)
+
+    async def know_crontabs(
+        self, identifiers: list[str]
+    ) -> list[tuple[str, datetime, datetime | None]]:
+        """Register recurring jobs; return since when each is known, and its last tick."""
+        rows = await self._persist("beat", "know_crontabs", (identifiers,))
+        return [(identifier, since, last) for identifier, since, last in rows]
+
+    async def add_cron_jobs(self, at: datetime, jobs: list[dict[str, Any]]) -> list[str]:
+        """Add the jobs of a tick that nobody has added yet; return the identifiers."""
+        rows = await self._persist("beat", "add_cron_jobs", (at, json.dumps(jobs)))
+        return [identifier for (identifier,) in rows]
+
+    async def now(self) -> datetime:
+        """Return the time on the database's clock."""
+        ((now,),) = await self._persist("beat", "now", ())
+        moment: datetime = now
+        return moment
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,195 @@
+"""Tell the database how jobs ended, many in one statement, until it holds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from graphile_worker.worker.context import ClaimedJob
+from graphile_worker.worker.events import Event, Events
+from graphile_worker.worker.execution import Outcome, failure_entry
+from graphile_worker.worker.presence import Identity
+from graphile_worker.worker.protocol import Protocol
+
+logger = logging.getLogger("graphile_worker")
+
+#: The most jobs in one statement.
+MOST = 1000
+#: So many are not collected any longer.
+ENOUGH = 200
+
+Ended = tuple[Identity, ClaimedJob, Outcome]
+
+
+class Writer:
+    """Collects how jobs ended, and writes it; what was not written yet stays the worker's."""
+
+    def __init__(
+        self, protocol: Protocol, events: Events, *, complete_delay: float, fail_delay: float,
+        on_written: Callable[[bool, float | None], None],
+    ) -> None:  # fmt: skip
+        self._protocol, self._events = protocol, events
+        self._on_written = on_written
+        self._boxes = {
+            "success": _Box(complete_delay, self._finish),
+            "failure": _Box(fail_delay, self._fail),
+            "snooze": _Box(fail_delay, self._snooze),
+        }
+
+    def add(self, ended: Ended) -> None:
+        """Take note of a job that ended."""
+        box = self._boxes[ended[2].kind]
+        box.waiting.append(ended)
+        # A queue waits for its job to be off the table.
+        box.hurry = box.hurry or ended[1].queue_name is not None or len(box.waiting) >= ENOUGH
+        box.some.set()
+        if box.hurry:
+            box.now.set()
+
+    def forget(self, job_id: int) -> None:
+        """Do not write of a job again that was taken anew: it has been written."""
+        for box in self._boxes.values():
+            box.waiting = [ended for ended in box.waiting if ended[1].id != job_id]
+            box.written.add(job_id)
+
+    @property
+    def pending(self) -> int:
+        """How many jobs have ended and are not written of."""
+        return sum(len(box.waiting) + box.in_flight for box in self._boxes.values())
+
+    async def run(self) -> None:
+        """Write, until cancelled; raise what no time heals."""
+        async with asyncio.TaskGroup() as group:
+            for box in self._boxes.values():
+                group.create_task(self._empty(box))
+
+    async def flushed(self) -> None:
+        """Wait until everything is written."""
+        while self.pending:
+            for box in self._boxes.values():
+                if box.waiting:
+                    box.hurry = True
+                    box.some.set()
+                    box.now.set()
+            await asyncio.sleep(0.005)
+
+    async def _empty(self, box: _Box) -> None:
+        while True:
+            await box.some_or_now()
+            if not box.hurry and box.delay:
+                try:
+                    async with asyncio.timeout(box.delay):
+                        await box.now.wait()
+                except TimeoutError:
+                    pass
+            box.some.clear()
+            box.now.clear()
+            box.hurry = False
+            while box.waiting:
+                batch, box.waiting = box.waiting[:MOST], box.waiting[MOST:]
+                box.in_flight, box.written = len(batch), set()
+                started = time.perf_counter()
+                by_worker: dict[Identity, list[Ended]] = defaultdict(list)
+                for ended in batch:
+                    by_worker[ended[0]].append(ended)
+                try:
+                    for identity, group in by_worker.items():
+                        if not identity.lost:
+                            await box.write(identity, group)
+                finally:
+                    for identity, job, _ in batch:
+                        if job.id not in box.written:
+                            identity.held.discard(job.id)
+                    box.in_flight = 0
+                self._tell(batch, time.perf_counter() - started)
+
+    def _tell(self, batch: list[Ended], seconds: float) -> None:
+        events = self._events
+        if events.wanted("flush"):
+            worker_id = batch[0][0].worker_id
+            events.emit(Event("flush", worker_id, seconds=seconds, count=len(batch)))
+        if events.wanted("job:complete"):
+            for identity, job, outcome in batch:
+                if outcome.kind != "snooze":
+                    events.emit(
+                        Event("job:complete", identity.worker_id, job=job, error=outcome.error)
+                    )
+        again = [_seconds(job, outcome) for _, job, outcome in batch if outcome.kind != "success"]
+        queues = any(job.queue_name is not None for _, job, _ in batch)
+        self._on_written(queues, min(again, default=None))
+
+    async def _finish(self, identity: Identity, group: list[Ended]) -> None:
+        ids = [job.id for _, job, _ in group]
+        _warn(await self._protocol.finish(identity.worker_id, ids), "done")
+
+    async def _fail(self, identity: Identity, group: list[Ended]) -> None:
+        # Delays are the database's time, too: what it calls now is asked for at once.
+        entries: list[dict[str, Any]] = []
+        now: datetime | None = None
+        for _, job, outcome in group:
+            entry = failure_entry(job.id, outcome)
+            if isinstance(outcome.when, timedelta):
+                now = now or await self._protocol.now()
+                entry["run_at"] = _later(now, outcome.when).isoformat()
+            elif outcome.when is not None:
+                entry["run_at"] = outcome.when.isoformat()
+            entries.append(entry)
+        _warn(await self._protocol.fail(identity.worker_id, entries), "failed")
+
+    async def _snooze(self, identity: Identity, group: list[Ended]) -> None:
+        by_time: dict[datetime | timedelta | None, list[int]] = defaultdict(list)
+        for _, job, outcome in group:
+            by_time[outcome.when].append(job.id)
+        for when, ids in by_time.items():
+            await self._protocol.give_back(identity.worker_id, ids, when)
+
+
+class _Box:
+    """Jobs that ended in one way."""
+
+    def __init__(
+        self, delay: float, write: Callable[[Identity, list[Ended]], Awaitable[None]]
+    ) -> None:
+        self.delay, self.write = delay, write
+        self.waiting: list[Ended] = []
+        self.in_flight = 0
+        #: Jobs of the batch in flight that were taken anew meanwhile.
+        self.written: set[int] = set()
+        self.hurry = False
+        self.some, self.now = asyncio.Event(), asyncio.Event()
+
+    async def some_or_now(self) -> None:
+        """Wait for the first job."""
+        while not self.waiting:
+            self.some.clear()
+            await self.some.wait()
+
+
+def _later(now: datetime, delay: timedelta) -> datetime:
+    try:
+        return now + delay
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC) - timedelta(days=1)
+
+
+def _seconds(job: ClaimedJob, outcome: Outcome) -> float:
+    """Return about how soon a job is due again; a moment too early does no harm."""
+    if isinstance(outcome.when, timedelta):
+        return max(outcome.when.total_seconds(), 0.0)
+    if outcome.when is not None:
+        return max((outcome.when - datetime.now(UTC)).total_seconds(), 0.0)
+    return float(2.718281828 ** min(job.attempts, 10))
+
+
+def _warn(rows: list[tuple[int, bool]], what: str) -> None:
+    late = [job for job, held in rows if not held]
+    if late:
+        logger.warning(
+            "%s, but no longer held by this worker, so nothing was changed: jobs %s",
+            what, ", ".join(map(str, late[:20])),
+        )  # fmt: skip

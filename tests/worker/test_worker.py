@@ -1,0 +1,426 @@
+"""The worker on a real server: how jobs end, how it stops, and what happens when it is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from graphile_worker import Tasks
+from graphile_worker.errors import AccessDenied, SchemaMissing
+from graphile_worker.worker import (
+    Context,
+    Discard,
+    Event,
+    Events,
+    Retry,
+    RetryAfter,
+    Snooze,
+    Worker,
+    context,
+    run_once,
+)
+from pg import Database, wait_for
+
+from worker.process import prepare
+
+PROCESS = Path(__file__).with_name("process.py")
+
+
+def once(db: Database, tasks: Any, **options: Any) -> None:
+    asyncio.run(run_once(tasks, dsn=options.pop("dsn", db.dsn), **options))
+
+
+def add(db: Database, task: str, payload: str = "{}", more: str = "") -> int:
+    job: int = db.value(f"select id from graphile_worker.add_job('{task}', '{payload}' {more})")
+    return job
+
+
+def state(db: Database, job: int) -> tuple[Any, ...]:
+    return db.row(
+        "select attempts, last_error, locked_by, extract(epoch from run_at - updated_at)::float8"
+        " from graphile_worker.jobs where id = %s",
+        job,
+    )
+
+
+@contextmanager
+def running(tasks: Any, db: Database, **options: Any) -> Any:
+    """A worker in a thread; leaving stops it and raises what it raised."""
+    worker, errors = Worker(tasks, dsn=db.dsn, **options), []
+
+    def body() -> None:
+        try:
+            asyncio.run(worker.run())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    try:
+        wait_for(lambda: errors or getattr(worker, "_last_fetch", None), "the worker started")
+        yield worker
+    finally:
+        if thread.is_alive():
+            worker._loop.call_soon_threadsafe(worker.stop)
+        thread.join(30)
+        assert not thread.is_alive()
+    if errors:
+        raise errors[0]
+
+
+def test_a_job_that_is_done_is_gone_and_its_queue_free(db: Database) -> None:
+    seen: list[Any] = []
+
+    async def task(payload: Any, context: Context) -> None:
+        seen.append((payload, context.queue_name, context.job.attempts))
+
+    add(db, "task", '{"n": 1}', ", 'q'")
+    add(db, "task", '{"n": 2}', ", 'q'")
+    once(db, {"task": task})
+    assert seen == [({"n": 1}, "q", 1), ({"n": 2}, "q", 1)]
+    assert db.value("select count(*) from graphile_worker.jobs") == 0
+    assert db.value("select count(*) from graphile_worker.queues where locked_at is not null") == 0
+    assert db.value("select count(*) from graphile_worker.workers") == 0
+
+
+def test_a_typed_task_gets_its_arguments_and_a_mismatch_names_the_field(db: Database) -> None:
+    tasks, seen = Tasks(), []
+
+    @dataclass
+    class Address:
+        mail: str
+
+    def send(to: Any, times: int = 1) -> None:
+        seen.append((to, times, context().job.id))
+
+    send.__annotations__["to"] = Address
+    tasks.task("send")(send)
+    good = add(db, "send", '{"to": {"mail": "a@b"}, "_trace": {}}')
+    bad = add(db, "send", '{"to": {"mail": 1}}')
+    unknown = add(db, "send", '{"to": {"mail": "a"}, "tmies": 2}')
+    missing = add(db, "send")
+    once(db, tasks)
+    assert seen == [(Address("a@b"), 1, good)]
+    assert "payload.to.mail: Input should be a valid string" in state(db, bad)[1]
+    assert "payload.tmies" in state(db, unknown)[1]
+    assert "payload.to: it is missing" in state(db, missing)[1]
+
+
+@pytest.mark.parametrize("kind", ["async", "thread"])
+def test_what_a_task_raises_decides_about_its_job(db: Database, kind: str) -> None:
+    def boom(payload: Any) -> None:
+        raise {
+            "plain": ValueError("no \0 good \ud800"),
+            "later": RetryAfter(600, "busy"),
+            "never": Discard("closed"),
+            "snooze": Snooze(900),
+        }[payload["how"]]
+
+    async def aboom(payload: Any) -> None:
+        boom(payload)
+
+    jobs = {
+        how: add(db, "boom", f'{{"how": "{how}"}}') for how in ("plain", "later", "never", "snooze")
+    }
+    events, told = Events(), []
+
+    @events.on("job:error", "job:failed", "job:snoozed")
+    def tell(event: Event) -> None:
+        assert event.job
+        told.append((event.job.payload["how"], event.name))
+
+    once(db, {"boom": boom if kind == "thread" else aboom}, events=events)
+    assert sorted(told) == [
+        ("later", "job:error"), ("never", "job:failed"), ("plain", "job:error"),
+        ("snooze", "job:snoozed"),
+    ]  # fmt: skip
+    attempts, error, locked_by, delay = state(db, jobs["plain"])
+    assert (attempts, locked_by, round(delay, 2)) == (1, None, 2.72)
+    assert error.startswith("ValueError: no \\x00 good \\ud800")
+    attempts, error, _, delay = state(db, jobs["later"])
+    assert (attempts, error, round(delay / 10)) == (1, "busy", 60)
+    assert state(db, jobs["never"])[:2] == (25, "closed")
+    attempts, error, _, delay = state(db, jobs["snooze"])
+    assert (attempts, error, round(delay / 10)) == (0, None, 90)
+
+
+def test_a_policy_says_when_a_job_is_tried_again(db: Database) -> None:
+    tasks = Tasks()
+
+    @tasks.task("fails", retry=Retry.delays([100, 200]))
+    async def fails() -> None:
+        raise ValueError
+
+    job = add(db, "fails")
+    for delay in (100, 200, 200):
+        db.rows("update graphile_worker._private_jobs set run_at = now()")
+        once(db, tasks)
+        assert round(state(db, job)[3], 0) == delay
+
+
+def test_of_a_batch_only_the_elements_that_failed_are_left(db: Database) -> None:
+    async def one(element: Any) -> None:
+        if element < 0:
+            raise ValueError(f"{element} is negative")
+
+    async def batch(payload: list[int]) -> Any:
+        return [one(element) for element in payload]
+
+    async def short(payload: list[int]) -> Any:
+        return [ValueError()]
+
+    some, _ = add(db, "batch", "[1, -2, 3, -4]"), add(db, "batch", "[1, 2]")
+    add(db, "short", "[1, 2]")
+    once(db, {"batch": batch, "short": short})
+    ((job, payload, error),) = db.rows(
+        "select id, payload, last_error from graphile_worker._private_jobs"
+    )
+    assert (job, payload) == (some, [-2, -4])
+    assert error.splitlines() == [
+        "2 of 4 elements failed",
+        "1: ValueError: -2 is negative",
+        "3: ValueError: -4 is negative",
+    ]
+
+
+def test_a_task_that_takes_too_long_is_stopped_and_its_late_result_does_nothing(
+    db: Database,
+) -> None:
+    tasks, told = Tasks(), threading.Event()
+
+    @tasks.task("coroutine", timeout=0.2)
+    async def coroutine() -> None:
+        await asyncio.sleep(60)
+
+    @tasks.task("thread", timeout=0.2)
+    def thread() -> None:
+        if context().abort.wait(30):
+            told.set()
+
+    jobs = [add(db, "coroutine"), add(db, "thread")]
+    once(db, tasks)
+    for job in jobs:
+        attempts, error, locked_by, _ = state(db, job)
+        assert (attempts, locked_by) == (1, None)
+        assert "was stopped after 0.2 seconds" in error
+    assert told.wait(10)
+
+
+def test_a_payload_that_cannot_be_decoded_fails_its_own_job_only(db: Database) -> None:
+    done: list[Any] = []
+
+    async def task(payload: Any) -> None:
+        done.append(payload)
+
+    bad = add(db, "task", '{"n": ' + "9" * 5000 + "}")
+    add(db, "task", '{"n": 1}', ", run_at := '-infinity'")
+    once(db, {"task": task})
+    assert done == [{"n": 1}]
+    assert "cannot be decoded" in state(db, bad)[1]
+
+
+def test_forbidden_flags_are_asked_for_before_each_take(db: Database) -> None:
+    done: list[int] = []
+
+    async def task(payload: Any, context: Context) -> None:
+        done.append(context.job.id)
+
+    async def flags() -> list[str]:
+        return ["slow"]
+
+    free, slow = add(db, "task"), add(db, "task", "{}", ", flags := '{slow}'")
+    for forbidden in (["slow"], lambda: ["slow"], flags):
+        once(db, {"task": task}, forbidden_flags=forbidden)
+        assert done == [free]
+    once(db, {"task": task})
+    assert done == [free, slow]
+
+
+def test_a_notification_starts_a_job_long_before_the_next_poll(db: Database) -> None:
+    done = threading.Event()
+
+    async def task(payload: Any) -> None:
+        done.set()
+
+    with running({"task": task}, db, poll_interval=60) as worker:
+        wait_for(lambda: worker.health().listening)
+        add(db, "task")
+        assert done.wait(10)
+        # A killed LISTEN comes back by itself.
+        done.clear()
+        db.rows(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where application_name = 'graphile_worker listen' and datname = current_database()"
+        )
+        add(db, "task")
+        assert done.wait(10)
+        wait_for(lambda: worker.health().listening)
+
+
+def test_a_job_of_the_future_starts_when_it_is_due(db: Database) -> None:
+    started: list[float] = []
+
+    async def task(payload: Any) -> None:
+        started.append(time.time())
+
+    add(db, "task", "{}", ", run_at := now() + interval '2 seconds'")
+    due = time.time() + 2
+    with running({"task": task}, db, poll_interval=60):
+        wait_for(lambda: started)
+    assert started[0] - due < 1
+
+
+def test_connections_that_are_killed_lose_no_job_and_run_none_twice(
+    db: Database,
+) -> None:
+    ran: list[int] = []
+
+    async def task(payload: Any, context: Context) -> None:
+        ran.append(context.job.id)
+
+    jobs = [add(db, "task") for _ in range(300)]
+    with running({"task": task}, db, concurrency=3, prefetch=0, poll_interval=0.5):
+        while len(ran) < len(jobs):
+            db.rows(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where application_name = 'graphile_worker' and datname = current_database()"
+            )
+            seen = len(ran)
+            wait_for(lambda seen=seen: len(ran) >= min(seen + 20, len(jobs)))  # type: ignore[misc]
+        wait_for(lambda: db.value("select count(*) from graphile_worker.jobs") == 0)
+    assert sorted(ran) == jobs
+
+
+def test_a_stop_gives_back_what_was_not_started_and_waits_for_what_runs(db: Database) -> None:
+    started, release = threading.Event(), threading.Event()
+
+    def task(payload: Any) -> None:
+        started.set()
+        release.wait(30)
+
+    jobs = [add(db, "task") for _ in range(4)]
+    with running({"task": task}, db, concurrency=1, prefetch=3, prefetch_ttl=60) as worker:
+        assert started.wait(10)
+        worker._loop.call_soon_threadsafe(worker.stop)
+        wait_for(
+            lambda: (
+                db.value("select count(*) from graphile_worker.jobs where locked_at is null") == 3
+            )
+        )
+        release.set()
+    left = db.rows("select id, attempts, locked_by from graphile_worker.jobs order by id")
+    assert left == [(job, 0, None) for job in jobs[1:]]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_after_the_grace_jobs_are_aborted_and_none_stays_locked(db: Database, force: bool) -> None:
+    started = threading.Event()
+
+    async def task(payload: Any) -> None:
+        started.set()
+        await asyncio.sleep(60)
+
+    job = add(db, "task")
+    with running({"task": task}, db, grace=60 if force else 0.2) as worker:
+        assert started.wait(10)
+        stop: Callable[[], None] = worker.stop_now if force else worker.stop
+        worker._loop.call_soon_threadsafe(stop)
+    attempts, error, locked_by, _ = state(db, job)
+    assert (attempts, locked_by) == (1 if force else 0, None)
+    assert error == ("the worker was stopped by force" if force else None)
+
+
+def test_jobs_of_a_killed_worker_run_again_soon(db: Database) -> None:
+    prepare(db.dsn)
+    db.rows("select graphile_worker.set_recovery(interval '2 seconds')")
+    for n in range(40):
+        add(db, "note", "{}", f", 'q{n % 5}', max_attempts := 1")
+
+    def worker() -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, str(PROCESS), db.dsn, "0.1"], stderr=sys.stderr)
+
+    workers = [worker(), worker()]
+    try:
+        wait_for(
+            lambda: (
+                len(db.column("select distinct worker from public.ran where ended is null")) == 2
+            )
+        )
+        workers[0].send_signal(signal.SIGKILL)
+        wait_for(lambda: db.value("select count(*) from graphile_worker.jobs") == 0)
+        workers[1].send_signal(signal.SIGTERM)
+        assert workers[1].wait(30) == 0
+    finally:
+        for process in workers:
+            process.kill()
+            process.wait()
+    assert db.value("select count(distinct job_id) from public.ran") == 40
+    overlaps = """select count(*) from public.ran as a join public.ran as b
+        on a.queue_name = b.queue_name and a.ctid <> b.ctid
+        and a.started < b.started and b.started < a.ended"""
+    assert db.value(overlaps) == 0
+
+
+def test_a_worker_presumed_dead_stops_what_it_ran_and_goes_on_under_a_new_id(
+    db: Database,
+) -> None:
+    cancelled, started = threading.Event(), threading.Event()
+
+    async def task(payload: Any, context: Context) -> None:
+        if context.job.last_error == "again" or started.is_set():
+            return
+        started.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    db.rows("select graphile_worker.set_recovery(interval '1 second')")
+    add(db, "task")
+    with running({"task": task}, db, poll_interval=0.5) as worker:
+        assert started.wait(10)
+        old = worker.worker_id
+        # As a sweeper would after a silence.
+        db.rows("select graphile_worker.stop_heartbeat(%s)", old)
+        assert cancelled.wait(10)
+        wait_for(lambda: db.value("select count(*) from graphile_worker.jobs") == 0)
+        assert worker.worker_id != old
+
+
+def test_the_level_work_suffices_and_less_is_refused(db: Database) -> None:
+    done: list[Any] = []
+
+    async def task(payload: Any) -> None:
+        done.append(payload)
+
+    role = f"{db.name}_worker"
+    db.rows(f"create role {role} login")
+    try:
+        db.rows("select graphile_worker.grant_access(%s, 'work')", role)
+        add(db, "task")
+        once(db, {"task": task}, dsn=f"{db.dsn} user={role}")
+        assert done == [{}]
+        db.rows("select graphile_worker.grant_access(%s, 'enqueue')", role)
+        with pytest.raises(AccessDenied, match="takes the level work"):
+            once(db, {"task": task}, dsn=f"{db.dsn} user={role}")
+    finally:
+        db.rows("select graphile_worker.revoke_access(%s)", role)
+        db.rows(f"drop role {role}")
+
+
+def test_without_the_schema_it_says_what_to_run(empty_db: Database) -> None:
+    async def task(payload: Any) -> None: ...
+
+    with pytest.raises(SchemaMissing, match="gw-install install"):
+        once(empty_db, {"task": task})
