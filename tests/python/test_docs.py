@@ -16,7 +16,14 @@ PAGES = [
     "README",
     *(
         f"docs/{name}"
-        for name in ("add-job", "job-keys", "batch-jobs", "transactions", "typed-tasks")
+        for name in (
+            "add-job",
+            "job-keys",
+            "batch-jobs",
+            "transactions",
+            "typed-tasks",
+            "monitoring",
+        )  # testing.md is a test suite: test_testing.py runs it
     ),
 ]
 
