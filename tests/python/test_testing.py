@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pg import Database, Server
@@ -548,3 +550,8 @@ def test_the_plugin_costs_nothing_where_it_is_not_used() -> None:
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["graphile_worker", "graphile_worker.testing"]
+
+
+def test_the_plugin_is_loaded_with_the_package() -> None:
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["entry-points"]["pytest11"] == {"graphile_worker": "graphile_worker.testing"}
