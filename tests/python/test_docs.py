@@ -22,6 +22,7 @@ PAGES = [
             "batch-jobs",
             "transactions",
             "typed-tasks",
+            "worker",
             "monitoring",
         )  # testing.md is a test suite: test_testing.py runs it
     ),

@@ -204,7 +204,7 @@ class MetricsServer:
         except (OSError, OverflowError) as error:
             raise GraphileWorkerError(
                 f"metrics cannot be served at {host}:{port} ({_reason(error)}):"
-                " choose another with --metrics-port"
+                " choose another"
             ) from error
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="graphile_worker metrics", daemon=True,
