@@ -203,8 +203,7 @@ class MetricsServer:
             self._server = await asyncio.to_thread(_listen, host, port, app)
         except (OSError, OverflowError) as error:
             raise GraphileWorkerError(
-                f"metrics cannot be served at {host}:{port} ({_reason(error)}):"
-                " choose another"
+                f"metrics cannot be served at {host}:{port} ({_reason(error)}): choose another"
             ) from error
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="graphile_worker metrics", daemon=True,

@@ -329,7 +329,7 @@ class Worker:
                 idle = 1.0
                 for row in rows:
                     if row[0] in identity.held:
-                        self._writer.forget(row[0])
+                        self._taken_again(row[0])
                     identity.held.add(row[0])
                     self._queue.append((row, identity, now))
                 if self.events.wanted("fetch"):
@@ -340,6 +340,13 @@ class Worker:
                 return
             if not more:
                 self._presence.look()
+
+    def _taken_again(self, job_id: int) -> None:
+        """A job that is held here was free: it was given away, or what became of it is written."""
+        self._writer.forget(job_id)
+        for run in list(self._runs):
+            if run.context.job.id == job_id:
+                self._cancel(run, "lost")
 
     async def _sleep(self, seconds: float) -> bool:
         """Wait until something happened; return whether it did."""
@@ -457,7 +464,7 @@ class Worker:
             job = run.context.job
             self._tell(job, outcome, seconds)
             self._writer.add((run.identity, job, outcome))
-        else:
+        elif run.why != "lost":
             run.identity.held.discard(run.context.job.id)
         self._start()
         self._room.set()
