@@ -21,7 +21,7 @@ from graphile_worker.errors import GraphileWorkerError, InvalidPayload, SchemaTo
 from graphile_worker.worker.calling import Executors
 from graphile_worker.worker.context import ClaimedJob, Context
 from graphile_worker.worker.events import Event
-from graphile_worker.worker.execution import Outcome, Runnable, execute, failure
+from graphile_worker.worker.execution import Outcome, Runnable, error_text, execute, failure
 from graphile_worker.worker.listener import Listener
 from graphile_worker.worker.loading import load_tasks
 from graphile_worker.worker.options import WorkerOptions
@@ -476,12 +476,13 @@ class Worker:
         elif outcome.kind == "snooze":
             name = "job:snoozed"
         else:
+            assert outcome.error is not None
             name = "job:failed" if outcome.final else "job:error"
             logger.log(
                 logging.ERROR if outcome.final else logging.WARNING,
                 "job %s, task %s, attempt %s of %s failed%s: %s",
                 job.id, job.task_identifier, job.attempts, job.max_attempts,
-                " for good" if outcome.final else "", outcome.error,
+                " for good" if outcome.final else "", error_text(outcome.error).splitlines()[0],
                 exc_info=outcome.error if logger.isEnabledFor(logging.DEBUG) else None,
                 extra={"job_id": job.id, "task_identifier": job.task_identifier},
             )  # fmt: skip
