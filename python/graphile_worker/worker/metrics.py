@@ -78,11 +78,11 @@ _making = threading.Lock()
 
 
 def _of(registry: CollectorRegistry | None) -> _Instruments:
-    registry = registry or _prometheus().REGISTRY
+    chosen: CollectorRegistry = registry or _prometheus().REGISTRY
     with _making:
-        if registry not in _instruments:
-            _instruments[registry] = _Instruments(registry)
-        return _instruments[registry]
+        if chosen not in _instruments:
+            _instruments[chosen] = _Instruments(chosen)
+        return _instruments[chosen]
 
 
 class Metrics:

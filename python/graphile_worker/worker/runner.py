@@ -431,10 +431,10 @@ class Worker:
         context, events = run.context, self.events
         started = time.perf_counter()
         outcome: Outcome | None = None
+        runnable = self._tasks[context.job.task_identifier]
         try:
             if events.wanted("job:start"):
                 self._emit("job:start", job=context.job)
-            runnable = self._tasks[context.job.task_identifier]
             try:
                 payload = json.loads(context.job.payload)
             except (ValueError, RecursionError) as error:
