@@ -1845,19 +1845,19 @@ as $$
 declare
   v_run_at timestamptz;
 begin
-  with recursive step (priority) as (
+  with recursive step (priority, run_at) as (
     (
-      select jobs.priority
+      select jobs.priority, jobs.run_at
       from @extschema@._private_jobs as jobs
       where jobs.is_available
       order by jobs.priority, jobs.run_at, jobs.id
       limit 1
     )
     union all
-    select further.priority
+    select further.priority, further.run_at
     from step
     cross join lateral (
-      select jobs.priority
+      select jobs.priority, jobs.run_at
       from @extschema@._private_jobs as jobs
       where jobs.is_available and jobs.priority > step.priority
       order by jobs.priority, jobs.run_at, jobs.id
