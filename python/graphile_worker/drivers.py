@@ -5,6 +5,7 @@ Nothing here begins, commits or rolls back a transaction of the caller's.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from datetime import datetime
@@ -91,6 +92,11 @@ def is_pool(source: object) -> bool:
 def is_engine(source: object) -> bool:
     """Whether this is an engine of SQLAlchemy."""
     return bool(_names(source) & {"sqlalchemy.Engine", "sqlalchemy.AsyncEngine"})
+
+
+def without_driver(dsn: str) -> str:
+    """Return a URL as libpq reads it, where it names a driver as SQLAlchemy's do."""
+    return re.sub(r"^(postgres(ql)?)\+\w+://", r"\1://", dsn)
 
 
 def _connection_of(conn: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from graphile_worker.drivers import without_driver
 from graphile_worker.errors import InstallError
 from graphile_worker.scripts import SCHEMA
 
@@ -109,9 +109,10 @@ def connect(options: argparse.Namespace) -> psycopg.Connection[Any]:
     dsn: str = options.dsn or ""
     if dsn and "=" not in dsn and "://" not in dsn:
         dsn = make_conninfo(dbname=dsn)
-    dsn = re.sub(r"^(postgres(ql)?)\+\w+://", r"\1://", dsn)  # as SQLAlchemy names a driver
     try:
-        conn = psycopg.connect(dsn, autocommit=True, fallback_application_name="gw-install")
+        conn = psycopg.connect(
+            without_driver(dsn), autocommit=True, fallback_application_name="gw-install"
+        )
     except psycopg.Error as error:
         raise InstallError(
             f"cannot connect: {' '.join(str(error).split())} - check --dsn or the PG* variables and"

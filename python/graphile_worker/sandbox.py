@@ -15,8 +15,8 @@ from graphile_worker.drivers import SyncConn, run
 from graphile_worker.errors import AccessDenied, GraphileWorkerError, InvalidArgument
 from graphile_worker.job import Job, JobState, TaskOptions, TaskSpec, check_run_at
 from graphile_worker.matching import Expected, Wanted, listed, missing
-from graphile_worker.scripts import SCHEMA, quote_ident
-from graphile_worker.statements import Statement
+from graphile_worker.scripts import SCHEMA
+from graphile_worker.statements import Statement, in_schema
 from graphile_worker.tasks import Task
 from graphile_worker.verbs import Verb
 
@@ -310,8 +310,7 @@ class Queue:
         return self._own if self._conn is None else self._conn
 
     def _statement(self, text: str) -> Statement:
-        ident = quote_ident(self.schema).replace("%", "%%")
-        return Statement("travel", "owner", self.schema, text.replace("{s}", ident))
+        return in_schema("travel", "owner", text, self.schema)
 
     def _now(self) -> Verb[datetime]:
         ((now,),) = yield self._statement("select pg_catalog.now()"), {}

@@ -169,10 +169,10 @@ class Statement:
 def statement(verb: str, schema: str = SCHEMA) -> Statement:
     """Return the statement of a verb; raise ValueError for a name that no schema can have."""
     level, text = _TEXTS[verb]
+    return in_schema(verb.removesuffix("_named").removesuffix("_alike"), level, text, schema)
+
+
+def in_schema(verb: str, level: str, text: str, schema: str) -> Statement:
+    """Return a text as the statement for one schema, whose name it has as ``{s}``."""
     ident = quote_ident(schema).replace("%", "%%")
-    return Statement(
-        verb.removesuffix("_named").removesuffix("_alike"),
-        level,
-        schema,
-        text.replace("{s}", ident),
-    )
+    return Statement(verb, level, schema, text.replace("{s}", ident))

@@ -11,7 +11,8 @@ from typing import Any
 import psycopg
 
 from graphile_worker.worker.events import Event, Events
-from graphile_worker.worker.protocol import Backoff, conninfo
+from graphile_worker.worker.protocol import conninfo
+from graphile_worker.worker.waiting import Backoff
 
 logger = logging.getLogger("graphile_worker")
 
@@ -33,20 +34,13 @@ class Listener:
 
     async def run(self) -> None:
         """Listen, until cancelled."""
-        backoff, failures = Backoff(), 0
+        backoff = Backoff()
         while True:
             try:
                 await self._listen(backoff)
             except (psycopg.Error, OSError) as error:
-                failures = 1 if self.listening else failures + 1
-                self.listening = False
-                wait = backoff.seconds()
-                level = logging.WARNING if failures == 1 or wait > 1 else logging.DEBUG
-                logger.log(level, "LISTEN was lost, only polling until it is back: %s", error)
                 self._events.emit(Event("listen:error", self._worker_id(), error=error))
-                await asyncio.sleep(wait)
-            finally:
-                self.listening = False
+                await asyncio.sleep(backoff.failed("LISTEN was lost, polling only", error))
 
     async def _listen(self, backoff: Backoff) -> None:
         conn = await psycopg.AsyncConnection.connect(
@@ -66,6 +60,7 @@ class Listener:
                 else:
                     self._migration(note.payload)
         finally:
+            self.listening = False
             await conn.close()
 
     def _migration(self, payload: str) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from graphile_worker import __version__
 from graphile_worker.worker.events import Event, Events
 from graphile_worker.worker.protocol import Protocol
+from graphile_worker.worker.waiting import happens
 
 logger = logging.getLogger("graphile_worker")
 
@@ -44,6 +45,7 @@ class Presence:
     ) -> None:  # fmt: skip
         self._protocol, self._events, self._tasks = protocol, events, tasks
         self._on_lost, self._on_due = on_lost, on_due
+        self._details = {"pid": os.getpid(), "host": socket.gethostname(), "version": __version__}
         self.current = Identity()
         self._old: list[Identity] = []
         self._soon = asyncio.Event()
@@ -65,11 +67,7 @@ class Presence:
     async def run(self) -> None:
         """Send heartbeats, until cancelled; raise what no time heals."""
         while True:
-            try:
-                async with asyncio.timeout(self._every):
-                    await self._soon.wait()
-            except TimeoutError:
-                pass
+            await happens(self._soon, self._every)
             self._soon.clear()
             async with self._lock:
                 await self._all()
@@ -96,9 +94,8 @@ class Presence:
         self._emit("worker:lost", old.worker_id, data={"why": why})
 
     async def _beat(self, identity: Identity) -> bool:
-        details = {"pid": os.getpid(), "host": socket.gethostname(), "version": __version__}
         known, dead_after, due, dead = await self._protocol.beat(
-            identity.worker_id, self._tasks, details
+            identity.worker_id, self._tasks, self._details
         )
         self._last_beat = time.monotonic()
         self._every = min(dead_after / 3, 10.0)
@@ -111,14 +108,7 @@ class Presence:
 
     async def _all(self) -> None:
         if not await self._beat(self.current):
-            lost = self.current
-            lost.lost = True
-            logger.error(
-                "worker %s was presumed dead; its %d jobs are stopped, others run them",
-                lost.worker_id, len(lost.held),
-            )  # fmt: skip
-            self._on_lost(lost)
-            await self._protocol.stop(lost.worker_id)
+            await self._lose(self.current)
             await self._renew("it was presumed dead")
         for old in list(self._old):
             await self._settle(old)
@@ -129,16 +119,24 @@ class Presence:
 
     async def _settle(self, old: Identity) -> None:
         """Keep an old id alive while it holds jobs, and free what it does not know of."""
-        if not old.held:
-            await self._protocol.stop(old.worker_id)
-            self._old.remove(old)
-        elif not await self._beat(old):
-            old.lost = True
-            self._on_lost(old)
-            await self._protocol.stop(old.worker_id)
-            self._old.remove(old)
-        else:
+        if old.held and await self._beat(old):
             await self._protocol.return_unknown(old.worker_id, sorted(old.held))
+            return
+        if old.held:
+            await self._lose(old)
+        else:
+            await self._protocol.stop(old.worker_id)
+        self._old.remove(old)
+
+    async def _lose(self, identity: Identity) -> None:
+        """Stop what runs under an id that was presumed dead: others run it."""
+        logger.error(
+            "worker %s was presumed dead; its %d jobs are stopped, others run them",
+            identity.worker_id, len(identity.held),
+        )  # fmt: skip
+        identity.lost = True
+        self._on_lost(identity)
+        await self._protocol.stop(identity.worker_id)
 
     async def stop(self) -> None:
         """End every id; whatever is locked in its name is given back."""

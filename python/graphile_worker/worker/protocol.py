@@ -5,48 +5,48 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import random
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import tuple_row
 
 from graphile_worker import verbs
-from graphile_worker.drivers import arun, translated
-from graphile_worker.scripts import quote_ident
-from graphile_worker.statements import Statement
+from graphile_worker.drivers import arun, translated, without_driver
+from graphile_worker.statements import in_schema
+from graphile_worker.worker.waiting import Backoff
 
 logger = logging.getLogger("graphile_worker")
-T = TypeVar("T")
 Row = tuple[Any, ...]
 
-# Text, so that a payload which cannot be decoded fails its own job and not the whole take; Python
-# knows no time before the year 1.
-_TAKE = """select id, task_identifier, payload::text, queue_name, priority,
+# By function, so that errors name it. Payloads are text, so that one which cannot be decoded fails
+# its own job and not the whole take; Python knows no time before the year 1. A heartbeat sweeps as
+# well: one statement, so that an idle worker sends few.
+_TEXTS = {
+    "get_jobs": """select id, task_identifier, payload::text, queue_name, priority,
   greatest(run_at, timestamptz '0001-01-02 00:00+00'), attempts, max_attempts, last_error,
   created_at, updated_at, key, locked_at, locked_by, revision, flags
-from {s}.get_jobs(%s, %s, %s, %s)"""
-_FINISH = "select job_id, done from {s}.finish_jobs(%s, %s)"
-_FAIL = "select job_id, done from {s}.fail_jobs(%s, %s)"
-_RETURN = """select job_id, done
-from {s}.return_jobs(%s, %s, coalesce(%s::timestamptz, now() + %s::interval))"""
-# One statement, so that an idle worker sends few.
-_BEAT = """select beat.is_known, extract(epoch from beat.dead_after)::float8,
+from {s}.get_jobs(%s, %s, %s, %s)""",
+    "finish_jobs": "select job_id, done from {s}.finish_jobs(%s, %s)",
+    "fail_jobs": "select job_id, done from {s}.fail_jobs(%s, %s)",
+    "return_jobs": """select job_id, done
+from {s}.return_jobs(%s, %s, coalesce(%s::timestamptz, now() + %s::interval))""",
+    "heartbeat": """select beat.is_known, extract(epoch from beat.dead_after)::float8,
   extract(epoch from beat.next_job_in)::float8,
   array(
     select array[dead.dead_worker_id, dead.released_jobs::text]
     from {s}.release_dead_workers(%s) as dead
   )
-from {s}.heartbeat(%s, %s, %s) as beat"""
-_STOP = "select {s}.stop_heartbeat(%s)"
-_UNKNOWN = "select {s}.return_unknown_jobs(%s, %s)"
-_STALE = "select released_jobs, released_queues from {s}.release_stale_locks()"
-_KNOW = "select identifier, known_since, last_execution from {s}.know_crontabs(%s)"
-_CRON = "select {s}.add_cron_jobs(%s, %s)"
+from {s}.heartbeat(%s, %s, %s) as beat""",
+    "stop_heartbeat": "select {s}.stop_heartbeat(%s)",
+    "return_unknown_jobs": "select {s}.return_unknown_jobs(%s, %s)",
+    "release_stale_locks": "select released_jobs, released_queues from {s}.release_stale_locks()",
+    "know_crontabs": "select identifier, known_since, last_execution from {s}.know_crontabs(%s)",
+    "add_cron_jobs": "select {s}.add_cron_jobs(%s, %s)",
+    "now": "select pg_catalog.clock_timestamp()",
+}
 
 _KEEPALIVES = {
     "connect_timeout": 10,
@@ -77,27 +77,8 @@ def is_uncertain(error: BaseException) -> bool:
 
 def conninfo(dsn: str) -> str:
     """Return a connection string that notices within half a minute that its peer vanished."""
-    dsn = re.sub(r"^(postgres(ql)?)\+\w+://", r"\1://", dsn)  # as SQLAlchemy names a driver
-    given: dict[str, Any] = {**_KEEPALIVES, **conninfo_to_dict(dsn)}
+    given: dict[str, Any] = {**_KEEPALIVES, **conninfo_to_dict(without_driver(dsn))}
     return make_conninfo(**given)
-
-
-class Backoff:
-    """Seconds to wait between attempts: growing, capped, and not the same for everybody."""
-
-    def __init__(self, first: float = 0.05, cap: float = 5.0) -> None:
-        self._first, self._cap = first, cap
-        self._next = first
-
-    def reset(self) -> None:
-        """Begin anew, after a success."""
-        self._next = self._first
-
-    def seconds(self) -> float:
-        """Return the next wait."""
-        wait = self._next
-        self._next = min(self._next * 2, self._cap)
-        return wait * random.uniform(0.5, 1.0)
 
 
 class Link:
@@ -150,21 +131,12 @@ class Protocol:
     ) -> None:  # fmt: skip
         self._dsn, self._schema, self._prepare = conninfo(dsn), schema, prepare
         self._on_error = on_error
-        self._links = {name: Link(self.connect) for name in ("take", "tell", "beat")}
-        ident = quote_ident(schema).replace("%", "%%")
-        self._text = {
-            name: text.replace("{s}", ident).encode()
-            for name, text in {
-                "take": _TAKE, "finish_jobs": _FINISH, "fail_jobs": _FAIL, "return_jobs": _RETURN,
-                "heartbeat": _BEAT, "stop_heartbeat": _STOP, "return_unknown_jobs": _UNKNOWN,
-                "release_stale_locks": _STALE,
-                "know_crontabs": _KNOW, "add_cron_jobs": _CRON,
-            }.items()
-        }  # fmt: skip
-        self._text["now"] = b"select pg_catalog.clock_timestamp()"
+        self._links = {name: Link(self._connect) for name in ("take", "tell", "beat")}
+        self._statements = {
+            verb: in_schema(verb, "work", text, schema) for verb, text in _TEXTS.items()
+        }
 
-    async def connect(self) -> psycopg.AsyncConnection[Any]:
-        """Open one more connection, for the caller to close."""
+    async def _connect(self) -> psycopg.AsyncConnection[Any]:
         return await psycopg.AsyncConnection.connect(
             self._dsn,
             autocommit=True,
@@ -182,42 +154,36 @@ class Protocol:
         for link in self._links.values():
             await link.close()
 
-    def _told(self, verb: str, error: Exception) -> Exception:
-        level = "enqueue" if verb == "now" else "work"
-        return translated(error, Statement(verb, level, self._schema, "")) or error
+    async def _rows(self, link: str, verb: str, values: Sequence[Any]) -> list[Row]:
+        """Run a statement once; errors that no time heals are ours."""
+        statement = self._statements[verb]
+        try:
+            return await self._links[link].rows(statement.encoded, values)
+        except Exception as error:
+            if is_passing(error):
+                self._on_error(error)
+                raise
+            raise (translated(error, statement) or error) from error
 
     async def _persist(self, link: str, verb: str, values: Sequence[Any]) -> list[Row]:
-        backoff, failures = Backoff(), 0
+        backoff = Backoff()
         while True:
             try:
-                rows = await self._links[link].rows(self._text[verb], values)
+                rows = await self._rows(link, verb, values)
             except Exception as error:
                 if not is_passing(error):
-                    raise self._told(verb, error) from error
-                failures += 1
-                self._on_error(error)
-                # The first, and then at most one a second or so: an outage is no flood.
-                wait = backoff.seconds()
-                level = logging.WARNING if failures == 1 or wait > 1 else logging.DEBUG
-                logger.log(level, "%s failed, trying again (%d): %s", verb, failures, _line(error))
-                await asyncio.sleep(wait)
+                    raise
+                await asyncio.sleep(backoff.failed(f"{verb} failed", error))
             else:
-                if failures:
-                    logger.info("%s succeeded after %d failures", verb, failures)
+                if backoff.failures:
+                    logger.info("%s succeeded after %d failures", verb, backoff.failures)
                 return rows
 
     async def take(
         self, worker_id: str, count: int, tasks: list[str], forbidden: list[str] | None
     ) -> list[Row]:
         """Take up to so many jobs, once; see ``is_passing`` and ``is_uncertain`` for errors."""
-        try:
-            return await self._links["take"].rows(
-                self._text["take"], (worker_id, count, tasks, forbidden)
-            )
-        except Exception as error:
-            if is_passing(error):
-                raise
-            raise self._told("get_jobs", error) from error
+        return await self._rows("take", "get_jobs", (worker_id, count, tasks, forbidden))
 
     async def finish(self, worker_id: str, ids: list[int]) -> list[tuple[int, bool]]:
         """Delete jobs that are done; return for each whether it was still the worker's."""
@@ -283,7 +249,3 @@ class Protocol:
         ((now,),) = await self._persist("beat", "now", ())
         moment: datetime = now
         return moment
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -18,6 +18,7 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from graphile_worker.errors import GraphileWorkerError, InvalidPayload, SchemaTooNew
+from graphile_worker.scripts import NODE_REVISION
 from graphile_worker.worker.calling import Executors
 from graphile_worker.worker.context import ClaimedJob, Context
 from graphile_worker.worker.events import Event
@@ -27,25 +28,31 @@ from graphile_worker.worker.loading import load_tasks
 from graphile_worker.worker.options import WorkerOptions
 from graphile_worker.worker.presence import Identity, Presence
 from graphile_worker.worker.protocol import (
-    Backoff,
     Protocol,
     Row,
     conninfo,
     is_passing,
     is_uncertain,
 )
+from graphile_worker.worker.waiting import Backoff, happens
 from graphile_worker.worker.writing import Writer
 
 logger = logging.getLogger("graphile_worker")
 
-#: Node's breaking revisions that this package knows: a later one stops the worker.
-KNOWN_REVISION = 20
 #: Seconds that aborted tasks have to end.
 ABORT_GRACE = 5.0
 #: No more jobs are taken ahead than this by default.
 MOST_AHEAD = 500
 #: Taken ahead is what runs in about so many seconds.
 AHEAD = 0.25
+
+
+#: Why a run is cancelled, as its task is told.
+_REASONS = {
+    "lost": "the worker was presumed dead, and others run the job",
+    "shutdown": "the worker stops, and its grace is over",
+    "force": "the worker is stopped by force",
+}
 
 
 class AbortedError(GraphileWorkerError):
@@ -75,7 +82,7 @@ class _Run:
     def __init__(self, identity: Identity, context: Context) -> None:
         self.identity, self.context = identity, context
         self.task: asyncio.Task[None] | None = None
-        #: Why it was cancelled: "lost", "shutdown" or "force".
+        #: Why it was cancelled, of _REASONS.
         self.why: str | None = None
 
 
@@ -99,7 +106,6 @@ class Worker:
         self._queue: deque[tuple[Row, Identity, float]] = deque()
         self._runs: set[_Run] = set()
         self._average: float | None = None
-        self._stopping = False
         self._failed: BaseException | None = None
         self._last_fetch: float | None = None
         self._pool: AsyncConnectionPool[Any] | None = None
@@ -131,11 +137,14 @@ class Worker:
         """The id under which jobs are taken now."""
         return self._presence.current.worker_id
 
+    @property
+    def _stopping(self) -> bool:
+        return self._stop.is_set()
+
     def stop(self) -> None:
         """Take no more jobs, give back those not started, and wait for the others for the grace."""
         if not self._stopping:
             logger.info("stopping: %d jobs are running", len(self._runs))
-            self._stopping = True
             self._stop.set()
             self._wake.set()
             self._room.set()
@@ -214,10 +223,10 @@ class Worker:
             if self._failed is None:
                 await self._give_back(list(self._queue))
             self._queue.clear()
-            await self._ended(forced, self.options.grace)
+            await self._ended(self.options.grace, forced)
             for run in list(self._runs):
                 self._cancel(run, "force" if self._force.is_set() else "shutdown")
-            await self._ended(None, ABORT_GRACE)
+            await self._ended(ABORT_GRACE)
             for run in list(self._runs):
                 logger.error(
                     "job %s does not end: it is given back although its task still runs",
@@ -226,18 +235,11 @@ class Worker:
         finally:
             forced.cancel()
 
-    async def _ended(self, forced: asyncio.Task[Any] | None, seconds: float) -> None:
-        waiting: set[asyncio.Future[Any]] = {run.task for run in self._runs if run.task}
-        deadline = time.monotonic() + seconds
-        while waiting and not (forced and forced.done()):
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return
-            _, waiting = await asyncio.wait(
-                {*waiting, forced} if forced else waiting, timeout=left,
-                return_when="FIRST_COMPLETED" if forced else "ALL_COMPLETED",
-            )  # fmt: skip
-            waiting.discard(forced)
+    async def _ended(self, seconds: float, *unless: asyncio.Task[Any]) -> None:
+        """Wait until nothing runs any more, the time is up, or one of the others is done."""
+        if runs := [run.task for run in self._runs if run.task]:
+            ended = asyncio.gather(*runs, return_exceptions=True)
+            await asyncio.wait({ended, *unless}, timeout=seconds, return_when="FIRST_COMPLETED")
 
     async def _finished(self, background: set[asyncio.Task[Any]]) -> None:
         """Write the last results and end the ids, unless the database refuses."""
@@ -275,20 +277,20 @@ class Worker:
 
     # --- taking
 
+    def _ahead(self) -> int:
+        """Return how many jobs to hold beyond those that run."""
+        if self.options.prefetch is not None:
+            return self.options.prefetch
+        if self._average is None:
+            return 0
+        return min(MOST_AHEAD, int(AHEAD * self.options.concurrency / max(self._average, 1e-6)))
+
     def _want(self) -> int:
         """Return how many jobs to take now."""
-        ahead = self.options.prefetch
-        if ahead is None:
-            average = self._average
-            ahead = (
-                0
-                if average is None
-                else min(MOST_AHEAD, int(AHEAD * self.options.concurrency / max(average, 1e-6)))
-            )
-        free = self.options.concurrency - len(self._runs) - len(self._queue)
+        ahead, waiting = self._ahead(), len(self._queue)
+        free = self.options.concurrency - len(self._runs) - waiting
         if free > 0:
             return free + ahead
-        waiting = len(self._queue)
         return ahead - waiting if waiting <= ahead // 2 else 0
 
     async def _fetch(self) -> None:
@@ -296,12 +298,12 @@ class Worker:
         backoff, more, idle = Backoff(), True, 1.0
         while not self._stopping:
             if not more:
-                woken = await self._sleep(min(idle, self.options.poll_interval))
+                woken = await happens(self._wake, min(idle, self.options.poll_interval))
                 idle = 1.0 if woken else idle * 2
             while (want := self._want()) <= 0 and not self._stopping:
                 self._room.clear()
                 await self._give_back_old()
-                await self._room.wait()
+                await happens(self._room, self.options.prefetch_ttl if self._queue else None)
             if self._stopping:
                 return
             flags = await self._forbidden()
@@ -313,13 +315,10 @@ class Worker:
             except Exception as error:
                 if not is_passing(error):
                     raise
-                self._pool_error(error)
-                wait = backoff.seconds()
-                log = logger.warning if wait > 1 or wait < 0.06 else logger.debug
-                log("taking jobs failed, trying again: %s", str(error).strip())
+                wait = backoff.failed("taking jobs failed", error)
                 if is_uncertain(error):
                     await self._presence.doubt(identity)
-                await self._pause(wait)
+                await happens(self._stop, wait)
                 more = True
                 continue
             backoff.reset()
@@ -348,25 +347,6 @@ class Worker:
             if run.context.job.id == job_id:
                 self._cancel(run, "lost")
 
-    async def _sleep(self, seconds: float) -> bool:
-        """Wait until something happened; return whether it did."""
-        if self._once:
-            # What runs here may still bring or free jobs.
-            seconds = 0.02
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
-        except TimeoutError:
-            pass
-
     async def _forbidden(self) -> list[str] | None:
         flags: Any = self.options.forbidden_flags
         if callable(flags):
@@ -393,16 +373,14 @@ class Worker:
         if old:
             logger.info("%d jobs taken ahead did not get their turn and are given back", len(old))
             await self._give_back(old)
-        if self._queue:
-            self._loop.call_later(self.options.prefetch_ttl, self._room.set)
 
     def _wake_in(self, seconds: float) -> None:
         """Look at the queue after so many seconds, when a job is due."""
         at = self._loop.time() + seconds + 0.001
         timer = self._due_timer
-        if timer is not None and not timer.cancelled() and self._loop.time() < timer.when() <= at:
-            return
         if timer is not None:
+            if self._loop.time() < timer.when() <= at:
+                return
             timer.cancel()
         self._due_timer = self._loop.call_at(at, self._wake.set)
 
@@ -447,7 +425,7 @@ class Worker:
                 outcome = await execute(runnable, payload, context, self.options.middleware)
         except asyncio.CancelledError:
             # Aborted, it has no outcome; but a task may also cancel itself.
-            if run.why is None or run.why == "force":
+            if run.why in (None, "force"):
                 why = "the worker was stopped by force" if run.why else "the task was cancelled"
                 outcome = failure(AbortedError(why), context.job, runnable.options)
         except BaseException as error:
@@ -459,13 +437,13 @@ class Worker:
         self._runs.discard(run)
         average = self._average
         self._average = seconds if average is None else 0.9 * average + 0.1 * seconds
-        # Without an outcome it was aborted: the end of the id gives it back.
-        if run.why != "lost" and outcome is not None:
+        if run.why != "lost":
             job = run.context.job
-            self._tell(job, outcome, seconds)
-            self._writer.add((run.identity, job, outcome))
-        elif run.why != "lost":
-            run.identity.held.discard(run.context.job.id)
+            if outcome is not None:
+                self._tell(job, outcome, seconds)
+                self._writer.add((run.identity, job, outcome))
+            else:  # aborted: the end of the id gives it back
+                run.identity.held.discard(job.id)
         self._start()
         self._room.set()
 
@@ -491,12 +469,7 @@ class Worker:
 
     def _cancel(self, run: _Run, why: str) -> None:
         run.why = run.why or why
-        reasons = {
-            "lost": "the worker was presumed dead, and others run the job",
-            "shutdown": "the worker stops, and its grace is over",
-            "force": "the worker is stopped by force",
-        }
-        run.context.abort.set(reasons[why])
+        run.context.abort.set(_REASONS[why])
         if run.task is not None:
             run.task.cancel()
 
@@ -525,7 +498,7 @@ class Worker:
 
     def _migrated(self, change: dict[str, Any]) -> None:
         revision = change.get("migrationNumber")
-        if change.get("breaking") and isinstance(revision, int) and revision > KNOWN_REVISION:
+        if change.get("breaking") and isinstance(revision, int) and revision > NODE_REVISION:
             self._fail(
                 SchemaTooNew(
                     f"the schema was migrated to revision {revision}, which breaks this worker:"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
@@ -15,6 +16,7 @@ from graphile_worker.worker.events import Event, Events
 from graphile_worker.worker.execution import Outcome, failure_entry
 from graphile_worker.worker.presence import Identity
 from graphile_worker.worker.protocol import Protocol
+from graphile_worker.worker.waiting import happens
 
 logger = logging.getLogger("graphile_worker")
 
@@ -45,10 +47,9 @@ class Writer:
         """Take note of a job that ended."""
         box = self._boxes[ended[2].kind]
         box.waiting.append(ended)
-        # A queue waits for its job to be off the table.
-        box.hurry = box.hurry or ended[1].queue_name is not None or len(box.waiting) >= ENOUGH
         box.some.set()
-        if box.hurry:
+        # A queue waits for its job to be off the table.
+        if ended[1].queue_name is not None or len(box.waiting) >= ENOUGH:
             box.now.set()
 
     def forget(self, job_id: int) -> None:
@@ -72,24 +73,15 @@ class Writer:
         """Wait until everything is written."""
         while self.pending:
             for box in self._boxes.values():
-                if box.waiting:
-                    box.hurry = True
-                    box.some.set()
-                    box.now.set()
+                box.now.set()
             await asyncio.sleep(0.005)
 
     async def _empty(self, box: _Box) -> None:
         while True:
-            await box.some_or_now()
-            if not box.hurry and box.delay:
-                try:
-                    async with asyncio.timeout(box.delay):
-                        await box.now.wait()
-                except TimeoutError:
-                    pass
-            box.some.clear()
+            await box.filled()
+            if box.delay:
+                await happens(box.now, box.delay)
             box.now.clear()
-            box.hurry = False
             while box.waiting:
                 batch, box.waiting = box.waiting[:MOST], box.waiting[MOST:]
                 box.in_flight, box.written = len(batch), set()
@@ -160,10 +152,10 @@ class _Box:
         self.in_flight = 0
         #: Jobs of the batch in flight that were taken anew meanwhile.
         self.written: set[int] = set()
-        self.hurry = False
+        #: There are some, and they are not to be kept waiting for more.
         self.some, self.now = asyncio.Event(), asyncio.Event()
 
-    async def some_or_now(self) -> None:
+    async def filled(self) -> None:
         """Wait for the first job."""
         while not self.waiting:
             self.some.clear()
@@ -183,7 +175,7 @@ def _seconds(job: ClaimedJob, outcome: Outcome) -> float:
         return max(outcome.when.total_seconds(), 0.0)
     if outcome.when is not None:
         return max((outcome.when - datetime.now(UTC)).total_seconds(), 0.0)
-    return float(2.718281828 ** min(job.attempts, 10))
+    return math.exp(min(job.attempts, 10))
 
 
 def _warn(rows: list[tuple[int, bool]], what: str) -> None:
