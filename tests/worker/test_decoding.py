@@ -63,7 +63,7 @@ def test_a_list_is_the_first_parameter_as_a_whole() -> None:
     ("task", "payload", "message"),
     [
         ("send", {"to": 1}, "payload.to: Input should be a valid string"),
-        ("send", {}, "payload.to: Field required"),
+        ("send", {}, "payload.to: it is missing, and has no default"),
         ("send", {"to": "a", "two": 1}, "payload.two: task t has no such parameter"),
         ("send", {"to": "a", "email": {}}, "payload.email.to: Field required"),
         ("send", {"at": "x", "to": None}, "payload.at: Input should be a valid datetime"),

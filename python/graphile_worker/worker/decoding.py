@@ -87,7 +87,11 @@ def bind_by_name(identifier: str, parameters: list[Parameter]) -> Binder:
                 )
             arguments[first.name] = first.decode(payload, "payload") if first.decode else payload
             return (), arguments
-        wrong = [f"payload.{name}: Field required" for name in required if name not in payload]
+        wrong = [
+            f"payload.{name}: it is missing, and has no default"
+            for name in required
+            if name not in payload
+        ]
         for name, value in payload.items():
             parameter = named.get(name, rest)
             if name in _ADDED and name not in named and (rest is None or rest.decode):
