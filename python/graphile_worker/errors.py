@@ -19,6 +19,8 @@ GraphileWorkerError
         SchemaTooNew            it is of a later major version
     AccessDenied                the role lacks a level of access
     Busy                        others were in the way for too long; try again later
+    TasksError                  there are no tasks to run, or one of them cannot be loaded
+    TaskCrashed                 the process or program of a task ended before the task did
     InstallError                the schema could not be installed, changed or examined
         FilesError              the extension's files could not be put in the server's folder
         NotInstalledError       there is no queue of ours in the schema
@@ -118,6 +120,14 @@ class AccessDenied(GraphileWorkerError):
 
 class Busy(GraphileWorkerError):
     """Others were in the way for too long; try again later."""
+
+
+class TasksError(GraphileWorkerError):
+    """There are no tasks to run, or one of them cannot be loaded."""
+
+
+class TaskCrashed(GraphileWorkerError):
+    """The process or program of a task ended before the task did."""
 
 
 class InstallError(GraphileWorkerError):

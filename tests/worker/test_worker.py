@@ -343,14 +343,15 @@ def test_after_the_grace_jobs_are_aborted_and_none_stays_locked(db: Database, fo
 def test_jobs_of_a_killed_worker_run_again_soon(db: Database) -> None:
     prepare(db.dsn)
     db.rows("select graphile_worker.set_recovery(interval '2 seconds')")
-    for n in range(40):
-        add(db, "note", "{}", f", 'q{n % 5}', max_attempts := 1")
 
     def worker() -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, str(PROCESS), db.dsn, "0.1"], stderr=sys.stderr)
 
     workers = [worker(), worker()]
     try:
+        wait_for(lambda: db.value("select count(*) from graphile_worker.workers") == 2)
+        for n in range(40):
+            add(db, "note", "{}", f", 'q{n % 5}', max_attempts := 1")
         wait_for(
             lambda: (
                 len(db.column("select distinct worker from public.ran where ended is null")) == 2

@@ -1,164 +1,167 @@
-"""Call a task with a payload: in the loop, in a thread of its own, or in a process of a pool."""
+"""Call the functions of tasks: in the loop, in a thread, or in a process."""
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
-import os
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any
+from contextvars import copy_context
+from functools import partial
+from typing import Any, Protocol
 
-from graphile_worker.errors import GraphileWorkerError, InvalidPayload
+from graphile_worker.errors import TaskCrashed, TasksError
 from graphile_worker.tasks import RunOptions, Task
 from graphile_worker.worker.context import Context, _current
-from graphile_worker.worker.decoding import Decode, decoder, hints_of
+from graphile_worker.worker.decoding import bind_by_name, bind_by_position, read_parameters
+from graphile_worker.worker.processes import Processes, Reference
+from graphile_worker.worker.threads import Threads
 
-#: Members of a payload that are the worker's own, and dropped where the function has no such name.
-_OURS = ("_cron", "_trace")
+
+class RunnableTask(Protocol):
+    """A task that a worker can run."""
+
+    identifier: str
+    options: RunOptions
+    #: Where it comes from, for messages.
+    origin: str
+
+    async def call(self, payload: Any, context: Context) -> Any:
+        """Run the task with a payload, in this context, and return what it returns.
+
+        Raise InvalidPayload for a payload that does not fit, which names the field; TaskCrashed
+        where a process or program ended; and what the function raises. When it is cancelled, a
+        coroutine is, a process is killed, and a thread is told by ``context.abort`` and left alone.
+        """
 
 
 class Executors:
-    """Where functions run that would hold up the loop; nothing is started before it is needed."""
+    """Where functions run that are no coroutine functions; nothing is started before it is used.
 
-    def __init__(self, *, processes: int | None = None) -> None:
-        self._processes = processes
-        self._pool: Any = None
-
-    async def in_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call in a thread of its own, which does not hold up the end of the process.
-
-        Cancelled, the thread goes on and nobody waits for it: it has to look at the signal.
-        """
-        done: Future[Any] = Future()
-        in_context = contextvars.copy_context()
-
-        def body() -> None:
-            try:
-                result = in_context.run(function, *args, **kwargs)
-            except BaseException as error:
-                if not done.cancelled():
-                    done.set_exception(error)
-            else:
-                if not done.cancelled():
-                    done.set_result(result)
-
-        done.set_running_or_notify_cancel()
-        threading.Thread(target=body, name=f"task {function.__name__}", daemon=True).start()
-        return await asyncio.wrap_future(done)
-
-    async def in_process(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call in a process; cancelled, the process is killed."""
-        if self._pool is None:
-            try:
-                from pebble import ProcessPool
-            except ImportError as error:
-                raise GraphileWorkerError(
-                    "pebble runs tasks in processes: run `pip install 'graphile-worker[worker]'`"
-                ) from error
-            import multiprocessing
-
-            # Forked, a process would share the connections of this one.
-            self._pool = ProcessPool(
-                max_workers=self._processes or os.cpu_count() or 1,
-                context=multiprocessing.get_context("spawn"),
-            )
-        future = self._pool.schedule(function, args=args, kwargs=kwargs)
-        try:
-            return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            future.cancel()
-            raise
-
-    async def close(self) -> None:
-        """End the processes."""
-        if self._pool is not None:
-            self._pool.stop()
-            await asyncio.to_thread(self._pool.join)
-
-
-class RunnableTask:
-    """A function with the way to call it.
-
-    A payload that is an object becomes the arguments of a registry's task, by name; any other, and
-    the payload of a mapping's function, is the first argument. A parameter annotated ``Context``
-    gets the context, and so does a second one of a mapping's function.
+    ``threads`` is how many are kept idle: there is no limit to those that run but the worker's.
+    ``processes`` is how many there are at most; None: one for each core.
     """
 
+    def __init__(self, threads: int = 32, processes: int | None = None) -> None:
+        self.threads = Threads(threads)
+        self.processes = Processes(self.threads, processes)
+
+    @property
+    def abandoned_threads(self) -> int:
+        """How many threads still run a function that was told to stop."""
+        return self.threads.abandoned
+
+    async def close(self) -> None:
+        """End what is idle, kill processes that run; threads that run are left alone."""
+        self.processes.close()
+        self.threads.close()
+
+
+def runnable(identifier: str, function: Any, executors: Executors) -> RunnableTask:
+    """Return a Task, or a function of (payload) or (payload, context), as a task that can run.
+
+    Raise TasksError for a function that cannot be called with payloads.
+    """
+    options = RunOptions()
+    by_name = isinstance(function, Task)
+    if isinstance(function, Task):
+        function, options = function.function, function.run
+    if not callable(function):
+        raise TasksError(
+            f"task {identifier} is {function!r:.80}: pass a function, or a task of a registry"
+        )
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TasksError(f"task {identifier}: a generator function does nothing when it is called")
+    parameters = read_parameters(identifier, function)
+    bind = (bind_by_name if by_name else bind_by_position)(identifier, parameters)
+    if _is_async(function):
+        if options.executor == "process":
+            raise TasksError(
+                f"task {identifier}: a coroutine function runs in the worker's loop, in no process:"
+                " write `def` instead of `async def`"
+            )
+        return CoroutineTask(identifier, function, options, bind)
+    if options.executor == "process":
+        if any(parameter.is_context for parameter in parameters):
+            raise TasksError(
+                f"task {identifier}: a context cannot be sent to a process: leave the parameter out"
+            )
+        return ProcessTask(identifier, function, options, bind, executors.processes)
+    return ThreadTask(identifier, function, options, bind, executors.threads)
+
+
+def _is_async(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - of an object that can be called
+    )
+
+
+class _FunctionTask:
     def __init__(
-        self, identifier: str, function: Callable[..., Any], options: RunOptions,
-        executors: Executors, *, by_name: bool,
-    ) -> None:  # fmt: skip
-        self.identifier, self.options = identifier, options
-        self._function, self._by_name = function, by_name
-        self._executors = executors
-        parameters = inspect.signature(function).parameters
-        hints = hints_of(function)
-        self._context_name = next((n for n, hint in hints.items() if hint is Context), None)
-        names = [name for name in parameters if name != self._context_name]
-        self._parameters = {name: parameters[name] for name in names}
-        self._takes_any = any(p.kind is p.VAR_KEYWORD for p in self._parameters.values())
-        self._decoders: dict[str, Decode | None] = {
-            name: decoder(hints.get(name, Any)) for name in names
-        }
-        self._first = next(iter(names), None)
-        self._second = names[1] if len(names) > 1 and not by_name else None
-        self._is_async = inspect.iscoroutinefunction(function)
+        self, identifier: str, function: Callable[..., Any], options: RunOptions, bind: Any
+    ) -> None:
+        self.identifier = identifier
+        self.options = options
+        home, name = (getattr(function, each, None) for each in ("__module__", "__qualname__"))
+        self.origin = f"{home}.{name}" if home and name else repr(function)
+        self._function = function
+        self._bind = bind
 
-    def _arguments(self, payload: Any, context: Context) -> dict[str, Any]:
-        if self._by_name and isinstance(payload, dict):
-            arguments = self._named(payload)
-        elif self._first is None:
-            arguments = {}
-        else:
-            arguments = {self._first: self._decoded(self._first, payload, "payload")}
-        if self._context_name is not None:
-            arguments[self._context_name] = context
-        elif self._second is not None:
-            arguments[self._second] = context
-        return arguments
 
-    def _named(self, payload: dict[str, Any]) -> dict[str, Any]:
-        arguments = {}
-        for name, value in payload.items():
-            if name in self._parameters or self._takes_any:
-                arguments[name] = self._decoded(name, value, f"payload.{name}")
-            elif name not in _OURS:
-                raise InvalidPayload(
-                    f"payload.{name}: task {self.identifier} has no such parameter; it has"
-                    f" {', '.join(self._parameters) or 'none'}"
-                )
-        for name, parameter in self._parameters.items():
-            needed = parameter.default is parameter.empty and parameter.kind not in (
-                parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL,
-            )  # fmt: skip
-            if needed and name not in arguments:
-                raise InvalidPayload(f"payload.{name}: it is missing, and has no default")
-        return arguments
-
-    def _decoded(self, name: str, value: Any, path: str) -> Any:
-        decode = self._decoders.get(name)
-        return value if decode is None else decode(value, path)
+class CoroutineTask(_FunctionTask):
+    """A coroutine function, awaited in the worker's loop."""
 
     async def call(self, payload: Any, context: Context) -> Any:
-        """Call the function; raise InvalidPayload, which names the field that does not fit."""
-        arguments = self._arguments(payload, context)
+        """Await the function."""
+        args, kwargs = self._bind(payload, context)
         token = _current.set(context)
         try:
-            if self._is_async:
-                return await self._function(**arguments)
-            if self.options.executor == "process":
-                return await self._executors.in_process(self._function, **arguments)
-            result = await self._executors.in_thread(self._function, **arguments)
-            return await result if inspect.iscoroutine(result) else result
+            return await self._function(*args, **kwargs)
+        except SystemExit as error:  # which would end the worker
+            raise TaskCrashed(f"the task raised {error!r}") from error
         finally:
             _current.reset(token)
 
 
-def runnable(identifier: str, task: Any, executors: Executors) -> RunnableTask:
-    """Return a task that can be called, of a registry's task or a function."""
-    if isinstance(task, Task):
-        return RunnableTask(identifier, task.function, task.run, executors, by_name=True)
-    return RunnableTask(identifier, task, RunOptions(), executors, by_name=False)
+class ThreadTask(_FunctionTask):
+    """A function that runs in a thread."""
+
+    def __init__(
+        self, identifier: str, function: Callable[..., Any], options: RunOptions, bind: Any,
+        threads: Threads,
+    ) -> None:  # fmt: skip
+        super().__init__(identifier, function, options, bind)
+        self._threads = threads
+
+    async def call(self, payload: Any, context: Context) -> Any:
+        """Call the function in a thread, and await what it returns if that can be awaited."""
+        args, kwargs = self._bind(payload, context)
+        token = _current.set(context)
+        try:
+            inside = copy_context()
+            future = self._threads.start(partial(inside.run, self._function, *args, **kwargs))
+            try:
+                result = await future
+            except asyncio.CancelledError:
+                if future.cancelled():
+                    context.abort.set("the task was cancelled")
+                raise
+            return await result if inspect.isawaitable(result) else result
+        finally:
+            _current.reset(token)
+
+
+class ProcessTask(_FunctionTask):
+    """A function that runs in a process."""
+
+    def __init__(
+        self, identifier: str, function: Callable[..., Any], options: RunOptions, bind: Any,
+        processes: Processes,
+    ) -> None:  # fmt: skip
+        super().__init__(identifier, function, options, bind)
+        self._processes = processes
+        self._reference = Reference.of(identifier, function)
+
+    async def call(self, payload: Any, context: Context) -> Any:
+        """Call the function in a process."""
+        args, kwargs = self._bind(payload, context)
+        return await self._processes.call(self.identifier, self._reference, args, kwargs)

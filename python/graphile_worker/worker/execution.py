@@ -11,27 +11,18 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from graphile_worker.errors import GraphileWorkerError
 from graphile_worker.retries import Discard, RetryAfter, Snooze, TaskOutcome
 from graphile_worker.tasks import RunOptions
+from graphile_worker.worker.calling import RunnableTask
 from graphile_worker.worker.context import ClaimedJob, Context, Middleware
 
 logger = logging.getLogger("graphile_worker")
 
 #: Characters of an error's text that are kept.
 LONGEST_ERROR = 10_000
-
-
-class Runnable(Protocol):
-    """A task that can be called with a decoded payload."""
-
-    identifier: str
-    options: RunOptions
-
-    async def call(self, payload: Any, context: Context) -> Any:
-        """Call the task."""
 
 
 class TaskTimeoutError(GraphileWorkerError, TimeoutError):
@@ -60,7 +51,7 @@ SUCCESS = Outcome("success")
 
 
 async def execute(
-    runnable: Runnable, payload: Any, context: Context, middleware: tuple[Middleware, ...]
+    runnable: RunnableTask, payload: Any, context: Context, middleware: tuple[Middleware, ...]
 ) -> Outcome:
     """Call the task and return what becomes of the job; only being cancelled is raised."""
     job, options = context.job, runnable.options
@@ -68,23 +59,44 @@ async def execute(
         call: Callable[[], Awaitable[Any]] = partial(runnable.call, payload, context)
         for outer in reversed(middleware):
             call = partial(outer, context, call)
-        timer = asyncio.timeout(options.timeout)
-        try:
-            async with timer:
-                result = await call()
-                if isinstance(payload, list) and isinstance(result, list | tuple):
-                    return await _batch(payload, result, job, options)
-                return SUCCESS
-        except TimeoutError as error:
-            if not timer.expired():
-                raise
-            text = f"task {runnable.identifier} was stopped after {options.timeout:g} seconds"
-            context.abort.set(text)
-            raise TaskTimeoutError(text) from error
+        work = _work(call, payload, job, options)
+        if options.timeout is None:
+            return await work
+        return await _in_time(work, options.timeout, context)
     except Snooze as snooze:
         return Outcome("snooze", snooze, snooze.when)
     except Exception as error:
         return failure(error, job, options)
+
+
+async def _work(
+    call: Callable[[], Awaitable[Any]], payload: Any, job: ClaimedJob, options: RunOptions
+) -> Outcome:
+    result = await call()
+    if isinstance(payload, list) and isinstance(result, list | tuple):
+        return await _batch(payload, result, job, options)
+    return SUCCESS
+
+
+async def _in_time(work: Awaitable[Outcome], seconds: float, context: Context) -> Outcome:
+    """Await; when the time is over, tell the task so, cancel it, and raise TaskTimeoutError."""
+    text = f"task {context.job.task_identifier} was stopped after {seconds:g} seconds"
+    loop = asyncio.get_running_loop()
+
+    def expire() -> None:
+        context.abort.set(text)
+        timer.reschedule(loop.time())
+
+    alarm = loop.call_later(seconds, expire)
+    try:
+        async with asyncio.timeout(None) as timer:
+            return await work
+    except TimeoutError as error:
+        if not timer.expired():
+            raise
+        raise TaskTimeoutError(text) from error
+    finally:
+        alarm.cancel()
 
 
 def failure(error: BaseException, job: ClaimedJob, options: RunOptions) -> Outcome:
@@ -147,7 +159,8 @@ def error_text(error: BaseException) -> str:
             frames = "".join(traceback.format_tb(error.__traceback__))
         except Exception:  # a source that cannot be read
             frames = ""
-        text = f"{_summary(error)}\n{frames}".rstrip()
+        notes = getattr(error, "__notes__", ())
+        text = "\n".join([_summary(error), frames.rstrip(), *map(str, notes)]).rstrip()
     text = text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
     if len(text) > LONGEST_ERROR:
         cut = len(text) - LONGEST_ERROR

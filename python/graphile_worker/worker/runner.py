@@ -19,14 +19,15 @@ from psycopg_pool import AsyncConnectionPool
 
 from graphile_worker.errors import GraphileWorkerError, InvalidPayload, SchemaTooNew
 from graphile_worker.scripts import NODE_REVISION
-from graphile_worker.worker.calling import Executors
+from graphile_worker.worker.calling import Executors, RunnableTask
 from graphile_worker.worker.context import ClaimedJob, Context
 from graphile_worker.worker.events import Event
-from graphile_worker.worker.execution import Outcome, Runnable, error_text, execute, failure
+from graphile_worker.worker.execution import Outcome, error_text, execute, failure
 from graphile_worker.worker.listener import Listener
 from graphile_worker.worker.loading import load_tasks
 from graphile_worker.worker.options import WorkerOptions
 from graphile_worker.worker.presence import Identity, Presence
+from graphile_worker.worker.programs import KILL_AFTER
 from graphile_worker.worker.protocol import (
     Protocol,
     Row,
@@ -39,8 +40,8 @@ from graphile_worker.worker.writing import Writer
 
 logger = logging.getLogger("graphile_worker")
 
-#: Seconds that aborted tasks have to end.
-ABORT_GRACE = 5.0
+#: Seconds that aborted tasks have to end: more than a program has between SIGTERM and SIGKILL.
+ABORT_GRACE = KILL_AFTER + 3.0
 #: No more jobs are taken ahead than this by default.
 MOST_AHEAD = 500
 #: Taken ahead is what runs in about so many seconds.
@@ -101,7 +102,7 @@ class Worker:
         self.events = options.events
         self._once = once
         self._executors = Executors(processes=options.executor_processes)
-        self._tasks: Mapping[str, Runnable] = load_tasks(tasks, self._executors)
+        self._tasks: Mapping[str, RunnableTask] = load_tasks(tasks, self._executors)
         self._names = sorted(self._tasks)
         self._queue: deque[tuple[Row, Identity, float]] = deque()
         self._runs: set[_Run] = set()
