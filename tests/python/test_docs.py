@@ -23,6 +23,7 @@ PAGES = [
             "transactions",
             "typed-tasks",
             "worker",
+            "cron",
             "monitoring",
         )  # testing.md is a test suite: test_testing.py runs it
     ),

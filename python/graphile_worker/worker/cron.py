@@ -29,12 +29,15 @@ class CronDatabase(Protocol):
         self, identifiers: list[str]
     ) -> list[tuple[str, datetime, datetime | None]]:
         """Make items known; answer identifier, known_since and last_execution of each."""
+        ...
 
     async def add_cron_jobs(self, at: datetime, jobs: list[dict[str, Any]]) -> list[str]:
         """Add what was not added for this time or a later one; answer the identifiers of that."""
+        ...
 
     async def now(self) -> datetime:
         """Answer the database's time of this moment, aware."""
+        ...
 
 
 class Cron:

@@ -298,7 +298,7 @@ def _parse_line(line: str) -> CronItem:
     if command is None:
         raise InvalidCrontab(
             f"{found['command']!r} is no command: write a task (a letter or _, then letters,"
-            " digits, _, :, / and -), then perhaps ?options without spaces, then perhaps a {payload}"
+            " digits, _, :, / and -), then perhaps ?options without spaces, perhaps a {payload}"
             " up to the end of the line"
         )
     options: dict[str, Any] = {}
