@@ -272,6 +272,7 @@ _INVALID: dict[str, type[errors.GraphileWorkerError]] = {
     "GWBFL": errors.InvalidFlags,
     "GWBST": errors.InvalidFilter,
     "GWBMJ": errors.InvalidFilter,
+    "GWBCR": errors.InvalidCrontab,
     "GWBTI": errors.InvalidConnection,
     "22P02": errors.InvalidPayload,  # what a dumps of the caller's made is no JSON
     "22008": errors.InvalidRunAt,  # a time beyond what PostgreSQL holds

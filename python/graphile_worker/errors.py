@@ -13,6 +13,7 @@ GraphileWorkerError
         InvalidPayload          payload that JSON or PostgreSQL cannot hold
         InvalidConnection       what was passed as a connection
         InvalidFilter           filter or limit of list_jobs and cleanup (GWBST, GWBMJ)
+        InvalidCrontab          schedule or option of a recurring job (GWBCR)
     SchemaError                 the database does not have the functions that were called
         SchemaMissing           there is no graphile_worker
         SchemaTooOld            it is older than this package needs, or Node's
@@ -96,6 +97,10 @@ class InvalidConnection(InvalidArgument):
 
 class InvalidFilter(InvalidArgument):
     """A filter or limit is unknown or out of range."""
+
+
+class InvalidCrontab(InvalidArgument):
+    """The schedule or an option of a recurring job cannot be used."""
 
 
 class SchemaError(GraphileWorkerError):

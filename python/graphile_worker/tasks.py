@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import update_wrapper
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, Unpack, overload
+from zoneinfo import ZoneInfo
 
 from graphile_worker import verbs
 from graphile_worker.drivers import AsyncConn, SyncConn, run_either
@@ -16,8 +18,19 @@ from graphile_worker.errors import (
     InvalidIdentifier,
     InvalidPayload,
 )
-from graphile_worker.job import Job, JobSpec, TaskOptions, TaskSpec, check_identifier, with_options
+from graphile_worker.job import (
+    Job,
+    JobKeyMode,
+    JobSpec,
+    TaskOptions,
+    TaskSpec,
+    check_identifier,
+    with_options,
+)
 from graphile_worker.retries import Retry
+
+if TYPE_CHECKING:
+    from graphile_worker.crontab import CronItem
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -68,6 +81,11 @@ class Task(Generic[P, R, A]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function, here and now."""
         return self.function(*args, **kwargs)
+
+    @property
+    def crontab(self) -> list[CronItem]:
+        """When ``Tasks.cron`` lets it run."""
+        return [item for item in self._registry.crontab if item.task == self.identifier]
 
     def job(self, *args: P.args, **kwargs: P.kwargs) -> JobSpec:
         """Return the job for ``add_jobs``. Raise InvalidPayload for arguments that do not fit.
@@ -133,6 +151,7 @@ class Registry(Mapping[str, Task[..., Any, A]]):
     def __init__(self, utils: Any = None) -> None:
         self._utils = utils
         self._tasks: dict[str, Task[..., Any, A]] = {}
+        self._crontab: list[CronItem] = []
 
     def __getitem__(self, identifier: str) -> Task[..., Any, A]:
         return self._tasks[identifier]
@@ -182,6 +201,66 @@ class Registry(Mapping[str, Task[..., Any, A]]):
             return task
 
         return decorate
+
+    def cron(
+        self,
+        expression: str,
+        *,
+        id: str | None = None,  # noqa: A002 - as in a crontab
+        fill: str | timedelta | None = None,
+        payload: Mapping[str, Any] | None = None,
+        tz: str | ZoneInfo | None = None,
+        max_attempts: int | None = None,
+        queue_name: str | None = None,
+        priority: int | None = None,
+        job_key: str | None = None,
+        job_key_mode: JobKeyMode | None = None,
+    ) -> Callable[[Callable[P, R]], Task[P, R, A]]:
+        """Let a task run at certain times, wherever a worker of these tasks runs.
+
+        >>> @tasks.cron("0 4 * * 1", fill="2d", tz="Europe/London", payload={"kind": "weekly"})
+        ... @tasks.task("report", queue_name="reports")
+        ... def report(kind: str) -> None: ...
+
+        A plain function becomes the task with its name. Options that are not given are the task's
+        own; see ``crontab.cron_item`` for the others. Raise InvalidCrontab for a schedule
+        that cannot be used and an id that is taken, InvalidPayload for a payload that lacks a
+        parameter of the function or has none for it.
+        """
+        # Adding jobs needs no scheduler.
+        from graphile_worker.crontab import check_identifiers, check_payload, cron_item
+
+        def decorate(function: Callable[P, R]) -> Task[P, R, A]:
+            task: Task[P, R, A]
+            if isinstance(function, Task):
+                task = function
+                if task._registry is not self:
+                    raise InvalidArgument(
+                        f"task {task.identifier!r} is of other tasks than these: use their cron"
+                    )
+            else:
+                task = self.task(function.__name__)(function)
+            spec = task.spec
+            check_payload(task.identifier, task.function, payload or {})
+            item = cron_item(
+                expression, task.identifier, id=id, fill=fill, payload=payload, tz=tz,
+                max_attempts=spec.max_attempts if max_attempts is None else max_attempts,
+                queue_name=spec.queue_name if queue_name is None else queue_name,
+                priority=spec.priority if priority is None else priority,
+                job_key=spec.job_key if job_key is None else job_key,
+                job_key_mode=spec.job_key_mode if job_key_mode is None else job_key_mode,
+                flags=spec.flags,
+            )  # fmt: skip
+            check_identifiers([*self._crontab, item])
+            self._crontab.append(item)
+            return task
+
+        return decorate
+
+    @property
+    def crontab(self) -> list[CronItem]:
+        """What ``cron`` was told of its tasks."""
+        return list(self._crontab)
 
     def _add(self, job: JobSpec, conn: Any) -> Any:
         if self._utils is not None:

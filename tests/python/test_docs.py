@@ -24,6 +24,7 @@ PAGES = [
             "typed-tasks",
             "worker",
             "tasks",
+            "cron",
             "monitoring",
         )  # testing.md is a test suite: test_testing.py runs it
     ),

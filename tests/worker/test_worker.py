@@ -372,6 +372,32 @@ def test_jobs_of_a_killed_worker_run_again_soon(db: Database) -> None:
     assert db.value(overlaps) == 0
 
 
+def test_recurring_jobs_of_tasks_and_of_the_crontab_are_added_and_run(db: Database) -> None:
+    tasks, seen = Tasks(), []
+
+    @tasks.cron("0 * * * *", fill="3h", payload={"kind": "hourly"})
+    def report(kind: str, _cron: Any) -> None:
+        seen.append((kind, _cron["backfilled"]))
+
+    def tick() -> None:
+        seen.append(("tick", True))
+
+    db.rows(
+        "insert into graphile_worker._private_known_crontabs (identifier, known_since)"
+        " values ('renamed', now() - interval '1 day'), ('tick', now() - interval '1 day')"
+    )
+    crontab = "0 * * * * tick ?fill=1h30m"
+    # A registry's task keeps its times under another name.
+    sources = [{"renamed": tasks["report"]}, {"tick": tick}]
+    with running(sources, db, crontab=crontab):
+        wait_for(lambda: len(seen) >= 4)
+    assert seen.count(("hourly", True)) == 3
+    assert seen.count(("tick", True)) in (1, 2)
+    last = db.column("select last_execution from graphile_worker.crontabs order by identifier")
+    assert len(last) == 2
+    assert None not in last
+
+
 def test_a_worker_presumed_dead_stops_what_it_ran_and_goes_on_under_a_new_id(
     db: Database,
 ) -> None:

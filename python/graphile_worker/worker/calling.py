@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
+from graphile_worker.crontab import CronItem
 from graphile_worker.errors import TaskCrashed, TasksError
 from graphile_worker.tasks import RunOptions, Task
 from graphile_worker.worker.context import Context, _current
@@ -24,6 +26,8 @@ class RunnableTask(Protocol):
     options: RunOptions
     #: Where it comes from, for messages.
     origin: str
+    #: When it is due by itself.
+    crontab: Sequence[CronItem]
 
     async def call(self, payload: Any, context: Context) -> Any:
         """Run the task with a payload, in this context, and return what it returns.
@@ -59,12 +63,28 @@ class Executors:
 def runnable(identifier: str, function: Any, executors: Executors) -> RunnableTask:
     """Return a Task, or a function of (payload) or (payload, context), as a task that can run.
 
+    A Task that has another identifier here takes its recurring jobs along.
+
     Raise TasksError for a function that cannot be called with payloads.
     """
-    options = RunOptions()
-    by_name = isinstance(function, Task)
-    if isinstance(function, Task):
-        function, options = function.function, function.run
+    task = function if isinstance(function, Task) else None
+    made = _runnable(identifier, task.function if task else function, task, executors)
+    if task is not None:
+        made.crontab = [
+            replace(
+                item,
+                task=identifier,
+                identifier=identifier if item.identifier == item.task else item.identifier,
+            )
+            for item in task.crontab
+        ]
+    return made
+
+
+def _runnable(
+    identifier: str, function: Any, task: Task[..., Any, Any] | None, executors: Executors
+) -> RunnableTask:
+    options = task.run if task else RunOptions()
     if not callable(function):
         raise TasksError(
             f"task {identifier} is {function!r:.80}: pass a function, or a task of a registry"
@@ -72,7 +92,7 @@ def runnable(identifier: str, function: Any, executors: Executors) -> RunnableTa
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise TasksError(f"task {identifier}: a generator function does nothing when it is called")
     parameters = read_parameters(identifier, function)
-    bind = (bind_by_name if by_name else bind_by_position)(identifier, parameters)
+    bind = (bind_by_name if task else bind_by_position)(identifier, parameters)
     if _is_async(function):
         if options.executor == "process":
             raise TasksError(
@@ -96,6 +116,8 @@ def _is_async(function: Any) -> bool:
 
 
 class _FunctionTask:
+    crontab: Sequence[CronItem] = ()
+
     def __init__(
         self, identifier: str, function: Callable[..., Any], options: RunOptions, bind: Any
     ) -> None:

@@ -81,7 +81,7 @@ async def _work(
 async def _in_time(work: Awaitable[Outcome], seconds: float, context: Context) -> Outcome:
     """Await; when the time is over, tell the task so, cancel it, and raise TaskTimeoutError."""
     text = f"task {context.job.task_identifier} was stopped after {seconds:g} seconds"
-    loop = asyncio.get_running_loop()
+    loop, timer = asyncio.get_running_loop(), asyncio.timeout(None)
 
     def expire() -> None:
         context.abort.set(text)
@@ -89,7 +89,7 @@ async def _in_time(work: Awaitable[Outcome], seconds: float, context: Context) -
 
     alarm = loop.call_later(seconds, expire)
     try:
-        async with asyncio.timeout(None) as timer:
+        async with timer:
             return await work
     except TimeoutError as error:
         if not timer.expired():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
+from graphile_worker.crontab import CronItem, parse_crontab
 from graphile_worker.errors import InvalidArgument
 from graphile_worker.scripts import SCHEMA
 from graphile_worker.worker.context import Middleware
@@ -20,7 +21,7 @@ ForbiddenFlags = (
 class WorkerOptions:
     """The settings of a worker; all times are seconds.
 
-    Raise InvalidArgument for a value that cannot be used.
+    Raise InvalidArgument for a value that cannot be used, InvalidCrontab for a wrong crontab.
     """
 
     #: A connection string; the PG* variables fill what it leaves out.
@@ -45,6 +46,9 @@ class WorkerOptions:
     fail_delay: float = 0.005
     #: How long running jobs may go on after a stop is asked for, before they are aborted.
     grace: float = 30.0
+    #: Recurring jobs beside those of the tasks: a crontab's text, or items.
+    crontab: str | Iterable[CronItem] = ()
+    cron_items: tuple[CronItem, ...] = field(init=False)
     forbidden_flags: ForbiddenFlags = None
     events: Events = field(default_factory=Events)
     middleware: tuple[Middleware, ...] = ()
@@ -74,4 +78,7 @@ class WorkerOptions:
         flags = self.forbidden_flags
         if isinstance(flags, str):
             raise InvalidArgument(f"forbidden_flags is {flags!r}: pass a list of texts")
+        crontab = self.crontab
+        items = parse_crontab(crontab) if isinstance(crontab, str) else crontab
+        object.__setattr__(self, "cron_items", tuple(items))
         object.__setattr__(self, "middleware", tuple(self.middleware))

@@ -7,11 +7,12 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC
 from pathlib import Path
 from typing import Any
 
+from graphile_worker.crontab import CronItem
 from graphile_worker.errors import TaskCrashed
 from graphile_worker.tasks import RunOptions
 from graphile_worker.worker.context import ClaimedJob, Context
@@ -26,6 +27,8 @@ _CHUNK = 65536
 
 class ProgramTask:
     """An executable file, which gets the job in its environment and the payload on stdin."""
+
+    crontab: Sequence[CronItem] = ()
 
     def __init__(self, identifier: str, path: Path) -> None:
         self.identifier = identifier

@@ -17,10 +17,12 @@ from typing import Any
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
+from graphile_worker.crontab import check_identifiers
 from graphile_worker.errors import GraphileWorkerError, InvalidPayload, SchemaTooNew
 from graphile_worker.scripts import NODE_REVISION
 from graphile_worker.worker.calling import Executors, RunnableTask
 from graphile_worker.worker.context import ClaimedJob, Context
+from graphile_worker.worker.cron import Cron
 from graphile_worker.worker.events import Event
 from graphile_worker.worker.execution import Outcome, error_text, execute, failure
 from graphile_worker.worker.listener import Listener
@@ -124,12 +126,28 @@ class Worker:
             self._protocol, self.events, complete_delay=options.complete_delay,
             fail_delay=options.fail_delay, on_written=self._written,
         )  # fmt: skip
+        self._cron = self._scheduler()
         self._listener: Listener | None = None
         if options.listen and not self._once:
             self._listener = Listener(
                 options.listen_dsn or options.dsn, self.events, worker_id=lambda: self.worker_id,
                 on_jobs=self._wake.set, on_migration=self._migrated,
             )  # fmt: skip
+
+    def _scheduler(self) -> Cron | None:
+        """Return what adds the recurring jobs of the tasks and the crontab, if there are any."""
+        items = [item for task in self._tasks.values() for item in task.crontab]
+        items += self.options.cron_items
+        check_identifiers(items)
+        for item in items:
+            if item.task not in self._tasks:
+                logger.warning(
+                    "crontab %s adds jobs of task %s, which this worker does not run",
+                    item.identifier, item.task,
+                )  # fmt: skip
+        if self._once or not items:
+            return None
+        return Cron(items, self._protocol, self.events, worker_id=lambda: self.worker_id)
 
     # --- asked from outside
 
@@ -199,20 +217,27 @@ class Worker:
             if job is not None
         }
         fetching: asyncio.Task[Any] = asyncio.create_task(self._fetch(), name="fetch")
+        # Ends at once when the worker is told to stop.
+        passing: set[asyncio.Task[Any]] = set()
+        if self._cron is not None:
+            passing.add(asyncio.create_task(self._cron.run(), name="cron"))
+        every = {*background, *passing, fetching}
         stopping: asyncio.Task[Any] = asyncio.create_task(self._stop.wait(), name="stop")
         try:
-            await asyncio.wait({*background, fetching, stopping}, return_when="FIRST_COMPLETED")
-            for task in (*background, fetching):
+            await asyncio.wait({*every, stopping}, return_when="FIRST_COMPLETED")
+            for task in every:
                 if task.done() and (error := task.exception()) is not None:
                     self._fail(error)
             self.stop()
             self._emit("worker:stop")
+            for task in passing:
+                task.cancel()
             await self._drain(fetching)
             await self._finished(background)
         finally:
-            for task in (*background, fetching, stopping):
+            for task in (*every, stopping):
                 task.cancel()
-            await asyncio.gather(*background, fetching, stopping, return_exceptions=True)
+            await asyncio.gather(*every, stopping, return_exceptions=True)
 
     async def _drain(self, fetching: asyncio.Task[None]) -> None:
         """Give back what was not started, and end what runs: by itself, by abort, or by force."""
