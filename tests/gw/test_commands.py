@@ -34,22 +34,25 @@ def test_a_life_by_the_command_line(db: Database) -> None:
         "1h", "--priority", "-3", "--max-attempts", "2", "--flag", "slow", "--flag", "eu", env=env,
     )  # fmt: skip
     assert text == "Added job 1 for send_email.\n"
-    assert db.value("select payload::text from graphile_worker._private_jobs") == '{"to": "ann@example.org", "n": 1.10}'
+    assert (
+        db.value("select payload::text from graphile_worker._private_jobs")
+        == '{"to": "ann@example.org", "n": 1.10}'
+    )
     assert "change 1" in program(db, "add", "send_email", "-", stdin="[1, 2]", env=env)
     assert "send_email" in program(db, "jobs")
     (job,) = json.loads(program(db, "jobs", "--json", "--state", "ready"))
     assert (job["key"], job["payload"], job["state"]) == ("welcome ann", [1, 2], "ready")
     assert "welcome ann" in program(db, "job", "1")
     assert "welcome ann" in program(db, "job", env=env)
-    assert program(db, "fail", "1", "--message", "gone") == "Changed 1 jobs: 1.\n"
+    assert program(db, "fail", "1", "--message", "gone") == "Changed 1 job: 1.\n"
     assert "gone" in program(db, "explain", "1")
-    assert program(db, "retry", "1") == "Changed 1 jobs: 1.\n"
-    assert program(db, "reschedule", "1", "--run-at", "2d") == "Changed 1 jobs: 1.\n"
-    assert "mails" not in program(db, "queues")
+    assert program(db, "retry", "1") == "Changed 1 job: 1.\n"
+    assert program(db, "reschedule", "1", "--run-at", "2d") == "Changed 1 job: 1.\n"
+    assert "mails" in program(db, "queues")
     assert "ready" in program(db, "stats")
-    assert program(db, "complete", "1") == "Changed 1 jobs: 1.\n"
+    assert program(db, "complete", "1") == "Changed 1 job: 1.\n"
     assert "there is no job 1" in program(db, "job", "1", code=1)
-    assert program(db, "cleanup").startswith("Removed 0 failed jobs, the names of 1 queues")
+    assert program(db, "cleanup").startswith("Removed 0 failed jobs, the names of 1 queue")
     assert program(db, "doctor", env={"GW_CHECK": "dead-locks,drift"}) == "Nothing is wrong.\n"
     assert program(db, "unlock", "--dead", "--queues") == "Nothing to unlock.\n"
     assert program(db, "top", "--once").startswith("ready")
@@ -57,8 +60,14 @@ def test_a_life_by_the_command_line(db: Database) -> None:
 
 def test_many_jobs_are_added_from_lines_all_or_none(db: Database) -> None:
     lines = "".join(f'{{"n": {n}}}\n' for n in range(3)) + "\n"
-    assert json.loads(program(db, "add", "t", "--lines", "--json", stdin=lines)) == {"ids": [1, 2, 3]}
-    assert db.column("select payload ->> 'n' from graphile_worker._private_jobs order by id") == ["0", "1", "2"]
+    assert json.loads(program(db, "add", "t", "--lines", "--json", stdin=lines)) == {
+        "ids": [1, 2, 3]
+    }
+    assert db.column("select payload ->> 'n' from graphile_worker._private_jobs order by id") == [
+        "0",
+        "1",
+        "2",
+    ]
     assert "line 2 '{' is no JSON" in program(db, "add", "t", "--lines", stdin="{}\n{\n", code=1)
     assert "leave --key out" in program(db, "add", "t", "--lines", "--key", "k", code=1)
     assert "leave PAYLOAD out" in program(db, "add", "t", "{}", "--lines", code=1)
@@ -67,7 +76,7 @@ def test_many_jobs_are_added_from_lines_all_or_none(db: Database) -> None:
 
 @pytest.mark.parametrize("payload", ["{to: 1}", "", "NaN", '"' + "\\u0000" + '"', "[" * 100_000])
 def test_a_payload_that_is_no_json_is_named_and_not_added(db: Database, payload: str) -> None:
-    _, err = said(db, "add", "t", "--", payload, code=1) if False else said(db, "add", "t", payload, code=1)
+    _, err = said(db, "add", "t", payload, code=1)
     assert err.startswith("gw: payload")
     assert answer(db, "jobs") == []
 
@@ -95,7 +104,7 @@ def test_a_value_that_cannot_be_used_is_named_with_the_remedy(
 
 
 def test_variables_are_checked_like_flags_and_lists_have_commas(
-    db: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for task in ("a", "b", "c"):
         add(db, task)
@@ -103,10 +112,7 @@ def test_variables_are_checked_like_flags_and_lists_have_commas(
     assert [job["task_identifier"] for job in answer(db, "jobs")] == ["a", "b"]
     flags = ["--task", "b", "--task", "c"]  # those that are given win
     assert [job["task_identifier"] for job in answer(db, "jobs", *flags)] == ["b", "c"]
-    monkeypatch.setenv("GW_STATE", "ready,done")
-    with pytest.raises(SystemExit, match="2"):
-        said(db, "jobs")
-    assert "'done' is none of" in capsys.readouterr().err
+    assert "'done' is none of" in program(db, "jobs", code=2, env={"GW_STATE": "ready,done"})
 
 
 def test_every_flag_has_a_twin_in_the_environment() -> None:
@@ -124,7 +130,9 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         ("retry", "all_failed"), ("remove", "key"), ("unlock", "force"), ("cleanup", "yes"),
         ("doctor", "fix"),
     }  # fmt: skip
-    assert all("--json" in p._option_string_actions for n, p in commands.choices.items() if n != "run")
+    assert all(
+        "--json" in p._option_string_actions for n, p in commands.choices.items() if n != "run"
+    )
 
 
 def test_the_flags_of_run_are_settings_of_a_worker() -> None:
@@ -142,19 +150,29 @@ def test_the_flags_of_run_are_settings_of_a_worker() -> None:
 def test_running_and_absent_jobs_are_left_out_and_named(db: Database) -> None:
     running, waiting = add(db), add(db)
     db.rows(LOCK, "worker-x", running)
-    for command in (["retry"], ["fail"], ["reschedule", "--priority", "1"], ["complete"], ["remove"]):
+    for command in (
+        ["retry"],
+        ["fail"],
+        ["reschedule", "--priority", "1"],
+        ["complete"],
+        ["remove"],
+    ):
         out, err = said(db, command[0], running, waiting, 99, *command[1:], "--json", code=1)
         found = json.loads(out)
         gone = command[0] == "remove"
         assert found["changed"] == ([] if gone else [waiting])
-        assert {one["id"] for one in found["left_out"]} == {running, 99, *([waiting] if gone else [])}
+        assert {one["id"] for one in found["left_out"]} == {
+            running,
+            99,
+            *([waiting] if gone else []),
+        }
         assert f"job {running} runs, by worker worker-x" in err
         assert "job 99 is not there" in err
     assert db.column("select id from graphile_worker.jobs") == [running]
 
 
 def test_many_are_changed_once_somebody_agrees(db: Database) -> None:
-    ids = [add(db, "mail", "q", key="k") , *(add(db, "mail") for _ in range(2)), add(db, "other")]
+    ids = [add(db, "mail", "q", key="k"), *(add(db, "mail") for _ in range(2)), add(db, "other")]
     db.rows(FAIL, [ids[0], ids[3]])
     waiting = db.rows("select * from graphile_worker.jobs where id = any (%s)", ids[1:3])
     _, err = said(db, "retry", "--all-failed", code=1)
@@ -219,8 +237,13 @@ def test_queues_and_their_holders_are_shown(db: Database) -> None:
     db.rows("select graphile_worker.get_jobs('w1', 1)")
     db.rows("select graphile_worker.return_jobs('w1', array[%s]::bigint[])", waiting)
     db.rows("select graphile_worker.get_jobs('w1', 2)")
-    db.rows("update graphile_worker._private_job_queues set locked_at = null, locked_by = null where queue_name = 'q'")
-    db.rows("update graphile_worker._private_jobs set locked_at = null, locked_by = null where id = %s", waiting)
+    db.rows(
+        "update graphile_worker._private_job_queues set locked_at = null, locked_by = null where queue_name = 'q'"
+    )
+    db.rows(
+        "update graphile_worker._private_jobs set locked_at = null, locked_by = null where id = %s",
+        waiting,
+    )
     rows = {row["queue_name"]: row for row in answer(db, "queues")}
     assert (rows["q"]["ready"], rows["q"]["locked_by"]) == (1, None)
     assert (rows["[red]busy"]["locked_by"], rows["[red]busy"]["running_job"]) == ("w1", running)
@@ -239,7 +262,9 @@ def test_unlock_refuses_live_workers_and_unknown_names(db: Database) -> None:
     assert "holds no job" in said(db, "unlock", "node-1", "nobody", code=1)[1]
     assert "is alive" in said(db, "unlock", "node-1", "alive-1", code=1)[1]
     assert db.column(held) == ["alive-1", "node-1"]
-    assert answer(db, "unlock", "node-1")["workers"] == [{"worker_id": "node-1", "jobs": 1, "queues": 0}]
+    assert answer(db, "unlock", "node-1")["workers"] == [
+        {"worker_id": "node-1", "jobs": 1, "queues": 0}
+    ]
     assert db.column(held) == ["alive-1"]
     assert answer(db, "unlock", "--dead", "--queues")["workers"] == []
     assert db.column(held) == ["alive-1"]
@@ -252,8 +277,11 @@ def test_cleanup_deletes_failed_jobs_once_somebody_agrees(db: Database) -> None:
     old, new = add(db), add(db)
     db.rows(FAIL, [old, new])
     db.rows("alter table graphile_worker._private_jobs disable trigger all")
-    db.rows("update graphile_worker._private_jobs set updated_at = now() - interval '31 days' where id = %s", old)
-    assert "2 jobs have failed for good" in said(db, "cleanup", "failed-jobs", code=1)[1]
+    db.rows(
+        "update graphile_worker._private_jobs set updated_at = now() - interval '31 days' where id = %s",
+        old,
+    )
+    assert "2 jobs failed for good" in said(db, "cleanup", "failed-jobs", code=1)[1]
     assert "'jobs' is unknown" in said(db, "cleanup", "jobs", code=1)[1]
     assert "--older-than is for failed-jobs" in said(db, "cleanup", "--older-than", "1d", code=1)[1]
     found = answer(db, "cleanup", "failed-jobs", "--older-than", "30d", "--yes")
@@ -273,9 +301,13 @@ def test_a_table_without_rich_names_the_extra_and_json_works(db: Database, tmp_p
     program(db, "add", "t", env=env)
 
 
-def test_errors_are_one_paragraph_and_tracebacks_only_with_v(db: Database, empty_db: Database) -> None:
+def test_errors_are_one_paragraph_and_tracebacks_only_with_v(
+    db: Database, empty_db: Database
+) -> None:
     err = program(empty_db, "jobs", code=1)
-    assert err.startswith("gw: the schema graphile_worker of this database does not exist: run `gw-install install`")
+    assert err.startswith(
+        "gw: the schema graphile_worker of this database does not exist: run `gw-install install`"
+    )
     assert "Traceback" not in err
     assert "Traceback" in program(empty_db, "jobs", "-v", code=1)
     err = program(db, "jobs", "--dsn", "host=127.0.0.1 port=1", code=1)
@@ -326,7 +358,14 @@ def test_control_characters_do_not_reach_the_terminal(db: Database) -> None:
     task = "evil\x1b[2J\n"
     job = add(db, task, queue="q\x1b]0;title\x07")
     db.rows(LOCK, "w\x1b[31m", job)
-    for command in (["jobs"], ["job", job], ["queues"], ["stats"], ["explain", job], ["top", "--once"]):
+    for command in (
+        ["jobs"],
+        ["job", job],
+        ["queues"],
+        ["stats"],
+        ["explain", job],
+        ["top", "--once"],
+    ):
         out, _ = said(db, *command)
         assert "\x1b" not in out
         assert "\\x1b" in out
@@ -339,7 +378,10 @@ def test_stats_count_and_tell_the_pace(db: Database) -> None:
     db.rows("select graphile_worker.get_jobs('node-1', 1)")
     found = answer(db, "stats", "--interval", "0.1")
     assert (found["ready"], found["running"], found["failed"]) == (2, 1, 0)
-    assert {row["name"]: row["ready"] + row["running"] for row in found["tasks"]} == {"a": 2, "b": 1}
+    assert {row["name"]: row["ready"] + row["running"] for row in found["tasks"]} == {
+        "a": 2,
+        "b": 1,
+    }
     assert {row["name"] for row in found["queues"]} == {"qa", "qb"}
     (worker,) = found["workers"]
     assert (worker["worker_id"], worker["is_alive"], worker["details"]["pid"]) == ("w1", True, 7)
@@ -398,7 +440,13 @@ def test_top_lives_in_a_terminal_and_outlives_a_lost_connection(db: Database) ->
 def test_durations_and_times_are_read_and_shown() -> None:
     assert values.duration("1h30m").total_seconds() == 5400
     assert values.span(values.duration("1.5d")) == "1 d 12 h"
-    assert [values.span(n) for n in (0.2, 59, 60, 3600, 86460)] == ["0 s", "59 s", "1 min", "1 h", "1 d"]
+    assert [values.span(n) for n in (0.2, 59, 60, 3600, 86460)] == [
+        "0 s",
+        "59 s",
+        "1 min",
+        "1 h",
+        "1 d",
+    ]
     assert str(values.moment("2030-01-31T08:00:00Z")) == "2030-01-31 08:00:00+00:00"
     with pytest.raises(argparse.ArgumentTypeError, match="too long"):
         values.duration("9" * 30 + "w")
@@ -406,4 +454,4 @@ def test_durations_and_times_are_read_and_shown() -> None:
 
 def test_every_command_is_in_the_guide() -> None:
     guide = (Path(__file__).parents[2] / "docs" / "gw.md").read_text()
-    assert [name for name in COMMANDS if f"`gw {name}" not in guide and f"gw {name}" not in guide] == []
+    assert [name for name in COMMANDS if f"gw {name}" not in guide] == []

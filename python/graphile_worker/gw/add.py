@@ -12,7 +12,7 @@ from graphile_worker import flags
 from graphile_worker.errors import InvalidPayload
 from graphile_worker.flags import Parser
 from graphile_worker.gw.queue import connects, opened
-from graphile_worker.gw.values import moment, plain, whole
+from graphile_worker.gw.values import many, moment, plain, whole
 from graphile_worker.job import JobKeyMode, TaskSpec
 
 
@@ -95,7 +95,9 @@ def run(options: argparse.Namespace) -> int:
             jobs = [utils.add_job(options.task, payloads[0], spec)]
     ids = [job.id for job in jobs]
     if options.lines:
-        flags.out(options, {"ids": ids}, f"Added {len(ids)} jobs for {plain(options.task)}.")
+        flags.out(
+            options, {"ids": ids}, f"Added {many(len(ids), 'job')} for {plain(options.task)}."
+        )
     else:
         job = jobs[0]
         answer = {

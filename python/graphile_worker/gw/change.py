@@ -13,7 +13,7 @@ from graphile_worker.errors import InvalidFilter
 from graphile_worker.flags import Parser
 from graphile_worker.gw.jobs import STATES
 from graphile_worker.gw.queue import Queue, agreed, connects, opened
-from graphile_worker.gw.values import job_id, moment, plain, whole
+from graphile_worker.gw.values import job_id, many, moment, plain, whole
 from graphile_worker.job import Job
 
 #: So many jobs are changed in one transaction.
@@ -141,8 +141,7 @@ def _change(options: argparse.Namespace, name: str, verb: Verb) -> int:
                 )  # fmt: skip
             ids = [row["id"] for row in found]
             if ids:
-                many = f"{len(ids)} job{'s' if len(ids) > 1 else ''}"
-                agreed(options, f"{many}, id {ids[0]} to {ids[-1]}: {name}")
+                agreed(options, f"{many(len(ids), 'job')}, id {ids[0]} to {ids[-1]}: {name}")
         changed: list[int] = []
         for start in range(0, len(ids), AT_ONCE):
             with queue.limited():
@@ -179,7 +178,7 @@ def _told(
         "left_out": [{"id": id_, "why": why} for id_, why in left.items()],
     }
     shown = f": {', '.join(map(str, changed))}" if len(changed) <= 20 and changed else ""
-    flags.out(options, answer, f"Changed {len(changed)} jobs{shown}.")
+    flags.out(options, answer, f"Changed {many(len(changed), 'job')}{shown}.")
     for id_, why in left.items():
         print(f"{options.prog}: job {id_} {why}; it was not changed", file=sys.stderr)
     return 1 if left and strict else 0

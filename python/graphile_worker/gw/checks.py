@@ -5,8 +5,8 @@ from __future__ import annotations
 from graphile_worker.errors import RightsError, VersionError
 from graphile_worker.gw.findings import Finding, Look, SkippedError
 from graphile_worker.gw.locks import unlock_dead, unlock_queues
-from graphile_worker.gw.queue import Queue
-from graphile_worker.gw.values import plain, span
+from graphile_worker.gw.queue import Queue, Row
+from graphile_worker.gw.values import many, plain, span
 from graphile_worker.verify import verify
 
 # Node's workers have no row among the workers: theirs count as dead after four hours.
@@ -78,21 +78,20 @@ def dead_locks(look: Look) -> list[Finding]:
 
     def repair(queue: Queue) -> str:
         done = unlock_dead(queue)
+        freed = [(w["jobs"], w["queues"], f"of {plain(w['worker_id'])}") for w in done["workers"]]
+        freed.append((done["stale_jobs"], done["stale_queues"], "locked for four hours"))
         parts = [
-            f"{w['jobs']} jobs and {w['queues']} queues of {plain(w['worker_id'])}"
-            for w in done["workers"]
+            f"{many(jobs, 'job')} and {many(queues, 'queue')} {whose}"
+            for jobs, queues, whose in freed
+            if jobs or queues
         ]
-        if done["stale_jobs"] or done["stale_queues"]:
-            parts.append(
-                f"{done['stale_jobs']} jobs and {done['stale_queues']} queues locked for four hours"
-            )
-        return f"freed {', '.join(parts) or 'nothing: the server has just started, try again'}"
+        return f"freed {', '.join(parts)}" if parts else ""
 
     return [
         Finding(
             "dead locks", "problem",
-            f"worker {plain(row['worker_id'])} is dead and holds {row['jobs']} jobs and"
-            f" {row['queues']} queues",
+            f"worker {plain(row['worker_id'])} is dead and holds {many(row['jobs'], 'job')} and"
+            f" {many(row['queues'], 'queue')}",
             (
                 f"its last heartbeat came {span(row['silent'])} ago, and no live Python worker"
                 " freed what it held"
@@ -110,18 +109,18 @@ def stuck_queues(look: Look) -> list[Finding]:
     """Find queues that are locked although none of their jobs runs."""
     found = look.queue.rows(_STUCK)
 
-    def finding(row: dict[str, object]) -> Finding:
-        name = str(row["queue_name"])
+    def finding(row: Row) -> Finding:
+        name = row["queue_name"]
 
         def repair(queue: Queue) -> str:
             freed = unlock_queues(queue, [name])
-            return f"unlocked queue {plain(name)}" if freed else f"{plain(name)} was free by then"
+            return f"unlocked queue {plain(name)}" if freed else ""
 
         return Finding(
             "stuck queues", "problem",
             f"queue {plain(name)} is locked, by {plain(row['locked_by'])} for"
-            f" {span(float(str(row['seconds'])))}, although none of its jobs runs",
-            f"{row['waiting']} jobs wait in it; somebody changed the rows by hand",
+            f" {span(row['seconds'])}, although none of its jobs runs",
+            f"waiting in it: {many(row['waiting'], 'job')}; somebody changed the rows by hand",
             "`gw unlock --queues` frees such queues", repair,
         )  # fmt: skip
 
@@ -160,12 +159,13 @@ def unknown_tasks(look: Look) -> list[Finding]:
         return []
     if not alive:
         if look.queue.row(_UNSEEN)["found"]:
-            return []  # Node's work, and do not say which tasks they know
+            return []  # Node's workers do, and do not say which tasks they know
         jobs = sum(row["jobs"] for row in overdue)
         longest = span(max(row["seconds"] for row in overdue))
         return [
             Finding(
-                "tasks", "problem", f"{jobs} jobs are due, for {longest} by now, and nobody works",
+                "tasks", "problem",
+                f"{many(jobs, 'due job')}, the oldest for {longest} by now, and nobody works",
                 "no Python worker is alive, and nobody without heartbeats (as Node's) holds a job",
                 "start a worker, for instance with `gw run`",
             )
@@ -174,9 +174,9 @@ def unknown_tasks(look: Look) -> list[Finding]:
     return [
         Finding(
             "tasks", "warning",
-            f"{row['jobs']} jobs of the task {plain(row['task_identifier'])} are due, for"
+            f"{many(row['jobs'], 'job')} of the task {plain(row['task_identifier'])}, due for"
             f" {span(row['seconds'])} by now, and no live Python worker knows it",
-            f"{len(alive)} workers are alive; Node's do not say which tasks they know",
+            f"{many(len(alive), 'worker')} alive; Node's do not say which tasks they know",
             "start a worker that has the task, or mend its name; `gw complete --task` drops them",
         )
         for row in overdue

@@ -52,18 +52,16 @@ def examine(look: Look, *, fix: bool = False, only: Sequence[str] | None = None)
     found = Diagnosis([], [], {})
     for name in only or CHECKS:
         findings = _made(look, name, found.skipped)
-        repairs = [finding.repair for finding in findings if finding.repair]
+        repairs = dict.fromkeys(finding.repair for finding in findings if finding.repair)
         if fix and repairs:
-            told: list[str] = []
             try:
                 for repair in repairs:
                     with look.queue.limited():
-                        told.append(repair(look.queue))
+                        told = repair(look.queue)
+                    if told:
+                        found.fixed.append(told)
             except (AccessDenied, Busy) as error:
                 found.skipped[name] = f"not repaired: {error}"
-            found.fixed += dict.fromkeys(
-                text for text in told if not text.startswith("freed nothing")
-            )
             findings = _made(look, name, found.skipped)
         found.findings += findings
     return found

@@ -11,7 +11,7 @@ from typing import Any
 from graphile_worker import flags
 from graphile_worker.gw.jobs import absent, names_one, one_of
 from graphile_worker.gw.queue import Queue, Row, opened
-from graphile_worker.gw.values import plain, short, since
+from graphile_worker.gw.values import many, plain, short, since
 
 #: After so long any worker frees a lock.
 STALE = timedelta(hours=4)
@@ -153,7 +153,7 @@ def _reasons(facts: _Facts) -> Iterator[Reason]:
         )  # fmt: skip
     if facts.ahead:
         yield Reason(
-            "jobs_ahead", f"{_number(facts.ahead)} due jobs come before it by priority and time",
+            "jobs_ahead", f"before it, by priority and time: {_number(facts.ahead)}",
             stops=False,
         )  # fmt: skip
 
@@ -178,7 +178,7 @@ def _queue(facts: _Facts) -> Iterator[Reason]:
             )
     if facts.ahead_in_queue:
         number = _number(facts.ahead_in_queue)
-        yield Reason("queue_behind", f"{number} due jobs come before it in its queue {name}")
+        yield Reason("queue_behind", f"before it in its queue {name}: {number}")
 
 
 def _workers(facts: _Facts) -> Iterator[Reason]:
@@ -189,19 +189,19 @@ def _workers(facts: _Facts) -> Iterator[Reason]:
     elif not facts.knowing:
         yield Reason(
             "task_unknown",
-            f"none of the {len(facts.alive)} live Python workers knows the task {task}; {node}",
+            f"none of {many(len(facts.alive), 'live Python worker')} knows the task {task}; {node}",
         )
     else:
         yield Reason(
             "workers",
-            f"{len(facts.knowing)} live Python workers know the task {task}, and hold"
-            f" {facts.held} jobs now",
+            f"the task {task} is known to {many(len(facts.knowing), 'live Python worker')}, which"
+            f" hold {many(facts.held, 'job')} now",
             stops=False,
         )
 
 
 def _number(count: int) -> str:
-    return f"{MANY} or more" if count >= MANY else str(count)
+    return f"{MANY} due jobs or more" if count >= MANY else many(count, "due job")
 
 
 def _time(moment: datetime, now: datetime) -> str:

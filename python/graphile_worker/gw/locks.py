@@ -11,7 +11,7 @@ from graphile_worker.flags import Parser
 from graphile_worker.gw import tables
 from graphile_worker.gw.queue import Queue, agreed, connects, opened
 from graphile_worker.gw.tables import Table
-from graphile_worker.gw.values import duration, plain, since, whole
+from graphile_worker.gw.values import duration, many, plain, since, whole
 
 _QUEUES = """
     select queues.queue_name, queues.locked_at, queues.locked_by, waiting.ready,
@@ -124,13 +124,14 @@ def run_unlock(options: argparse.Namespace) -> int:
             done["unlocked_queues"] = unlock_queues(queue)
     lines = [
         *(
-            f"Worker {plain(row['worker_id'])}: freed {row['jobs']} jobs and"
-            f" {row['queues']} queues."
+            f"Worker {plain(row['worker_id'])}: freed {many(row['jobs'], 'job')} and"
+            f" {many(row['queues'], 'queue')}."
             for row in done.get("workers", [])
         ),
         *(
             [
-                f"Freed {done['stale_jobs']} jobs and {done['stale_queues']} queues that had been"
+                f"Freed {many(done['stale_jobs'], 'job')} and"
+                f" {many(done['stale_queues'], 'queue')} that had been"
                 " locked for four hours."
             ]
             if done.get("stale_jobs") or done.get("stale_queues") else []
@@ -220,13 +221,13 @@ def run_cleanup(options: argparse.Namespace) -> int:
             with queue.limited():
                 failed = queue.utils.counts().failed
             age = f" those older than {options.older_than}" if options.older_than else " all"
-            agreed(options, f"{failed} jobs have failed for good;{age} will be deleted")
+            agreed(options, f"{many(failed, 'job')} failed for good;{age} will be deleted")
         cleaned = queue.utils.cleanup(
             *what, failed_before=options.older_than, keep_tasks=options.keep_task or ()
         )
     flags.out(
         options, cleaned,
-        f"Removed {cleaned.failed_jobs} failed jobs, the names of {cleaned.queues} queues and of"
-        f" {cleaned.tasks} tasks.",
+        f"Removed {many(cleaned.failed_jobs, 'failed job')}, the names of"
+        f" {many(cleaned.queues, 'queue')} and of {many(cleaned.tasks, 'task')}.",
     )  # fmt: skip
     return 0

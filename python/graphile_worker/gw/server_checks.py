@@ -12,6 +12,7 @@ from graphile_worker.gw.values import plain, short, span
 
 _TABLES = """
     select stats.relname::text as name, stats.n_live_tup as live, stats.n_dead_tup as dead,
+      relations.reltuples::bigint as counted,
       extract(epoch from pg_catalog.now()
         - greatest(stats.last_vacuum, stats.last_autovacuum))::float8 as vacuumed,
       pg_catalog.pg_relation_size(stats.relid) as size,
@@ -96,10 +97,10 @@ def vacuum(look: Look) -> list[Finding]:
                     f"`vacuum (analyze) {table}`; if that does not help, look for old transactions",
                 )
             )  # fmt: skip
-        rows = row["live"] + row["dead"]
+        rows = max(row["live"] + row["dead"], row["counted"])  # the first is lost in a crash
         for what, size, most, cure in (  # a row of a table takes two kilobytes at most
             ("table", row["size"], 2500, f"`vacuum full {table}` at a quiet time, or pg_repack"),
-            ("indexes", row["indexes"], 500, f"`reindex table concurrently {table}`"),
+            ("indexes", row["indexes"], 1000, f"`reindex table concurrently {table}`"),
         ):
             if size > max(limits.size, rows * most):
                 found.append(

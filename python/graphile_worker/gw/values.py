@@ -87,6 +87,11 @@ def short(value: str | None, most: int = 60) -> str:
     return first if len(first) <= most else first[: most - 1] + "…"
 
 
+def many(count: int, what: str) -> str:
+    """Return a number of things, as people say it."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def span(length: timedelta | float) -> str:
     """Return a duration for people, two units at most."""
     left = round(length.total_seconds() if isinstance(length, timedelta) else length)
