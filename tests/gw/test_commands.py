@@ -6,6 +6,8 @@ import argparse
 import json
 import os
 import pty
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -188,6 +190,7 @@ def test_many_are_changed_once_somebody_agrees(db: Database) -> None:
     assert answer(db, "complete", "--task", "mail", "--yes")["changed"] == ids[:3]
     for args in (["retry"], ["retry", "1", "--task", "x"], ["complete", "1", "--state", "ready"]):
         assert "say which jobs" in said(db, *args, code=1)[1]
+    assert "exclude each other" in said(db, "retry", "--all-failed", "--state", "ready", code=1)[1]
     assert "say what to change" in said(db, "reschedule", ids[3], code=1)[1]
 
 
@@ -195,6 +198,16 @@ def test_more_jobs_than_fit_one_transaction_are_changed(db: Database) -> None:
     db.rows("select count(graphile_worker.add_job('t')) from generate_series(1, 2500)")
     assert len(answer(db, "fail", "--task", "t", "--yes")["changed"]) == 2500
     assert len(answer(db, "retry", "--all-failed", "--yes")["changed"]) == 2500
+
+
+def test_what_was_changed_before_others_were_in_the_way_is_told(db: Database) -> None:
+    db.rows("select count(graphile_worker.add_job('t')) from generate_series(1, 1500)")
+    holder = db.connect(autocommit=False)
+    holder.execute("select from graphile_worker._private_jobs where id = 1500 for update")
+    err = said(db, "fail", "--task", "t", "--yes", "--timeout", "1", code=4)[1]
+    assert "1000 of 1500 jobs were changed, then: the server stopped a query" in err
+    holder.rollback()
+    assert len(answer(db, "jobs", "--state", "failed", "--limit", 2000)) == 1000
 
 
 def test_a_terminal_is_asked(db: Database) -> None:
@@ -452,6 +465,10 @@ def test_durations_and_times_are_read_and_shown() -> None:
         values.duration("9" * 30 + "w")
 
 
-def test_every_command_is_in_the_guide() -> None:
+def test_every_command_is_in_the_guide_and_its_commands_are_understood() -> None:
     guide = (Path(__file__).parents[2] / "docs" / "gw.md").read_text()
+    shown = re.findall(r"(?m)^(?:printf .* \| )?gw (.*)$", guide)
+    assert len(shown) > 15
+    for line in shown:
+        build_parser().parse_args(shlex.split(line, comments=True))
     assert [name for name in COMMANDS if f"gw {name}" not in guide] == []

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from graphile_worker import flags
 from graphile_worker.client import WorkerUtils
-from graphile_worker.errors import InvalidFilter
+from graphile_worker.errors import Busy, InvalidFilter
 from graphile_worker.flags import Parser
 from graphile_worker.gw.jobs import STATES
 from graphile_worker.gw.queue import Queue, agreed, connects, opened
@@ -33,8 +33,9 @@ _MATCHING = """
     order by id
 """
 _WHY = """
-    select ids.id, jobs.locked_by
+    select ids.id, jobs.id is not null as is_there, jobs.locked_by
     from pg_catalog.unnest(%(ids)s::bigint[]) as ids (id) left join {s}.jobs on jobs.id = ids.id
+    order by ids.id
 """
 
 
@@ -131,6 +132,8 @@ def _change(options: argparse.Namespace, name: str, verb: Verb) -> int:
             f"say which jobs: their IDs, or --task, --queue, --state{more};"
             f"{' not both;' if chosen else ''} nothing was changed"
         )
+    if getattr(options, "all_failed", False) and options.state:
+        raise InvalidFilter("--all-failed and --state exclude each other; nothing was changed")
     with opened(options) as queue:
         ids: list[int] = list(dict.fromkeys(options.ids))
         if chosen:
@@ -144,8 +147,15 @@ def _change(options: argparse.Namespace, name: str, verb: Verb) -> int:
                 agreed(options, f"{many(len(ids), 'job')}, id {ids[0]} to {ids[-1]}: {name}")
         changed: list[int] = []
         for start in range(0, len(ids), AT_ONCE):
-            with queue.limited():
-                jobs = verb(queue.utils, ids[start : start + AT_ONCE])
+            try:
+                with queue.limited():
+                    jobs = verb(queue.utils, ids[start : start + AT_ONCE])
+            except Busy as error:
+                if not changed:
+                    raise
+                raise Busy(
+                    f"{len(changed)} of {len(ids)} jobs were changed, then: {error}"
+                ) from error
             changed += (job.id for job in jobs)
         left = _left_out(queue, sorted(set(ids) - set(changed)))
     return _told(options, changed, left, strict=not chosen)
@@ -155,14 +165,10 @@ def _left_out(queue: Queue, ids: list[int]) -> dict[int, str]:
     if not ids:
         return {}
     with queue.limited():
-        rows = queue.rows(_WHY + "order by ids.id", ids=ids)
-        there = {
-            row["id"]
-            for row in queue.rows("select id from {s}.jobs where id = any (%(ids)s)", ids=ids)
-        }
+        rows = queue.rows(_WHY, ids=ids)
     return {
         row["id"]: "is not there"
-        if row["id"] not in there
+        if not row["is_there"]
         else f"runs, by worker {plain(row['locked_by'])}"
         if row["locked_by"] is not None
         else "was in use; try again"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphile_worker.errors import RightsError, VersionError
+from graphile_worker.errors import InstallError
 from graphile_worker.gw.findings import Finding, Look, SkippedError
 from graphile_worker.gw.locks import unlock_dead, unlock_queues
 from graphile_worker.gw.queue import Queue, Row
@@ -89,7 +89,7 @@ def dead_locks(look: Look) -> list[Finding]:
 
     return [
         Finding(
-            "dead locks", "problem",
+            "dead-locks", "problem",
             f"worker {plain(row['worker_id'])} is dead and holds {many(row['jobs'], 'job')} and"
             f" {many(row['queues'], 'queue')}",
             (
@@ -117,7 +117,7 @@ def stuck_queues(look: Look) -> list[Finding]:
             return f"unlocked queue {plain(name)}" if freed else ""
 
         return Finding(
-            "stuck queues", "problem",
+            "stuck-queues", "problem",
             f"queue {plain(name)} is locked, by {plain(row['locked_by'])} for"
             f" {span(row['seconds'])}, although none of its jobs runs",
             f"waiting in it: {many(row['waiting'], 'job')}; somebody changed the rows by hand",
@@ -142,7 +142,7 @@ def failed_jobs(look: Look) -> list[Finding]:
     )
     return [
         Finding(
-            "failed jobs", "warning",
+            "failed-jobs", "warning",
             f"{failed} jobs have failed for good, {share:.0%} of all",
             f"nobody will run them, and counting jobs reads them; most are of {tasks}",
             "see `gw jobs --state failed`; then `gw retry --all-failed`, or"
@@ -192,7 +192,7 @@ def many_queues(look: Look) -> list[Finding]:
         return []
     return [
         Finding(
-            "queue names", "warning", f"there are {names} names of queues",
+            "queue-names", "warning", f"there are {names} names of queues",
             "each keeps its row until it is collected, and looking names up takes longer",
             "`gw cleanup queues` removes those that no job needs, now and then at a quiet time",
         )
@@ -202,8 +202,10 @@ def many_queues(look: Look) -> list[Finding]:
 def drift(look: Look) -> list[Finding]:
     """Find indexes that are missing or invalid, and whatever else is not as installed."""
     try:
+        patience = f"{max(1, round(look.queue.timeout * 1000))}ms"
+        look.queue.conn.execute("select set_config('lock_timeout', %s, true)", [patience])
         found = verify(look.queue.conn, schema=look.queue.schema, scripts=look.scripts)
-    except (RightsError, VersionError) as error:
+    except InstallError as error:
         raise SkippedError(str(error)) from error
     named = "" if look.queue.schema == "graphile_worker" else f" --schema {look.queue.schema}"
     return [

@@ -34,8 +34,8 @@ CHECKS: dict[str, Check] = {
     "clock": server_checks.clock,
     "pooler": server_checks.pooler,
 }
-#: Those that compare sessions or transactions, and so need to run outside one.
-_OUTSIDE = {"drift", "pooler"}
+#: It compares what several transactions see, and so runs in none.
+_OUTSIDE = "pooler"
 
 
 @dataclass
@@ -70,7 +70,7 @@ def examine(look: Look, *, fix: bool = False, only: Sequence[str] | None = None)
 def _made(look: Look, name: str, skipped: dict[str, str]) -> list[Finding]:
     """Make one check; one that cannot be made here does not keep the others from it."""
     try:
-        if name in _OUTSIDE:
+        if name == _OUTSIDE:
             return CHECKS[name](look)
         with look.queue.limited():
             return CHECKS[name](look)
@@ -99,7 +99,7 @@ def configure(parser: Parser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the findings; return 3 where some are left."""
     with opened(options) as queue:
-        look = Look(queue, dsn=options.dsn)
+        look = Look(queue)
         found = examine(look, fix=options.fix, only=options.check)
     flags.out(options, _as_json(found), _as_text(found))
     return FINDINGS if found.findings else 0

@@ -38,6 +38,7 @@ class Finding:
     ``repair`` does so and says what it did; None where that is not safe to do unasked.
     """
 
+    #: Its kind: the name of the check, or of a part of it.
     check: str
     severity: Literal["problem", "warning"]
     what: str
@@ -56,7 +57,6 @@ class Look:
 
     queue: Queue
     limits: Limits = field(default_factory=Limits)
-    dsn: str | None = None
     #: The time of this machine, in seconds since 1970.
     clock: Callable[[], float] = time.time
     scripts: Scripts = field(default_factory=Scripts)

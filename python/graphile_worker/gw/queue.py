@@ -47,8 +47,8 @@ class Queue:
                 yield
         except psycopg.errors.QueryCanceled as error:
             raise Busy(
-                f"the server stopped a query, which may take {self.timeout:g} s; nothing was"
-                " changed: give it more with --timeout"
+                f"the server stopped a query, which may take {self.timeout:g} s, and undid it: give"
+                " it more with --timeout"
             ) from error
         except psycopg.errors.InsufficientPrivilege as error:
             user = self.conn.info.user

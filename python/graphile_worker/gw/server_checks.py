@@ -125,7 +125,7 @@ def old_transactions(look: Look) -> list[Finding]:
         if row["seconds"] is not None and row["seconds"] > limit:
             found.append(
                 Finding(
-                    "old transactions", "warning",
+                    "old-transactions", "warning",
                     f"pid {row['pid']} ({plain(row['user'])}, {row['state']}) has been in a"
                     f" transaction for {span(row['seconds'])}: {plain(short(row['query']))}",
                     f"it is {row['age']} transactions old; {why}",
@@ -138,7 +138,7 @@ def old_transactions(look: Look) -> list[Finding]:
             gid = row["gid"].replace("'", "''")
             found.append(
                 Finding(
-                    "old transactions", "warning",
+                    "old-transactions", "warning",
                     f"the prepared transaction {plain(row['gid'])} of {plain(row['user'])} has been"
                     f" waiting for {span(row['seconds'])}",
                     f"it is {row['age']} transactions old; {why}",
@@ -149,7 +149,7 @@ def old_transactions(look: Look) -> list[Finding]:
         if row["age"] > look.limits.slot_transactions or not row["active"]:
             found.append(
                 Finding(
-                    "old transactions", "warning",
+                    "old-transactions", "warning",
                     f"the replication slot {plain(row['name'])}"
                     f" ({'active' if row['active'] else 'nobody reads it'}) holds back"
                     f" {row['age']} transactions",
