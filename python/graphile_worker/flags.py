@@ -35,6 +35,26 @@ class _Switch(argparse.Action):
         setattr(namespace, self.dest, True)
 
 
+class _Several(argparse.Action):
+    """A flag that may be repeated; the values given replace those of its variable."""
+
+    def __call__(
+        self, parser: Parser, namespace: argparse.Namespace, values: Any, *rest: object
+    ) -> None:
+        """Collect a value."""
+        before = getattr(namespace, self.dest)
+        kept = [] if before is self.default else before
+        setattr(namespace, self.dest, [*kept, *values])
+
+
+def _listed(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
+    def split(text: str) -> list[Any]:
+        parts = text.split(",") if isinstance(text, FromEnvironment) else [text]
+        return [kind(part) for part in parts]
+
+    return split
+
+
 def _truth(text: str) -> bool:
     known = {"1": True, "true": True, "yes": True, "on": True,
              "0": False, "false": False, "no": False, "off": False}  # fmt: skip
@@ -55,13 +75,18 @@ def _one_of(choices: Sequence[str]) -> Callable[[str], str]:
 def env(parser: Any, *flags: str, help: str, **options: Any) -> None:
     """Add a flag with its twin among the environment variables: GW_ and its first name.
 
-    A variable that is empty is not set. The twins of switches are 1 or 0.
+    A variable that is empty is not set. The twins of switches are 1 or 0, those of flags that may
+    be repeated have commas between the values.
     """
     name = "GW_" + flags[0].lstrip("-").replace("-", "_").upper()
     if options.pop("switch", False):
         options.update(action=_Switch, default=False)
     elif "choices" in options:  # argparse would not look at the variable's value
         options["type"] = _one_of(options["choices"])
+    if options.pop("several", False):
+        options.update(action=_Several, type=_listed(options.get("type", str)))
+        choices = options.pop("choices", None)
+        options.setdefault("metavar", f"{{{','.join(choices)}}}" if choices else name[3:])
     if given := os.environ.get(name):
         options["default"] = FromEnvironment(given)
     parser.add_argument(*flags, help=f"{help} [env: {name}]", **options)
@@ -76,6 +101,11 @@ def connects(parser: Parser) -> None:
 def reports(parser: Parser) -> None:
     """Add how to answer."""
     env(parser, "--json", switch=True, help="print JSON")
+    verbose(parser)
+
+
+def verbose(parser: Parser) -> None:
+    """Add how to tell of errors."""
     env(parser, "--verbose", "-v", switch=True, help="show tracebacks")
     parser.add_argument("--scripts", type=Path, help=argparse.SUPPRESS)
 
@@ -104,14 +134,19 @@ def changes(parser: Parser) -> None:
     waits(parser)
 
 
+def dsn(options: argparse.Namespace) -> str:
+    """Return what --dsn says as a connection string."""
+    given: str = options.dsn or ""
+    if given and "=" not in given and "://" not in given:
+        return make_conninfo(dbname=given)
+    return without_driver(given)
+
+
 def connect(options: argparse.Namespace) -> psycopg.Connection[Any]:
     """Connect as --dsn or libpq's variables say; raise InstallError where that fails."""
-    dsn: str = options.dsn or ""
-    if dsn and "=" not in dsn and "://" not in dsn:
-        dsn = make_conninfo(dbname=dsn)
     try:
         conn = psycopg.connect(
-            without_driver(dsn), autocommit=True, fallback_application_name="gw-install"
+            dsn(options), autocommit=True, fallback_application_name=options.prog
         )
     except psycopg.Error as error:
         raise InstallError(
@@ -122,10 +157,15 @@ def connect(options: argparse.Namespace) -> psycopg.Connection[Any]:
     return conn
 
 
+def as_json(value: Any) -> str:
+    """Return JSON for people as well."""
+    return json.dumps(value, indent=2, default=str, ensure_ascii=False)
+
+
 def out(options: argparse.Namespace, value: Any, text: str) -> None:
     """Print an answer, as JSON where that was asked for."""
     if options.json:
         plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-        print(json.dumps(plain, indent=2, default=str, ensure_ascii=False))
+        print(as_json(plain))
     elif text:
         print(text)

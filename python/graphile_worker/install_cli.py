@@ -8,28 +8,21 @@ to do; 1 failed and nothing was changed; 2 wrong usage; 3 drift was found; 4 bus
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-try:
-    import psycopg
-except ImportError as _error:  # psycopg without a libpq
-    sys.exit(f"gw-install: {_error}\nrun `pip install 'graphile-worker[binary]'`, or install libpq")
-
-from graphile_worker import __version__, files, flags, install, state
+from graphile_worker import __version__, command, files, flags, install, state
 from graphile_worker.catalogue import LEVELS
-from graphile_worker.errors import BusyError, GraphileWorkerError, InstallError
+from graphile_worker.errors import InstallError
 from graphile_worker.flags import FromEnvironment, Parser
 from graphile_worker.scripts import SCHEMA, Scripts, quote_ident
 from graphile_worker.session import told, transaction
 from graphile_worker.verify import repair, verify
 
-DRIFT, BUSY, INTERRUPTED = 3, 4, 130
+DRIFT = 3
 
 
 def build_parser() -> Parser:
@@ -42,15 +35,13 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"gw-install {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, help: str, run: Callable[[argparse.Namespace], int]) -> Parser:
+    def add(name: str, help: str, run: Callable[[argparse.Namespace], int]) -> Parser:
         sub = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
         sub.set_defaults(run=run)
         flags.reports(sub)
         return sub
 
-    sub = command(
-        "files", "put the extension's files into a server's folder, or remove them", _files
-    )
+    sub = add("files", "put the extension's files into a server's folder, or remove them", _files)
     sub.add_argument("action", choices=["put", "remove", "control-path"])
     flags.env(sub, "--pg-config", help="pg_config program of the server")
     flags.env(sub, "--sharedir", help="the server's share directory")
@@ -59,38 +50,38 @@ def build_parser() -> Parser:
     flags.env(sub, "--destdir", type=Path, help="put everything below this folder, for packages")
     flags.dry_run(sub, "say where, change nothing")
 
-    sub = command("install", "make the queue in a database", _install)
+    sub = add("install", "make the queue in a database", _install)
     flags.changes(sub)
     _mode(sub)
-    sub = command("upgrade", "bring the queue to a newer version", _upgrade)
+    sub = add("upgrade", "bring the queue to a newer version", _upgrade)
     flags.changes(sub)
     flags.env(sub, "--to", help="version to go to (default: the newest)")
     flags.env(sub, "--drain", switch=True, help="wait until no job is running")
     flags.env(sub, "--plan", switch=True, help="show what it would do and who is in the way")
-    sub = command("adopt", "make a schema of Node's graphile-worker ours", _adopt)
+    sub = add("adopt", "make a schema of Node's graphile-worker ours", _adopt)
     flags.changes(sub)
     _mode(sub)
-    sub = command("release", "drop the extension and leave every table and row", _release)
+    sub = add("release", "drop the extension and leave every table and row", _release)
     flags.changes(sub)
-    sub = command("switch", "go from plain objects to an extension, or back", _switch)
+    sub = add("switch", "go from plain objects to an extension, or back", _switch)
     sub.add_argument("road", choices=["extension", "plain"])
     flags.changes(sub)
-    sub = command("verify", "compare the schema with what its version should be", _verify)
+    sub = add("verify", "compare the schema with what its version should be", _verify)
     flags.connects(sub)
     flags.waits(sub)
     flags.env(sub, "--fix", switch=True, help="repair what can be without touching rows")
     flags.dry_run(sub, "with --fix: print the SQL")
-    sub = command("status", "show version, road and counts", _status)
+    sub = add("status", "show version, road and counts", _status)
     flags.connects(sub)
-    sub = command("uninstall", "drop the queue", _uninstall)
+    sub = add("uninstall", "drop the queue", _uninstall)
     flags.changes(sub)
     sub.add_argument("--with-jobs", action="store_true", help="although jobs are lost")
     sub.add_argument("--cascade", action="store_true", help="and whatever depends on it")
-    sub = command("grant", "give a role a level of access", _grant)
+    sub = add("grant", "give a role a level of access", _grant)
     sub.add_argument("role")
     sub.add_argument("level", choices=[*LEVELS, "none"])
     flags.changes(sub)
-    sub = command("sql", "print the SQL for a migration tool, offline", _sql)
+    sub = add("sql", "print the SQL for a migration tool, offline", _sql)
     sub.add_argument(
         "what", choices=["install", "upgrade", "adopt", "release", "uninstall"], nargs="?",
         default="install",
@@ -99,9 +90,7 @@ def build_parser() -> Parser:
     flags.env(sub, "--road", choices=["plain", "extension"], default="plain", help="plain or not")
     flags.env(sub, "--from", dest="old", help="upgrade: the version before")
     flags.env(sub, "--to", help="version (default: the newest)")
-    sub = command(
-        "pg_tle", "print the calls that register the extension with pg_tle, offline", _pg_tle
-    )
+    sub = add("pg_tle", "print the calls that register the extension with pg_tle, offline", _pg_tle)
     flags.env(sub, "--from", dest="old", help="version registered before: only what came later")
     return parser
 
@@ -323,30 +312,8 @@ def _pg_tle(options: argparse.Namespace) -> int:
 
 def main(args: list[str] | None = None) -> int:
     """Run a command; return its exit code."""
-    options = build_parser().parse_args(args)
-    try:
-        code: int = options.run(options)
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader had enough, as in `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print(
-            "gw-install: interrupted; what was not committed is undone, see `gw-install status`",
-            file=sys.stderr,
-        )
-        return INTERRUPTED
-    except (GraphileWorkerError, ValueError, psycopg.Error) as error:
-        if options.verbose:
-            traceback.print_exc()
-        causes, cause = [" ".join(str(error).split())], error.__cause__
-        while cause is not None:
-            first = str(cause).strip().splitlines()[:1]
-            causes += [line for line in first if line not in causes[0]]
-            cause = cause.__cause__
-        print("gw-install: " + "\n  because: ".join(causes), file=sys.stderr)
-        return BUSY if isinstance(error, BusyError) else 1
-    return code
+    undone = "what was not committed is undone, see `gw-install status`"
+    return command.run(build_parser(), args, interrupted=undone)
 
 
 if __name__ == "__main__":

@@ -551,7 +551,7 @@ async def run(tasks: Any, *, signals: bool = True, **options: Any) -> None:
     outside the main thread. Raise a SchemaError where the schema is not what this package needs,
     AccessDenied without the level work, psycopg.OperationalError where there is no server.
     """
-    await _run(Worker(tasks, **options), signals)
+    await serve(Worker(tasks, **options), signals)
 
 
 async def run_once(tasks: Any, *, signals: bool = False, **options: Any) -> None:
@@ -561,10 +561,11 @@ async def run_once(tasks: Any, *, signals: bool = False, **options: Any) -> None
 
     Recurring jobs are not added. Raise what ``run`` raises.
     """
-    await _run(Worker(tasks, once=True, **options), signals)
+    await serve(Worker(tasks, once=True, **options), signals)
 
 
-async def _run(worker: Worker, signals: bool) -> None:
+async def serve(worker: Worker, signals: bool) -> None:
+    """Run the worker, stopped by signals or by being cancelled."""
     loop = asyncio.get_running_loop()
     if signals:
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,0 +1,69 @@
+"""gw: fill, look after and empty a queue.
+
+Connections follow libpq: a connection string or the PG* variables. Exit codes: 0 done; 1 failed,
+or some of the jobs that were named were left out; 2 wrong usage; 3 doctor has findings; 4 busy, try
+again; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from graphile_worker import __version__, command, flags
+from graphile_worker.flags import Parser
+from graphile_worker.gw import add, change, doctor, explain, jobs, locks, run, stats, top
+
+Configure = Callable[[Parser], None]
+Run = Callable[[argparse.Namespace], int]
+
+COMMANDS: dict[str, tuple[str, Configure, Run]] = {
+    "add": ("add a job, or many", add.configure, add.run),
+    "run": ("run jobs: a worker", run.configure, run.run),
+    "jobs": ("show jobs", jobs.configure_jobs, jobs.run_jobs),
+    "job": ("show one job with everything that is known of it", jobs.names_one, jobs.run_job),
+    "explain": ("say why a job is not running", explain.configure, explain.run),
+    "retry": ("run failed jobs now, with all attempts", change.configure_retry, change.run_retry),
+    "fail": ("let jobs fail for good", change.configure_fail, change.run_fail),
+    "complete": (
+        "delete jobs as if they had been done", change.configure_complete, change.run_complete,
+    ),
+    "reschedule": (
+        "change when, and how often, jobs run", change.configure_reschedule, change.run_reschedule,
+    ),
+    "remove": ("remove jobs by id or key", change.configure_remove, change.run_remove),
+    "queues": ("show queues, and who holds them", locks.configure_queues, locks.run_queues),
+    "unlock": ("free what dead workers hold", locks.configure_unlock, locks.run_unlock),
+    "cleanup": (
+        "delete failed jobs, and names that no job needs", locks.configure_cleanup,
+        locks.run_cleanup,
+    ),
+    "stats": ("count jobs by state, task and queue, and show workers", stats.configure, stats.run),
+    "top": ("show the numbers of stats, live", top.configure, top.run),
+    "doctor": ("look for what is wrong, and say how to mend it", doctor.configure, doctor.run),
+}  # fmt: skip
+
+
+def build_parser() -> Parser:
+    """Return the parser of the command line."""
+    parser = Parser(
+        prog="gw", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"gw {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (text, configure, run_it) in COMMANDS.items():
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        sub.set_defaults(run=run_it)
+        configure(sub)
+        (flags.verbose if name == "run" else flags.reports)(sub)  # a worker answers nothing
+    return parser
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run a command; return its exit code."""
+    return command.run(build_parser(), args, interrupted="what was not committed is undone")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

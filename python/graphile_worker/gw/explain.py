@@ -1,0 +1,227 @@
+"""gw explain: why a job is not running, as far as the database can tell."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from graphile_worker import flags
+from graphile_worker.gw.jobs import absent, names_one, one_of
+from graphile_worker.gw.queue import Queue, Row, opened
+from graphile_worker.gw.values import many, plain, short, since
+
+#: After so long any worker frees a lock.
+STALE = timedelta(hours=4)
+#: Others that come first are counted up to here.
+MANY = 1000
+
+_JOB = """
+    select *, pg_catalog.now() as now from {s}.jobs
+    where id = %(id)s or key = %(key)s
+"""
+_WORKERS = "select * from {s}.workers order by worker_id"
+_IN_QUEUE = """
+    select queues.locked_at, queues.locked_by,
+      (select pg_catalog.min(jobs.id) from {s}.jobs
+        where jobs.queue_name = queues.queue_name and jobs.locked_at is not null) as running_job
+    from {s}.queues where queues.queue_name = %(queue_name)s
+"""
+# Due jobs that are taken before this one.
+_AHEAD = """
+    select pg_catalog.count(*) as ahead from (
+      select from {s}.jobs
+      where locked_at is null and attempts < max_attempts and run_at <= pg_catalog.now()
+      and (priority, run_at, id) < (%(priority)s, %(run_at)s, %(id)s)
+      and (%(queue_name)s::text is null or queue_name = %(queue_name)s)
+      limit %(most)s
+    ) as first
+"""
+_HELD = "select pg_catalog.count(*) as jobs from {s}.jobs where locked_by = any (%(ids)s)"
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Something that holds now and has to do with the job; the code is for programs.
+
+    ``stops`` tells reasons for which it does not run from remarks.
+    """
+
+    code: str
+    text: str
+    stops: bool = True
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """All reasons, and as verdict the code of the first one that stops the job."""
+
+    id: int
+    verdict: str
+    reasons: list[Reason]
+
+
+class _Facts:
+    """What was read about one job, in one snapshot as far as it matters."""
+
+    def __init__(self, queue: Queue, job: Row) -> None:
+        self.job = job
+        self.now: datetime = job["now"]
+        self.workers = queue.rows(_WORKERS)
+        self.lock: Row | None = None
+        self.ahead_in_queue = 0
+        name = job["queue_name"]
+        where = {key: job[key] for key in ("priority", "run_at", "id")}
+        if name is not None:
+            found = queue.rows(_IN_QUEUE, queue_name=name)
+            self.lock = found[0] if found else None
+            self.ahead_in_queue = queue.row(_AHEAD, **where, queue_name=name, most=MANY)["ahead"]
+        self.ahead = queue.row(_AHEAD, **where, queue_name=None, most=MANY)["ahead"]
+        self.alive = [worker for worker in self.workers if worker["is_alive"]]
+        task = job["task_identifier"]
+        self.knowing = [
+            worker for worker in self.alive
+            if worker["task_identifiers"] is None or task in worker["task_identifiers"]
+        ]  # fmt: skip
+        ids = [worker["worker_id"] for worker in self.knowing]
+        self.held: int = queue.row(_HELD, ids=ids)["jobs"]
+
+    def holder(self, worker_id: str | None, locked_at: datetime) -> tuple[str, str]:
+        """Return what is known of whoever holds a lock: a word for programs, and a text."""
+        named = f"worker {plain(worker_id)}"
+        found = [worker for worker in self.workers if worker["worker_id"] == worker_id]
+        if found and found[0]["is_alive"]:
+            return "alive", f"{named}, alive (heartbeat {since(found[0]['beat_at'], self.now)})"
+        if found:
+            beat = since(found[0]["beat_at"], self.now)
+            return "dead", (
+                f"{named}, presumed dead (last heartbeat {beat}): any Python worker frees it, and"
+                " so does `gw unlock --dead`"
+            )
+        stale = locked_at < self.now - STALE
+        more = "; locked for more than four hours, so that any worker frees it" if stale else (
+            "; if it is dead, `gw unlock` with its id frees it, or any worker after four hours"
+        )  # fmt: skip
+        return "unknown", f"{named}, which sends no heartbeats (Node's, or a worker in SQL){more}"
+
+
+def explain(queue: Queue, job: int | str) -> Explanation:
+    """Say why the job with this id or key does not run; raise where there is none."""
+    name = {"id": None, "key": None, "key" if isinstance(job, str) else "id": job}
+    with queue.limited(snapshot=True):
+        found = queue.rows(_JOB, **name)
+        if not found:
+            raise absent(job)
+        facts = _Facts(queue, found[0])
+    reasons = list(_reasons(facts))
+    stopping = [reason.code for reason in reasons if reason.stops]
+    return Explanation(found[0]["id"], stopping[0] if stopping else "nothing", reasons)
+
+
+def _reasons(facts: _Facts) -> Iterator[Reason]:
+    job, now = facts.job, facts.now
+    if job["locked_at"] is not None:
+        kind, text = facts.holder(job["locked_by"], job["locked_at"])
+        code = {"alive": "running", "dead": "worker_dead", "unknown": "running_unseen"}[kind]
+        yield Reason(code, f"it has been running since {_time(job['locked_at'], now)}, by {text}")
+        return
+    failed = job["attempts"] >= job["max_attempts"]
+    if failed:
+        yield Reason(
+            "failed",
+            f"it failed for good after {job['attempts']} attempts (of {job['max_attempts']}), last"
+            f" error: {plain(short(job['last_error'], 200)) or 'none'}; `gw retry {job['id']}`"
+            " gives it new ones",
+        )
+    if job["run_at"] > now:
+        why = ""
+        if job["attempts"] and job["last_error"] and not failed:
+            why = (
+                f"; it waits after attempt {job['attempts']} of {job['max_attempts']}, which"
+                f" failed: {plain(short(job['last_error'], 200))}"
+            )
+        yield Reason("not_due", f"it is not due: {_time(job['run_at'], now)}{why}")
+    yield from _queue(facts)
+    yield from _workers(facts)
+    if job["flags"]:
+        names = ", ".join(sorted(map(plain, job["flags"])))
+        yield Reason(
+            "flags", f"it carries the flags {names}, which workers may be told to leave alone",
+            stops=False,
+        )  # fmt: skip
+    if facts.ahead:
+        yield Reason(
+            "jobs_ahead", f"before it, by priority and time: {_number(facts.ahead)}",
+            stops=False,
+        )  # fmt: skip
+
+
+def _queue(facts: _Facts) -> Iterator[Reason]:
+    job, lock = facts.job, facts.lock
+    name = plain(job["queue_name"])
+    if lock is not None and lock["locked_at"] is not None:
+        kind, text = facts.holder(lock["locked_by"], lock["locked_at"])
+        since_when = _time(lock["locked_at"], facts.now)
+        if lock["running_job"] is None:
+            yield Reason(
+                "queue_stuck",
+                f"its queue {name} has been locked since {since_when} although none of its jobs"
+                f" runs, by {text}; `gw unlock --queues` frees it",
+            )
+        else:
+            yield Reason(
+                "queue_worker_dead" if kind == "dead" else "queue_locked",
+                f"its queue {name} has been locked since {since_when}, running job"
+                f" {lock['running_job']}, by {text}",
+            )
+    if facts.ahead_in_queue:
+        number = _number(facts.ahead_in_queue)
+        yield Reason("queue_behind", f"before it in its queue {name}: {number}")
+
+
+def _workers(facts: _Facts) -> Iterator[Reason]:
+    task = plain(facts.job["task_identifier"])
+    node = "Node's workers do not say that they run, nor which tasks they know"
+    if not facts.alive:
+        yield Reason("no_worker", f"no Python worker is alive; {node}")
+    elif not facts.knowing:
+        yield Reason(
+            "task_unknown",
+            f"none of {many(len(facts.alive), 'live Python worker')} knows the task {task}; {node}",
+        )
+    else:
+        yield Reason(
+            "workers",
+            f"the task {task} is known to {many(len(facts.knowing), 'live Python worker')}, which"
+            f" hold {many(facts.held, 'job')} now",
+            stops=False,
+        )
+
+
+def _number(count: int) -> str:
+    return f"{MANY} due jobs or more" if count >= MANY else many(count, "due job")
+
+
+def _time(moment: datetime, now: datetime) -> str:
+    return f"{moment.isoformat(' ', 'seconds')} ({since(moment, now)})"
+
+
+configure = names_one
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print every reason that holds now."""
+    name = one_of(options)
+    with opened(options) as queue:
+        found = explain(queue, name)
+    answer: dict[str, Any] = asdict(found)
+    lines = [
+        f"Job {found.id} ({found.verdict}):",
+        *(f"  {'-' if reason.stops else ' '} {reason.text}" for reason in found.reasons),
+    ]
+    if found.verdict == "nothing":
+        lines.append("  nothing stands in its way: it runs when a worker has room")
+    flags.out(options, answer, "\n".join(lines))
+    return 0

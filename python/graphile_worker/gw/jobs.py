@@ -1,0 +1,129 @@
+"""gw jobs and gw job: read the jobs."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import datetime
+from typing import Any, get_args
+
+from graphile_worker import flags
+from graphile_worker.errors import GraphileWorkerError
+from graphile_worker.flags import Parser
+from graphile_worker.gw import tables
+from graphile_worker.gw.queue import connects, opened
+from graphile_worker.gw.tables import Table
+from graphile_worker.gw.values import job_id, plain, short, since, whole
+from graphile_worker.job import Job, JobState
+
+STATES: tuple[str, ...] = get_args(JobState)
+
+
+def state_of(job: Job, now: datetime) -> str:
+    """Return the state of a job."""
+    if job.locked_at is not None:
+        return "running"
+    if job.attempts >= job.max_attempts:
+        return "failed"
+    return "scheduled" if job.run_at > now else "ready"
+
+
+def as_json(job: Job, now: datetime) -> dict[str, Any]:
+    """Return a job with its state as JSON has it."""
+    found = {"state": state_of(job, now), **job._asdict(), "flags": sorted(job.flags)}
+    times = ("run_at", "created_at", "updated_at", "locked_at")
+    return found | {name: found[name] and found[name].isoformat() for name in times}
+
+
+def configure_jobs(parser: Parser) -> None:
+    """Add the flags of gw jobs."""
+    connects(parser)
+    flags.env(
+        parser, "--state", several=True, choices=STATES, help="in this state; may be repeated"
+    )
+    flags.env(parser, "--task", several=True, help="for this task; may be repeated")
+    flags.env(parser, "--queue", several=True, help="in this queue; may be repeated")
+    flags.env(parser, "--key", several=True, help="with this key; may be repeated")
+    flags.env(parser, "--after", type=job_id, help="with a higher id, to go on reading")
+    flags.env(
+        parser, "--limit", type=whole(1, 10000), default=100,
+        help="the most jobs to show, 1 to 10000 (default 100)",
+    )  # fmt: skip
+
+
+def run_jobs(options: argparse.Namespace) -> int:
+    """Show jobs, by id."""
+    if not options.json:
+        tables.needed()
+    with opened(options) as queue, queue.limited():
+        now = queue.now()
+        jobs = queue.utils.list_jobs(
+            states=options.state, tasks=options.task, queues=options.queue, keys=options.key,
+            after=options.after, limit=options.limit,
+        )  # fmt: skip
+    columns = (
+        "id", "state", "task", "queue", "priority", "run at", "attempts", "key", "worker", "error",
+    )  # fmt: skip
+    rows = [
+        (
+            job.id, state_of(job, now), job.task_identifier, job.queue_name, job.priority,
+            since(job.run_at, now), f"{job.attempts}/{job.max_attempts}", job.key, job.locked_by,
+            short(job.last_error),
+        )
+        for job in jobs
+    ]  # fmt: skip
+    table = Table(columns, rows, nothing="no job")
+    tables.show(options, [as_json(job, now) for job in jobs], lambda: [table])
+    if len(jobs) == options.limit and not options.json:
+        print(f"There may be more: --after {jobs[-1].id}, or a higher --limit")
+    return 0
+
+
+def names_one(parser: Parser) -> None:
+    """Add how to name one job."""
+    connects(parser)
+    parser.add_argument("id", type=job_id, nargs="?", metavar="ID", help="id of the job")
+    flags.env(parser, "--key", help="its key, instead of the id")
+
+
+def one_of(options: argparse.Namespace) -> int | str:
+    """Return the id or key that names one job; an id that was given wins over the variable."""
+    if options.id is not None and isinstance(options.key, flags.FromEnvironment):
+        return int(options.id)
+    if (options.id is None) == (options.key is None):
+        raise GraphileWorkerError("say which job: its ID, or --key KEY")
+    name: int | str = options.key if options.id is None else options.id
+    return name
+
+
+def absent(name: int | str) -> GraphileWorkerError:
+    """Return the error that there is no such job."""
+    named = f"with the key {name!r}" if isinstance(name, str) else str(name)
+    return GraphileWorkerError(
+        f"there is no job {named}: it was done or removed (such jobs are deleted), or never added;"
+        " `gw jobs` shows those there are"
+    )
+
+
+def run_job(options: argparse.Namespace) -> int:
+    """Show one job with everything that is known of it."""
+    name = one_of(options)
+    with opened(options) as queue, queue.limited():
+        now = queue.now()
+        job = queue.utils.get_job(name)
+    if job is None:
+        raise absent(name)
+    found = as_json(job, now)
+    lines = []
+    for label, value in found.items():
+        if isinstance(value, str) and value and label.endswith("_at"):
+            value = f"{value} ({since(getattr(job, label), now)})"
+        if label == "payload":
+            value = flags.as_json(value)
+        if label == "flags":
+            value = ", ".join(value)
+        if value is None or value == "":
+            value = "-"
+        text = "\n                  ".join(plain(line) for line in str(value).splitlines())
+        lines.append(f"{label:18}{text}")
+    flags.out(options, found, "\n".join(lines))
+    return 0

@@ -1,0 +1,106 @@
+"""The queue that a command is about: its connection, its verbs, and reading its views."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from graphile_worker import drivers, flags, verbs
+from graphile_worker.client import WorkerUtils
+from graphile_worker.errors import AccessDenied, Busy, GraphileWorkerError
+from graphile_worker.flags import Parser
+from graphile_worker.gw.values import seconds
+from graphile_worker.scripts import SCHEMA, quote_ident
+
+Row = dict[str, Any]
+
+
+class Queue:
+    """A queue, whose statements end after some seconds."""
+
+    def __init__(
+        self, conn: psycopg.Connection[Any], schema: str = SCHEMA, timeout: float = 30.0
+    ) -> None:
+        self.conn, self.schema, self.timeout = conn, schema, timeout
+        #: Its verbs; they run in the transaction of ``limited``.
+        self.utils = WorkerUtils(conn, schema=schema)
+
+    @contextmanager
+    def limited(self, *, snapshot: bool = False) -> Iterator[None]:
+        """Run the block as one transaction, and end each statement that takes too long.
+
+        With ``snapshot`` all of it sees the same moment.
+        """
+        try:
+            with self.conn.transaction():
+                limit = max(1, round(self.timeout * 1000))
+                self.conn.execute(f"set local statement_timeout = {limit}".encode())
+                if snapshot:
+                    self.conn.execute("set transaction isolation level repeatable read")
+                yield
+        except psycopg.errors.QueryCanceled as error:
+            raise Busy(
+                f"the server stopped a query, which may take {self.timeout:g} s, and undid it: give"
+                " it more with --timeout"
+            ) from error
+        except psycopg.errors.InsufficientPrivilege as error:
+            user = self.conn.info.user
+            raise AccessDenied(
+                f"role {user} may not read the queue in the schema {self.schema}: as its owner, run"
+                f" `gw-install grant {user} observe` (or admin, to change jobs as well)"
+            ) from error
+
+    def rows(self, query: str, **values: Any) -> list[Row]:
+        """Return the rows of a query of ours, in which {s} is the schema."""
+        ident = quote_ident(self.schema).replace("%", "%%")
+        text = query.replace("{s}", ident).encode()
+        with self.conn.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(text, values).fetchall()
+
+    def row(self, query: str, **values: Any) -> Row:
+        """Return the only row of a query of ours."""
+        (only,) = self.rows(query, **values)
+        return only
+
+    def now(self) -> datetime:
+        """Return the time of the transaction, by the server's clock."""
+        found: datetime = self.row("select pg_catalog.now() as now")["now"]
+        return found
+
+
+def connects(parser: Parser) -> None:
+    """Add what names a queue, and how long it may take to answer."""
+    flags.connects(parser)
+    flags.env(
+        parser, "--timeout", type=seconds, default=30.0,
+        help="seconds that one statement may take (default 30)",
+    )  # fmt: skip
+
+
+@contextmanager
+def opened(options: argparse.Namespace) -> Iterator[Queue]:
+    """Connect to the queue of the options, and check that it is one of ours."""
+    with flags.connect(options) as conn:
+        conn.prepare_threshold = None  # a pooler may give each transaction another session
+        queue = Queue(conn, options.schema, options.timeout)
+        with queue.limited():
+            drivers.run(conn, verbs.check(options.schema))
+        yield queue
+
+
+def agreed(options: argparse.Namespace, what: str) -> None:
+    """Raise where nobody agrees to a change of many jobs."""
+    if options.yes:
+        return
+    if not sys.stdin.isatty():
+        raise GraphileWorkerError(f"{what}: say --yes to do so; nothing was changed")
+    print(f"{what}. Go on? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise GraphileWorkerError("not agreed to; nothing was changed")

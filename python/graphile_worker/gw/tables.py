@@ -1,0 +1,72 @@
+"""Tables in a terminal, by rich, which is imported when one is to be shown."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from graphile_worker import flags
+from graphile_worker.errors import GraphileWorkerError
+from graphile_worker.gw.values import plain
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+_STYLES = {"failed": "red", "running": "green", "dead": "red", "alive": "green", "locked": "yellow"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its columns, its rows, a title, and what is said when it has no rows."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    title: str | None = None
+    nothing: str = "nothing"
+
+
+def needed() -> None:
+    """Raise, with the remedy, where tables cannot be shown."""
+    try:
+        import rich  # noqa: F401
+    except ImportError as error:
+        raise GraphileWorkerError(
+            "rich shows tables: run `pip install 'graphile-worker[cli]'`, or use --json"
+        ) from error
+
+
+def grid(table: Table) -> RichTable:
+    """Return the table in rich's form; nothing in its cells is taken for markup."""
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    made = RichTable(title=table.title, title_justify="left", box=None, pad_edge=False)
+    for column in table.columns:
+        made.add_column(column, overflow="fold")
+    for row in table.rows:
+        texts = ("" if cell is None else plain(cell) for cell in row)
+        made.add_row(*(Text(text, style=_STYLES.get(text, "")) for text in texts))
+    if not table.rows:
+        made.add_row(Text(table.nothing, style="dim"))
+    return made
+
+
+def console() -> Console:
+    """Return where tables are shown: as wide as they are where that is no terminal."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 1000)
+
+
+def show(options: argparse.Namespace, value: Any, tables: Callable[[], Sequence[Table]]) -> None:
+    """Print an answer as tables, or as JSON where that was asked for."""
+    if options.json:
+        flags.out(options, value, "")
+        return
+    screen = console()
+    for table in tables():
+        screen.print(grid(table))
