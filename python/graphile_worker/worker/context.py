@@ -52,22 +52,33 @@ class AbortSignal:
     and needs no signal.
     """
 
+    __slots__ = ("_event", "reason")
+    #: For the making of an event, which takes longer than many a task.
+    _lock = threading.Lock()
+
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._event: threading.Event | None = None
+        #: Why to stop; None: go on.
         self.reason: str | None = None
 
     def is_set(self) -> bool:
         """Whether to stop."""
-        return self._event.is_set()
+        return self.reason is not None
 
     def wait(self, seconds: float | None = None) -> bool:
         """Block the calling thread until it is set or the seconds are over; return is_set()."""
-        return self._event.wait(seconds)
+        with self._lock:
+            if self.reason is not None:
+                return True
+            event = self._event = self._event or threading.Event()
+        return event.wait(seconds)
 
     def set(self, reason: str) -> None:
         """Tell the task to stop."""
-        self.reason = self.reason or reason
-        self._event.set()
+        with self._lock:
+            self.reason = self.reason or reason
+            if self._event is not None:
+                self._event.set()
 
 
 Connect = Callable[[], AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]]
@@ -79,6 +90,8 @@ class Context:
     In a coroutine, await ``add_job`` and ``add_jobs`` and use ``async with connection()``. A task
     that runs in a thread calls ``add_job_sync`` and ``add_jobs_sync``.
     """
+
+    __slots__ = ("_connect", "_logger", "_loop", "abort", "job", "schema")
 
     def __init__(
         self, job: ClaimedJob, connect: Connect, loop: asyncio.AbstractEventLoop | None = None,

@@ -51,15 +51,12 @@ SUCCESS = Outcome("success")
 
 
 async def execute(
-    runnable: RunnableTask, payload: Any, context: Context, middleware: tuple[Middleware, ...]
+    runnable: RunnableTask, context: Context, middleware: tuple[Middleware, ...]
 ) -> Outcome:
     """Call the task and return what becomes of the job; only being cancelled is raised."""
     job, options = context.job, runnable.options
     try:
-        call: Callable[[], Awaitable[Any]] = partial(runnable.call, payload, context)
-        for outer in reversed(middleware):
-            call = partial(outer, context, call)
-        work = _work(call, payload, job, options)
+        work = _work(runnable, context, middleware)
         if options.timeout is None:
             return await work
         return await _in_time(work, options.timeout, context)
@@ -70,11 +67,18 @@ async def execute(
 
 
 async def _work(
-    call: Callable[[], Awaitable[Any]], payload: Any, job: ClaimedJob, options: RunOptions
+    runnable: RunnableTask, context: Context, middleware: tuple[Middleware, ...]
 ) -> Outcome:
-    result = await call()
-    if isinstance(payload, list) and isinstance(result, list | tuple):
-        return await _batch(payload, result, job, options)
+    job = context.job
+    if middleware:
+        call: Callable[[], Awaitable[Any]] = partial(runnable.call, job.payload, context)
+        for outer in reversed(middleware):
+            call = partial(outer, context, call)
+        result = await call()
+    else:
+        result = await runnable.call(job.payload, context)
+    if isinstance(result, list | tuple) and isinstance(job.payload, list):
+        return await _batch(job.payload, result, job, runnable.options)
     return SUCCESS
 
 

@@ -29,8 +29,8 @@ _TEXTS = {
   greatest(run_at, timestamptz '0001-01-02 00:00+00'), attempts, max_attempts, last_error,
   created_at, updated_at, key, locked_at, locked_by, revision, flags
 from {s}.get_jobs(%s, %s, %s, %s)""",
-    "finish_jobs": "select job_id, done from {s}.finish_jobs(%s, %s)",
-    "fail_jobs": "select job_id, done from {s}.fail_jobs(%s, %s)",
+    "finish_jobs": "select job_id from {s}.finish_jobs(%s, %s) where not done",
+    "fail_jobs": "select job_id from {s}.fail_jobs(%s, %s) where not done",
     "return_jobs": """select job_id, done
 from {s}.return_jobs(%s, %s, coalesce(%s::timestamptz, now() + %s::interval))""",
     "heartbeat": """select beat.is_known, extract(epoch from beat.dead_after)::float8,
@@ -185,15 +185,15 @@ class Protocol:
         """Take up to so many jobs, once; see ``is_passing`` and ``is_uncertain`` for errors."""
         return await self._rows("take", "get_jobs", (worker_id, count, tasks, forbidden))
 
-    async def finish(self, worker_id: str, ids: list[int]) -> list[tuple[int, bool]]:
-        """Delete jobs that are done; return for each whether it was still the worker's."""
+    async def finish(self, worker_id: str, ids: list[int]) -> list[int]:
+        """Delete jobs that are done; return those that were not the worker's any more."""
         rows = await self._persist("tell", "finish_jobs", (worker_id, ids))
-        return [(job, done) for job, done in rows]
+        return [job for (job,) in rows]
 
-    async def fail(self, worker_id: str, failures: list[dict[str, Any]]) -> list[tuple[int, bool]]:
-        """Put failed jobs back; return for each whether it was still the worker's."""
+    async def fail(self, worker_id: str, failures: list[dict[str, Any]]) -> list[int]:
+        """Put failed jobs back; return those that were not the worker's any more."""
         rows = await self._persist("tell", "fail_jobs", (worker_id, json.dumps(failures)))
-        return [(job, done) for job, done in rows]
+        return [job for (job,) in rows]
 
     async def give_back(
         self, worker_id: str, ids: list[int], when: datetime | timedelta | None = None

@@ -41,6 +41,7 @@ from graphile_worker.worker.waiting import Backoff, happens
 from graphile_worker.worker.writing import Writer
 
 logger = logging.getLogger("graphile_worker")
+_decode = json.JSONDecoder().decode
 
 #: Seconds that aborted tasks have to end: more than a program has between SIGTERM and SIGKILL.
 ABORT_GRACE = KILL_AFTER + 3.0
@@ -424,13 +425,19 @@ class Worker:
             row, identity, _ = self._queue.popleft()
             if identity.lost:
                 continue
-            job = ClaimedJob(*row)
-            context = Context(job, self._connection, self._loop, self.options.schema)
+            error: Exception | None = None
+            try:
+                row = (row[0], row[1], _decode(row[2]), *row[3:])
+            except (ValueError, RecursionError) as undecoded:
+                error = InvalidPayload(f"payload cannot be decoded: {undecoded}")
+            context = Context(
+                ClaimedJob._make(row), self._connection, self._loop, self.options.schema
+            )
             run = _Run(identity, context)
             self._runs.add(run)
-            run.task = self._loop.create_task(self._one(run))
+            run.task = self._loop.create_task(self._one(run, error))
 
-    async def _one(self, run: _Run) -> None:
+    async def _one(self, run: _Run, error: Exception | None) -> None:
         """Run a job to its end, and see that the database hears of it."""
         context, events = run.context, self.events
         started = time.perf_counter()
@@ -439,24 +446,18 @@ class Worker:
         try:
             if events.wanted("job:start"):
                 self._emit("job:start", job=context.job)
-            try:
-                payload = json.loads(context.job.payload)
-            except (ValueError, RecursionError) as error:
-                outcome = failure(
-                    InvalidPayload(f"payload cannot be decoded: {error}"), context.job,
-                    runnable.options,
-                )  # fmt: skip
+            if error is not None:
+                outcome = failure(error, context.job, runnable.options)
             else:
-                context.job = context.job._replace(payload=payload)
-                outcome = await execute(runnable, payload, context, self.options.middleware)
+                outcome = await execute(runnable, context, self.options.middleware)
         except asyncio.CancelledError:
             # Aborted, it has no outcome; but a task may also cancel itself.
             if run.why in (None, "force"):
                 why = "the worker was stopped by force" if run.why else "the task was cancelled"
                 outcome = failure(AbortedError(why), context.job, runnable.options)
-        except BaseException as error:
+        except BaseException as raised:
             # SystemExit and the like are the task's failure, not the worker's end.
-            outcome = failure(error, context.job, runnable.options)
+            outcome = failure(raised, context.job, runnable.options)
         self._end(run, outcome, time.perf_counter() - started)
 
     def _end(self, run: _Run, outcome: Outcome | None, seconds: float) -> None:

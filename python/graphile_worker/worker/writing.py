@@ -178,8 +178,7 @@ def _seconds(job: ClaimedJob, outcome: Outcome) -> float:
     return math.exp(min(job.attempts, 10))
 
 
-def _warn(rows: list[tuple[int, bool]], what: str) -> None:
-    late = [job for job, held in rows if not held]
+def _warn(late: list[int], what: str) -> None:
     if late:
         logger.warning(
             "%s, but no longer held by this worker, so nothing was changed: jobs %s",
