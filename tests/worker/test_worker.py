@@ -67,7 +67,7 @@ def running(tasks: Any, db: Database, **options: Any) -> Any:
     thread = threading.Thread(target=body)
     thread.start()
     try:
-        wait_for(lambda: errors or getattr(worker, "_last_fetch", None), "the worker started")
+        wait_for(lambda: errors or worker.health().last_fetch_seconds_ago is not None, "it started")
         yield worker
     finally:
         if thread.is_alive():

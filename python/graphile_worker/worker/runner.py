@@ -1,66 +1,35 @@
-"""The worker: takes jobs, runs them side by side, and stops without losing any."""
+"""The worker: its whole life, and how it stops without losing any job."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
-import json
 import logging
 import signal
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import psycopg
-from psycopg_pool import AsyncConnectionPool
-
 from graphile_worker.crontab import check_identifiers
-from graphile_worker.errors import GraphileWorkerError, InvalidPayload, SchemaTooNew
+from graphile_worker.errors import SchemaTooNew
 from graphile_worker.scripts import NODE_REVISION
 from graphile_worker.worker.calling import Executors, RunnableTask
-from graphile_worker.worker.context import ClaimedJob, Context
 from graphile_worker.worker.cron import Cron
 from graphile_worker.worker.events import Event
-from graphile_worker.worker.execution import Outcome, error_text, execute, failure
 from graphile_worker.worker.listener import Listener
 from graphile_worker.worker.loading import load_tasks
 from graphile_worker.worker.options import WorkerOptions
 from graphile_worker.worker.presence import Identity, Presence
 from graphile_worker.worker.programs import KILL_AFTER
-from graphile_worker.worker.protocol import (
-    Protocol,
-    Row,
-    conninfo,
-    is_passing,
-    is_uncertain,
-)
-from graphile_worker.worker.waiting import Backoff, happens
+from graphile_worker.worker.protocol import Protocol
+from graphile_worker.worker.running import Runs
+from graphile_worker.worker.taking import Taker
 from graphile_worker.worker.writing import Writer
 
 logger = logging.getLogger("graphile_worker")
-_decode = json.JSONDecoder().decode
 
 #: Seconds that aborted tasks have to end: more than a program has between SIGTERM and SIGKILL.
 ABORT_GRACE = KILL_AFTER + 3.0
-#: No more jobs are taken ahead than this by default.
-MOST_AHEAD = 500
-#: Taken ahead is what runs in about so many seconds.
-AHEAD = 0.25
-
-
-#: Why a run is cancelled, as its task is told.
-_REASONS = {
-    "lost": "the worker was presumed dead, and others run the job",
-    "shutdown": "the worker stops, and its grace is over",
-    "force": "the worker is stopped by force",
-}
-
-
-class AbortedError(GraphileWorkerError):
-    """The task was cancelled before it came to an end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +45,6 @@ class Health:
     running: int
     prefetched: int
     problems: list[str]
-
-
-class _Run:
-    """A job that runs."""
-
-    __slots__ = ("context", "identity", "task", "why")
-
-    def __init__(self, identity: Identity, context: Context) -> None:
-        self.identity, self.context = identity, context
-        self.task: asyncio.Task[None] | None = None
-        #: Why it was cancelled, of _REASONS.
-        self.why: str | None = None
 
 
 class Worker:
@@ -106,33 +63,30 @@ class Worker:
         self._once = once
         self._executors = Executors(processes=options.executor_processes)
         self._tasks: Mapping[str, RunnableTask] = load_tasks(tasks, self._executors)
-        self._names = sorted(self._tasks)
-        self._queue: deque[tuple[Row, Identity, float]] = deque()
-        self._runs: set[_Run] = set()
-        self._average: float | None = None
+        names = sorted(self._tasks)
         self._failed: BaseException | None = None
-        self._last_fetch: float | None = None
-        self._pool: AsyncConnectionPool[Any] | None = None
-        self._wake, self._room = asyncio.Event(), asyncio.Event()
         self._stop, self._force = asyncio.Event(), asyncio.Event()
-        self._due_timer: asyncio.TimerHandle | None = None
         self._protocol = Protocol(
             options.dsn, schema=options.schema, prepare=options.prepare, on_error=self._pool_error
         )
         self._presence = Presence(
-            self._protocol, self.events, self._names,
-            on_lost=self._abandon, on_due=self._wake_in,
+            self._protocol, self.events, names,
+            on_lost=self._abandon, on_due=lambda seconds: self._taker.wake_in(seconds),
         )  # fmt: skip
         self._writer = Writer(
             self._protocol, self.events, complete_delay=options.complete_delay,
             fail_delay=options.fail_delay, on_written=self._written,
         )  # fmt: skip
+        self._runs = Runs(self._tasks, options, self._writer, on_end=lambda: self._taker.start())
+        self._taker = Taker(
+            self._protocol, self._presence, self._runs, self._writer, options, names, once=once
+        )
         self._cron = self._scheduler()
         self._listener: Listener | None = None
-        if options.listen and not self._once:
+        if options.listen and not once:
             self._listener = Listener(
                 options.listen_dsn or options.dsn, self.events, worker_id=lambda: self.worker_id,
-                on_jobs=self._wake.set, on_migration=self._migrated,
+                on_jobs=self._taker.wake, on_migration=self._migrated,
             )  # fmt: skip
 
     def _scheduler(self) -> Cron | None:
@@ -166,8 +120,7 @@ class Worker:
         if not self._stopping:
             logger.info("stopping: %d jobs are running", len(self._runs))
             self._stop.set()
-            self._wake.set()
-            self._room.set()
+            self._taker.stop()
 
     def stop_now(self) -> None:
         """Stop, and fail the jobs that are running."""
@@ -177,7 +130,9 @@ class Worker:
     def health(self) -> Health:
         """Return whether the worker listens, fetches and lives in the database's eyes."""
         now, problems = time.monotonic(), []
-        fetched = None if self._last_fetch is None else now - self._last_fetch
+        fetched = self._taker.last_fetch
+        if fetched is not None:
+            fetched = now - fetched
         listening = self._listener.listening if self._listener else None
         beat = self._presence.age
         if listening is False:
@@ -193,7 +148,7 @@ class Worker:
             problems.append("no heartbeat has reached the database lately")
         return Health(
             not problems, listening, fetched, beat, self._stopping, len(self._runs),
-            len(self._queue), problems,
+            len(self._taker), problems,
         )  # fmt: skip
 
     # --- the whole life
@@ -217,7 +172,7 @@ class Worker:
             for job in (self._writer, self._presence, self._listener)
             if job is not None
         }
-        fetching: asyncio.Task[Any] = asyncio.create_task(self._fetch(), name="fetch")
+        fetching: asyncio.Task[Any] = asyncio.create_task(self._taker.run(), name="fetch")
         # Ends at once when the worker is told to stop.
         passing: set[asyncio.Task[Any]] = set()
         if self._cron is not None:
@@ -248,25 +203,12 @@ class Worker:
                 {fetching, forced}, timeout=self.options.grace, return_when="FIRST_COMPLETED"
             )
             if self._failed is None:
-                await self._give_back(list(self._queue))
-            self._queue.clear()
-            await self._ended(self.options.grace, forced)
-            for run in list(self._runs):
-                self._cancel(run, "force" if self._force.is_set() else "shutdown")
-            await self._ended(ABORT_GRACE)
-            for run in list(self._runs):
-                logger.error(
-                    "job %s does not end: it is given back although its task still runs",
-                    run.context.job.id,
-                )
+                await self._taker.give_back()
+            await self._runs.ended(self.options.grace, forced)
+            self._runs.cancel("force" if self._force.is_set() else "shutdown")
+            await self._runs.ended(ABORT_GRACE)
         finally:
             forced.cancel()
-
-    async def _ended(self, seconds: float, *unless: asyncio.Task[Any]) -> None:
-        """Wait until nothing runs any more, the time is up, or one of the others is done."""
-        if runs := [run.task for run in self._runs if run.task]:
-            ended = asyncio.gather(*runs, return_exceptions=True)
-            await asyncio.wait({ended, *unless}, timeout=seconds, return_when="FIRST_COMPLETED")
 
     async def _finished(self, background: set[asyncio.Task[Any]]) -> None:
         """Write the last results and end the ids, unless the database refuses."""
@@ -288,11 +230,9 @@ class Worker:
         self._emit("worker:end")
 
     async def _close(self) -> None:
-        if self._due_timer is not None:
-            self._due_timer.cancel()
+        self._taker.close()
         await self._executors.close()
-        if self._pool is not None:
-            await self._pool.close()
+        await self._runs.close()
         await self._protocol.close()
 
     def _fail(self, error: BaseException) -> None:
@@ -302,226 +242,19 @@ class Worker:
             logger.critical("the worker stops: %s", error)
             self._failed = error
 
-    # --- taking
+    # --- what the parts tell
 
-    def _ahead(self) -> int:
-        """Return how many jobs to hold beyond those that run."""
-        if self.options.prefetch is not None:
-            return self.options.prefetch
-        if self._average is None:
-            return 0
-        return min(MOST_AHEAD, int(AHEAD * self.options.concurrency / max(self._average, 1e-6)))
-
-    def _want(self) -> int:
-        """Return how many jobs to take now."""
-        ahead, waiting = self._ahead(), len(self._queue)
-        free = self.options.concurrency - len(self._runs) - waiting
-        if free > 0:
-            return free + ahead
-        return ahead - waiting if waiting <= ahead // 2 else 0
-
-    async def _fetch(self) -> None:
-        """Take jobs whenever there is room for them and a reason to look."""
-        backoff, more, idle = Backoff(), True, 1.0
-        while not self._stopping:
-            if not more:
-                woken = await happens(self._wake, min(idle, self.options.poll_interval))
-                idle = 1.0 if woken else idle * 2
-            while (want := self._want()) <= 0 and not self._stopping:
-                self._room.clear()
-                await self._give_back_old()
-                await happens(self._room, self.options.prefetch_ttl if self._queue else None)
-            if self._stopping:
-                return
-            flags = await self._forbidden()
-            identity = self._presence.current
-            self._wake.clear()
-            started = time.perf_counter()
-            try:
-                rows = await self._protocol.take(identity.worker_id, want, self._names, flags)
-            except Exception as error:
-                if not is_passing(error):
-                    raise
-                wait = backoff.failed("taking jobs failed", error)
-                if is_uncertain(error):
-                    await self._presence.doubt(identity)
-                await happens(self._stop, wait)
-                more = True
-                continue
-            backoff.reset()
-            self._last_fetch = now = time.monotonic()
-            more = len(rows) >= want
-            if rows:
-                idle = 1.0
-                for row in rows:
-                    if row[0] in identity.held:
-                        self._taken_again(row[0])
-                    identity.held.add(row[0])
-                    self._queue.append((row, identity, now))
-                if self.events.wanted("fetch"):
-                    seconds = time.perf_counter() - started
-                    self._emit("fetch", count=len(rows), seconds=seconds)
-                self._start()
-            elif self._once and not self._runs and not self._queue and not self._writer.pending:
-                return
-            if not more:
-                self._presence.look()
-
-    def _taken_again(self, job_id: int) -> None:
-        """A job that is held here was free: it was given away, or what became of it is written."""
-        self._writer.forget(job_id)
-        for run in list(self._runs):
-            if run.context.job.id == job_id:
-                self._cancel(run, "lost")
-
-    async def _forbidden(self) -> list[str] | None:
-        flags: Any = self.options.forbidden_flags
-        if callable(flags):
-            flags = flags()
-            if inspect.isawaitable(flags):
-                flags = await flags
-        return list(flags) if flags else None
-
-    async def _give_back(self, queued: list[tuple[Row, Identity, float]]) -> None:
-        by_identity: dict[Identity, list[int]] = {}
-        for row, identity, _ in queued:
-            by_identity.setdefault(identity, []).append(row[0])
-        for identity, ids in by_identity.items():
-            if not identity.lost:
-                await self._protocol.give_back(identity.worker_id, ids)
-            identity.held.difference_update(ids)
-
-    async def _give_back_old(self) -> None:
-        """Let others have what was taken ahead and did not get its turn."""
-        limit = time.monotonic() - self.options.prefetch_ttl
-        old = []
-        while self._queue and self._queue[0][2] < limit:
-            old.append(self._queue.popleft())
-        if old:
-            logger.info("%d jobs taken ahead did not get their turn and are given back", len(old))
-            await self._give_back(old)
-
-    def _wake_in(self, seconds: float) -> None:
-        """Look at the queue after so many seconds, when a job is due."""
-        at = self._loop.time() + seconds + 0.001
-        timer = self._due_timer
-        if timer is not None:
-            if self._loop.time() < timer.when() <= at:
-                return
-            timer.cancel()
-        self._due_timer = self._loop.call_at(at, self._wake.set)
+    def _abandon(self, identity: Identity) -> None:
+        """Stop what runs under an id that is not the worker's any more."""
+        self._runs.abandon(identity)
+        identity.held.clear()
 
     def _written(self, queues: bool, again: float | None) -> None:
         """A flush is done: queues may be free, and failed jobs are due some time."""
         if queues or self._once:
-            self._wake.set()
+            self._taker.wake()
         if again is not None:
-            self._wake_in(again)
-
-    # --- running
-
-    def _start(self) -> None:
-        while self._queue and len(self._runs) < self.options.concurrency and not self._stopping:
-            row, identity, _ = self._queue.popleft()
-            if identity.lost:
-                continue
-            error: Exception | None = None
-            try:
-                row = (row[0], row[1], _decode(row[2]), *row[3:])
-            except (ValueError, RecursionError) as undecoded:
-                error = InvalidPayload(f"payload cannot be decoded: {undecoded}")
-            context = Context(
-                ClaimedJob._make(row), self._connection, self._loop, self.options.schema
-            )
-            run = _Run(identity, context)
-            self._runs.add(run)
-            run.task = self._loop.create_task(self._one(run, error))
-
-    async def _one(self, run: _Run, error: Exception | None) -> None:
-        """Run a job to its end, and see that the database hears of it."""
-        context, events = run.context, self.events
-        started = time.perf_counter()
-        outcome: Outcome | None = None
-        runnable = self._tasks[context.job.task_identifier]
-        try:
-            if events.wanted("job:start"):
-                self._emit("job:start", job=context.job)
-            if error is not None:
-                outcome = failure(error, context.job, runnable.options)
-            else:
-                outcome = await execute(runnable, context, self.options.middleware)
-        except asyncio.CancelledError:
-            # Aborted, it has no outcome; but a task may also cancel itself.
-            if run.why in (None, "force"):
-                why = "the worker was stopped by force" if run.why else "the task was cancelled"
-                outcome = failure(AbortedError(why), context.job, runnable.options)
-        except BaseException as raised:
-            # SystemExit and the like are the task's failure, not the worker's end.
-            outcome = failure(raised, context.job, runnable.options)
-        self._end(run, outcome, time.perf_counter() - started)
-
-    def _end(self, run: _Run, outcome: Outcome | None, seconds: float) -> None:
-        self._runs.discard(run)
-        average = self._average
-        self._average = seconds if average is None else 0.9 * average + 0.1 * seconds
-        if run.why != "lost":
-            job = run.context.job
-            if outcome is not None:
-                self._tell(job, outcome, seconds)
-                self._writer.add((run.identity, job, outcome))
-            else:  # aborted: the end of the id gives it back
-                run.identity.held.discard(job.id)
-        self._start()
-        self._room.set()
-
-    def _tell(self, job: ClaimedJob, outcome: Outcome, seconds: float) -> None:
-        if outcome.kind == "success":
-            name = "job:success"
-            logger.debug("job %s, task %s: done in %.3f s", job.id, job.task_identifier, seconds)
-        elif outcome.kind == "snooze":
-            name = "job:snoozed"
-        else:
-            assert outcome.error is not None
-            name = "job:failed" if outcome.final else "job:error"
-            logger.log(
-                logging.ERROR if outcome.final else logging.WARNING,
-                "job %s, task %s, attempt %s of %s failed%s: %s",
-                job.id, job.task_identifier, job.attempts, job.max_attempts,
-                " for good" if outcome.final else "", error_text(outcome.error).splitlines()[0],
-                exc_info=outcome.error if logger.isEnabledFor(logging.DEBUG) else None,
-                extra={"job_id": job.id, "task_identifier": job.task_identifier},
-            )  # fmt: skip
-        if self.events.wanted(name):
-            self._emit(name, job=job, error=outcome.error, seconds=seconds)
-
-    def _cancel(self, run: _Run, why: str) -> None:
-        run.why = run.why or why
-        run.context.abort.set(_REASONS[why])
-        if run.task is not None:
-            run.task.cancel()
-
-    def _abandon(self, identity: Identity) -> None:
-        """Stop what runs under an id that is not the worker's any more."""
-        for run in list(self._runs):
-            if run.identity is identity:
-                self._cancel(run, "lost")
-        identity.held.clear()
-
-    # --- what tasks use, and what is told
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        """Lend a connection in a transaction of its own."""
-        if self._pool is None:
-            most = self.options.max_connections or min(self.options.concurrency, 10)
-            self._pool = AsyncConnectionPool(
-                conninfo(self.options.dsn), min_size=0, max_size=most, open=False,
-                kwargs={"prepare_threshold": 5 if self.options.prepare else None},
-                check=AsyncConnectionPool.check_connection,
-            )  # fmt: skip
-            await self._pool.open()
-        async with self._pool.connection() as conn:
-            yield conn
+            self._taker.wake_in(again)
 
     def _migrated(self, change: dict[str, Any]) -> None:
         revision = change.get("migrationNumber")

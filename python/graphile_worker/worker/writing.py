@@ -79,26 +79,25 @@ class Writer:
     async def _empty(self, box: _Box) -> None:
         while True:
             await box.filled()
-            if box.delay:
+            if box.delay and len(box.waiting) < ENOUGH:
                 await happens(box.now, box.delay)
             box.now.clear()
-            while box.waiting:
-                batch, box.waiting = box.waiting[:MOST], box.waiting[MOST:]
-                box.in_flight, box.written = len(batch), set()
-                started = time.perf_counter()
-                by_worker: dict[Identity, list[Ended]] = defaultdict(list)
-                for ended in batch:
-                    by_worker[ended[0]].append(ended)
-                try:
-                    for identity, group in by_worker.items():
-                        if not identity.lost:
-                            await box.write(identity, group)
-                finally:
-                    for identity, job, _ in batch:
-                        if job.id not in box.written:
-                            identity.held.discard(job.id)
-                    box.in_flight = 0
-                self._tell(batch, time.perf_counter() - started)
+            batch, box.waiting = box.waiting[:MOST], box.waiting[MOST:]
+            box.in_flight, box.written = len(batch), set()
+            started = time.perf_counter()
+            by_worker: dict[Identity, list[Ended]] = defaultdict(list)
+            for ended in batch:
+                by_worker[ended[0]].append(ended)
+            try:
+                for identity, group in by_worker.items():
+                    if not identity.lost:
+                        await box.write(identity, group)
+            finally:
+                for identity, job, _ in batch:
+                    if job.id not in box.written:
+                        identity.held.discard(job.id)
+                box.in_flight = 0
+            self._tell(batch, time.perf_counter() - started)
 
     def _tell(self, batch: list[Ended], seconds: float) -> None:
         events = self._events

@@ -1,0 +1,187 @@
+"""Take jobs when there is room for them and a reason to look; give back what was not started."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+from collections import deque
+from typing import Any
+
+from graphile_worker.worker.events import Event
+from graphile_worker.worker.options import WorkerOptions
+from graphile_worker.worker.presence import Identity, Presence
+from graphile_worker.worker.protocol import Protocol, Row, is_passing, is_uncertain
+from graphile_worker.worker.running import Runs
+from graphile_worker.worker.waiting import Backoff, happens
+from graphile_worker.worker.writing import Writer
+
+logger = logging.getLogger("graphile_worker")
+
+#: No more jobs are taken ahead than this by default.
+MOST_AHEAD = 500
+#: Taken ahead is what runs in about so many seconds.
+AHEAD = 0.25
+
+
+class Taker:
+    """Keeps the worker in jobs.
+
+    An idle worker looks after one second, two, four and so on up to the poll interval, and at
+    once when ``wake`` or ``wake_in`` says so. With ``once`` it ends when nothing is due.
+    """
+
+    def __init__(
+        self, protocol: Protocol, presence: Presence, runs: Runs, writer: Writer,
+        options: WorkerOptions, names: list[str], *, once: bool,
+    ) -> None:  # fmt: skip
+        self._protocol, self._presence = protocol, presence
+        self._runs, self._writer = runs, writer
+        self._options, self._names, self._once = options, names, once
+        self._queue: deque[tuple[Row, Identity, float]] = deque()
+        self._wake, self._room, self._stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._due_timer: asyncio.TimerHandle | None = None
+        #: When the last take succeeded, by the monotonic clock.
+        self.last_fetch: float | None = None
+
+    def __len__(self) -> int:
+        """How many jobs are taken and have not started."""
+        return len(self._queue)
+
+    def wake(self) -> None:
+        """Look now."""
+        self._wake.set()
+
+    def wake_in(self, seconds: float) -> None:
+        """Look after so many seconds, when a job is due."""
+        loop = asyncio.get_running_loop()
+        at = loop.time() + seconds + 0.001
+        timer = self._due_timer
+        if timer is not None:
+            if loop.time() < timer.when() <= at:
+                return
+            timer.cancel()
+        self._due_timer = loop.call_at(at, self._wake.set)
+
+    def stop(self) -> None:
+        """Take and start no more."""
+        for event in (self._stop, self._wake, self._room):
+            event.set()
+
+    def close(self) -> None:
+        """Forget when to look."""
+        if self._due_timer is not None:
+            self._due_timer.cancel()
+
+    def start(self) -> None:
+        """Start what there is room for."""
+        room = self._options.concurrency - len(self._runs)
+        while room > 0 and self._queue and not self._stop.is_set():
+            row, identity, _ = self._queue.popleft()
+            if not identity.lost:
+                self._runs.start(row, identity)
+                room -= 1
+        self._room.set()
+
+    async def run(self) -> None:
+        """Take jobs until stopped; raise what no time heals."""
+        backoff, more, idle = Backoff(), True, 1.0
+        while not self._stop.is_set():
+            if not more:
+                woken = await happens(self._wake, min(idle, self._options.poll_interval))
+                idle = 1.0 if woken else idle * 2
+            while (want := self._want()) <= 0 and not self._stop.is_set():
+                self._room.clear()
+                await self._give_back_old()
+                await happens(self._room, self._options.prefetch_ttl if self._queue else None)
+            if self._stop.is_set():
+                return
+            flags = await self._forbidden()
+            identity = self._presence.current
+            self._wake.clear()
+            started = time.perf_counter()
+            try:
+                rows = await self._protocol.take(identity.worker_id, want, self._names, flags)
+            except Exception as error:
+                if not is_passing(error):
+                    raise
+                wait = backoff.failed("taking jobs failed", error)
+                if is_uncertain(error):
+                    await self._presence.doubt(identity)
+                await happens(self._stop, wait)
+                more = True
+                continue
+            backoff.reset()
+            more = len(rows) >= want
+            if rows:
+                idle = 1.0
+            self._taken(rows, identity, time.perf_counter() - started)
+            if self._once and not (rows or self._runs or self._queue or self._writer.pending):
+                return
+            if not more:
+                self._presence.look()
+
+    def _ahead(self) -> int:
+        """Return how many jobs to hold beyond those that run."""
+        if self._options.prefetch is not None:
+            return self._options.prefetch
+        if self._runs.average is None:
+            return 0
+        takes = max(self._runs.average, 1e-6)
+        return min(MOST_AHEAD, int(AHEAD * self._options.concurrency / takes))
+
+    def _want(self) -> int:
+        """Return how many jobs to take now."""
+        ahead, waiting = self._ahead(), len(self._queue)
+        free = self._options.concurrency - len(self._runs) - waiting
+        if free > 0:
+            return free + ahead
+        return ahead - waiting if waiting <= ahead // 2 else 0
+
+    async def _forbidden(self) -> list[str] | None:
+        flags: Any = self._options.forbidden_flags
+        if callable(flags):
+            flags = flags()
+            if inspect.isawaitable(flags):
+                flags = await flags
+        return list(flags) if flags else None
+
+    def _taken(self, rows: list[Row], identity: Identity, seconds: float) -> None:
+        self.last_fetch = now = time.monotonic()
+        for row in rows:
+            if row[0] in identity.held:
+                # It was free: it was given away, or what became of it is written.
+                self._writer.forget(row[0])
+                self._runs.taken_again(row[0])
+            identity.held.add(row[0])
+            self._queue.append((row, identity, now))
+        if rows:
+            events = self._options.events
+            if events.wanted("fetch"):
+                events.emit(Event("fetch", identity.worker_id, count=len(rows), seconds=seconds))
+            self.start()
+
+    async def give_back(self) -> None:
+        """Give back all that was not started."""
+        await self._give_back(list(self._queue))
+        self._queue.clear()
+
+    async def _give_back_old(self) -> None:
+        """Let others have what was taken ahead and did not get its turn."""
+        limit = time.monotonic() - self._options.prefetch_ttl
+        old = []
+        while self._queue and self._queue[0][2] < limit:
+            old.append(self._queue.popleft())
+        if old:
+            logger.info("%d jobs taken ahead did not get their turn and are given back", len(old))
+            await self._give_back(old)
+
+    async def _give_back(self, queued: list[tuple[Row, Identity, float]]) -> None:
+        by_identity: dict[Identity, list[int]] = {}
+        for row, identity, _ in queued:
+            by_identity.setdefault(identity, []).append(row[0])
+        for identity, ids in by_identity.items():
+            if not identity.lost:
+                await self._protocol.give_back(identity.worker_id, ids)
+            identity.held.difference_update(ids)
