@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import graphile_worker as gw
@@ -55,8 +56,8 @@ def adding(bench: Bench) -> None:
             bench.compare(
                 f"client add_job, commit {commit}",
                 {
-                    "client": lambda conn=conn: _rate(conn, ours, bench.sizes.seconds),
-                    "bare psycopg": lambda: _rate(conn, bare, bench.sizes.seconds),
+                    "client": partial(_rate, conn, ours, bench.sizes.seconds),
+                    "bare psycopg": partial(_rate, conn, bare, bench.sizes.seconds),
                 },
             )
 

@@ -30,8 +30,13 @@ class Awa(Peer):
     def prepare(self, dsn: str) -> None:
         subprocess.run(
             [sys.executable, "-m", "awa", "--database-url", _url(dsn), "migrate"],
-            check=True, timeout=60, stdout=subprocess.DEVNULL,
+            check=True, timeout=60, capture_output=True,
         )  # fmt: skip
+        import awa
+
+        client = awa.Client(_url(dsn))
+        client.install_queue_storage()
+        client.close()
 
     def load(self, conn: psycopg.Connection[Any], count: int, payload: dict[str, Any]) -> None:
         import awa

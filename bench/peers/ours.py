@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from typing import Any
 
 from peers import job
 from peers.base import Peer
@@ -27,7 +28,7 @@ class Ours(Peer):
             conn.execute("create extension graphile_worker")
 
 
-def main(dsn: str, settings: dict[str, int]) -> None:
+def main(dsn: str, settings: dict[str, Any]) -> None:
     from graphile_worker.worker import run
 
     uvloop = settings.pop("uvloop", None)

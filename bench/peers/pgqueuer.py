@@ -26,11 +26,11 @@ select 0, 'queued', 'bench', convert_to(%(payload)s, 'UTF8') from generate_serie
         where = {names[k]: v for k, v in (part.split("=") for part in dsn.split())}
         subprocess.run(
             [Path(sys.executable).with_name("pgq"), "install", "--durability", "balanced"],
-            env={**os.environ, **where}, check=True, timeout=60, stdout=subprocess.DEVNULL,
+            env={**os.environ, **where}, check=True, timeout=60, capture_output=True,
         )  # fmt: skip
 
 
-async def main(dsn: str, settings: dict[str, int]) -> None:
+async def main(dsn: str, settings: dict[str, Any]) -> None:
     import asyncio
     import signal
 
