@@ -37,8 +37,8 @@ PARTS: dict[str, Callable[[Bench], None]] = {
 }
 
 FULL = Sizes(
-    rounds=5, seconds=3, clients=(1, 4, 16), jobs=50_000, most_seconds=15, probes=200,
-    idle_seconds=30,
+    rounds=5, seconds=3, clients=(1, 4, 16), jobs=50_000, most_seconds=10, probes=200,
+    idle_seconds=20,
 )  # fmt: skip
 QUICK = Sizes(
     rounds=1, seconds=1, clients=(4,), jobs=10_000, most_seconds=1, probes=30, idle_seconds=2
@@ -58,8 +58,11 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--jobs", type=int, help="of a drain (50,000)")
     found.add_argument(
         "--seconds", type=float, dest="most_seconds",
-        help="of a drain that a slow contestant gets fewer jobs for (15)",
+        help="of a drain that a slow contestant gets fewer jobs for (10)",
     )  # fmt: skip
+    found.add_argument(
+        "--peer", action="append", default=[], help="only these, by a part of their names, and ours"
+    )
     found.add_argument("--json", type=Path, help="write all figures of all rounds to this file")
     return found
 
@@ -75,7 +78,7 @@ def main() -> int:
     }
     sizes = replace(QUICK if chosen.quick else FULL, **given)
     with Server(durable=True, settings=SETTINGS) as server:
-        bench = Bench(server, sizes)
+        bench = Bench(server, sizes, chosen.peer)
         try:
             for name, part in PARTS.items():
                 if chosen.only is None or name in chosen.only:

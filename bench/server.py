@@ -50,6 +50,8 @@ class Bench:
 
     server: Server
     sizes: Sizes
+    #: Parts of the names of those that run beside the first contestant; none: all do.
+    only: list[str] = field(default_factory=list)
     #: Title, unit, and the values of each contestant, a value a round.
     results: list[dict[str, Any]] = field(default_factory=list)
     _names: Iterator[int] = field(default_factory=itertools.count)
@@ -122,11 +124,16 @@ class Bench:
         Each round measures all contestants one after the other, so that what else the machine does
         hits them alike. The ratios are those of the first contestant to the others, round by round.
         """
-        seen: dict[str, list[dict[str, float]]] = {name: [] for name in contestants}
+        first, *_ = contestants
+        seen: dict[str, list[dict[str, float]]] = {
+            name: []
+            for name in contestants
+            if name == first or not self.only or any(part in name for part in self.only)
+        }
         for _ in range(rounds or self.sizes.rounds):
-            for name, measure in contestants.items():
+            for name in seen:
                 try:
-                    seen[name].append(measure())
+                    seen[name].append(contestants[name]())
                 except PeerError as error:
                     print(f"! {name}: {error}", flush=True)
                     seen[name].append({})
