@@ -20,7 +20,7 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 else
 
-.PHONY: sql check servers debian test soak quickstart bench dist dist-zip release help
+.PHONY: sql check servers debian test soak quickstart bench bench-quick dist dist-zip release help
 
 sql: $(VENV)/app         ## render templates/ to sql/
 	$(PY) -m graphile_worker.render
@@ -48,8 +48,10 @@ soak: $(VENV)/dev servers debian  ## the long runs: hammers, and the client agai
 quickstart: $(VENV)/app  ## the queue at work on a private server, line by line
 	$(PY) examples/quickstart.py
 
-bench: $(VENV)/dev servers  ## what the README's figures come from
+bench: $(VENV)/bench servers  ## what the README's figures come from, peers beside (BENCH=... for options)
 	$(PY) bench/run.py $(BENCH)
+bench-quick: $(VENV)/bench servers  ## one small round of it, in less than three minutes
+	$(PY) bench/run.py --quick $(BENCH)
 
 dist: $(VENV)/dev dist-zip  ## the PGXN zip, the wheel and the sdist, in dist/
 	$(PY) -m build --no-isolation --outdir $(DIST)
@@ -60,7 +62,7 @@ release: sql check       ## record this version's scripts as released: they are 
 	$(PY) -m graphile_worker.render --freeze
 
 help:                    ## this list
-	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
 $(VENV)/app: pyproject.toml
 	$(PYTHON) -m venv $(VENV) || { apt-get update -q && apt-get install -yq python3-venv && $(PYTHON) -m venv $(VENV); }
@@ -69,6 +71,10 @@ $(VENV)/app: pyproject.toml
 
 $(VENV)/dev: $(VENV)/app tests/requirements.txt
 	$(VENV)/bin/pip install -q -r tests/requirements.txt
+	touch $@
+
+$(VENV)/bench: $(VENV)/dev bench/requirements.txt
+	$(VENV)/bin/pip install -q -r bench/requirements.txt
 	touch $@
 
 tests/servers/node_modules/.fetched: tests/servers/package-lock.json

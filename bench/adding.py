@@ -1,0 +1,140 @@
+"""The statements alone: adding one job by pgbench, adding many, taking and finishing."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import psycopg
+from graphile_worker.embedded import wheel_bin_dir
+from peers.bare import DELETE, TAKE
+from peers.base import Peer
+from peers.node import Node
+from peers.ours import Ours
+from server import Bench
+
+ADD = """select graphile_worker.add_job('bench', '{"to": "somebody"}')"""
+INSERT = """insert into graphile_worker._private_jobs (task_id, payload)
+values (1, '{"to": "somebody"}') returning *"""
+
+SPECS = """create temp table given as
+select array_agg(row('bench', '{"to": "somebody"}', null, null, null, %s, null, null)
+::graphile_worker.job_spec) as specs from generate_series(1, 20000) as i"""
+ADD_MANY = "select count(*) from given, graphile_worker.add_jobs(given.specs)"
+INSERT_MANY = """insert into graphile_worker._private_jobs (task_id, payload, key)
+select 1, s.payload, s.job_key from given, unnest(given.specs) as s"""
+
+OURS, NODE = Ours(name="ours"), Node(name="Node")
+
+
+@contextmanager
+def _fresh(bench: Bench, peer: Peer) -> Iterator[psycopg.Connection[Any]]:
+    """Lend a connection to a fresh database in which the task is known, as number 1."""
+    with bench.copy(peer) as dsn, psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("select graphile_worker.add_job('bench')")
+        connection.execute("truncate graphile_worker._private_jobs")
+        yield connection
+
+
+def _pgbench(bench: Bench, peer: Peer, query: str, clients: int, options: str) -> float:
+    """Return the transactions per second of a statement."""
+    with _fresh(bench, peer) as connection, tempfile.NamedTemporaryFile("w") as script:
+        script.write(query.replace("\n", " ") + ";\n")
+        script.flush()
+        done = subprocess.run(
+            [
+                wheel_bin_dir() / "pgbench", "-n", "-M", "prepared", "-h", "127.0.0.1",
+                "-p", str(bench.server.port), "-U", "postgres", "-c", str(clients), "-j", "2",
+                "-T", str(bench.sizes.seconds), "-f", script.name, connection.info.dbname,
+            ],
+            env={**os.environ, "PGOPTIONS": options},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=True,
+            timeout=60,
+        )  # fmt: skip
+    found = re.search(r"tps = ([\d.]+)", done.stdout)
+    assert found, done.stdout
+    return float(found[1])
+
+
+def _timed(bench: Bench, peer: Peer, key: str, query: str, rows: int = 20_000) -> float:
+    """Return the rows per second of one statement over specs that are ready in its session."""
+    with _fresh(bench, peer) as connection:
+        connection.execute("set synchronous_commit = off")
+        connection.execute(SPECS % key)
+        connection.execute(query.replace("given.specs", "given.specs[1:1]"))
+        connection.execute("delete from graphile_worker._private_jobs")
+        start = time.perf_counter()
+        connection.execute(query)
+        return rows / (time.perf_counter() - start)
+
+
+def one(bench: Bench) -> None:
+    """``add_job`` in transactions of its own, beside a plain insert and Node's."""
+    bench.prepare([OURS, NODE])
+    for commit in ("off", "on"):
+        for notify in ("on", "off"):
+            options = f"-c synchronous_commit={commit} -c graphile_worker.notify={notify}"
+            for clients in bench.sizes.clients:
+                bench.compare(
+                    f"add_job, {clients} clients, commit {commit}, notify {notify}",
+                    {
+                        "ours": partial(_pgbench, bench, OURS, ADD, clients, options),
+                        "insert": partial(_pgbench, bench, OURS, INSERT, clients, options),
+                        "Node": partial(_pgbench, bench, NODE, ADD, clients, options),
+                    },
+                )
+
+
+def many(bench: Bench) -> None:
+    """``add_jobs``, with keys and without, beside an insert of equal rows and Node's."""
+    bench.prepare([OURS, NODE])
+    for title, key in (("add_jobs of 20,000", "null"), ("add_jobs of 20,000 keyed", "'k' || i")):
+        bench.compare(
+            title,
+            {
+                "ours": partial(_timed, bench, OURS, key, ADD_MANY),
+                "insert..select": partial(_timed, bench, OURS, key, INSERT_MANY),
+                "Node": partial(_timed, bench, NODE, key, ADD_MANY),
+            },
+        )
+
+
+def protocol(bench: Bench, jobs: int = 50_000, batch: int = 100) -> None:
+    """Take and finish a backlog, by the functions and by bare SQL that checks nothing."""
+    bench.prepare([OURS])
+
+    def drain(take: str, finish: str) -> float:
+        with _fresh(bench, OURS) as connection:
+            connection.execute("set synchronous_commit = off")
+            connection.execute(
+                "insert into graphile_worker._private_jobs (task_id)"
+                " select 1 from generate_series(1, %s)",
+                [jobs],
+            )
+            connection.execute("analyze graphile_worker._private_jobs")
+            done = 0
+            start = time.perf_counter()
+            while done < jobs:
+                ids = [row[0] for row in connection.execute(take, [batch])]
+                connection.execute(finish, [ids])
+                done += len(ids)
+            return jobs / (time.perf_counter() - start)
+
+    functions = (
+        "select * from graphile_worker.get_jobs('w', %s)",
+        "select * from graphile_worker.finish_jobs('w', %s::bigint[])",
+    )
+    bench.compare(
+        f"take and finish {jobs:,} in batches of {batch}",
+        {"ours": lambda: drain(*functions), "bare SQL": lambda: drain(TAKE, DELETE)},
+    )

@@ -1,0 +1,104 @@
+"""From a job's commit to its task's start, in milliseconds.
+
+One job is added in a transaction whose commit does not wait for the disk. The clock runs from
+before the commit is sent, in this process, to the first line of the task, in the worker's: the same
+machine, the same clock. Idle: the next job is added after a pause when the last one was started.
+Half load: half as many jobs as the contestant can drain are added beside, every 50 ms.
+"""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import psycopg
+from drain import AWA, NODE, NODE_BATCHED, OURS, PGQUEUER, PROCRASTINATE
+from peers.bare import BareNotify
+from peers.base import Peer
+from server import Bench, PeerError
+from workers import Run, running
+
+NOTIFY = BareNotify(name="LISTEN and NOTIFY alone")
+PEERS: list[Peer] = [OURS, NODE, NODE_BATCHED, PROCRASTINATE, PGQUEUER, AWA, NOTIFY]
+PAUSE = 0.02
+#: Between two lots of jobs of the half load.
+BEAT = 0.05
+
+
+def _probe(run: Run, number: int) -> int:
+    """Add a job; return the time before its commit, in nanoseconds."""
+    payload = {"n": number, "wait": 0}
+    with run.conn.transaction():
+        run.conn.execute("set local synchronous_commit = off")
+        run.peer.load(run.conn, 1, payload)
+        return time.time_ns()
+
+
+@contextmanager
+def _half_load(run: Run, rate: float) -> Iterator[None]:
+    """Add jobs at half the rate meanwhile."""
+    stop, late = threading.Event(), []
+    lot = max(1, round(rate / 2 * BEAT))
+
+    def add() -> None:
+        with psycopg.connect(run.dsn, autocommit=True) as conn:
+            due = time.monotonic()
+            while not stop.wait(max(0.0, due - time.monotonic())):
+                run.peer.load(conn, lot, {"n": 0, "wait": 0})
+                due += BEAT
+            late.append(time.monotonic() - due)
+
+    thread = threading.Thread(target=add)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    if late and late[0] > 1:
+        raise PeerError("jobs could not be added fast enough")
+
+
+def _figures(kind: str, seen: list[float]) -> dict[str, float]:
+    cuts = statistics.quantiles(seen, n=100, method="inclusive")
+    return {f"latency, {kind}, median": cuts[49], f"latency, {kind}, 99th percentile": cuts[98]}
+
+
+def _latency(bench: Bench, peer: Peer) -> dict[str, float]:
+    probes = bench.sizes.probes
+    with running(bench, peer) as run:
+        process = run.processes[0]
+        idle: list[float] = []
+        for number in range(1, probes + 1):
+            time.sleep(PAUSE)
+            at = _probe(run, number)
+            idle.append((process.wait_for(number, 30) - at) / 1e6)
+        figures = _figures("idle", idle)
+        if peer is NOTIFY:
+            return figures
+        rate = run.drain(bench.sizes.jobs // 2, most_seconds=bench.sizes.most_seconds / 4)
+        added = {}
+        with _half_load(run, rate):
+            time.sleep(0.3)
+            for number in range(probes + 1, 2 * probes + 1):
+                time.sleep(PAUSE)
+                added[number] = _probe(run, number)
+        busy = [(process.wait_for(number, 30) - at) / 1e6 for number, at in added.items()]
+        return {**figures, **_figures("half load", busy), "half of": rate}
+
+
+def latency(bench: Bench) -> None:
+    """Measure all of it."""
+    bench.prepare(PEERS)
+    figures = {
+        f"latency, {kind}, {which}": " ms"
+        for kind in ("idle", "half load")
+        for which in ("median", "99th percentile")
+    }
+    bench.compare_all(
+        {**figures, "half of": "/s"}, {peer.name: partial(_latency, bench, peer) for peer in PEERS}
+    )

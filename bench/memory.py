@@ -1,0 +1,86 @@
+"""What a worker uses: memory, CPU, statements when it is idle, and a job's WAL.
+
+Memory is what is resident, CPU the process's own (user and system). Statements are counted by
+pg_stat_statements; WAL is the server's, from before the jobs are added until none is left.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+from drain import AWA, NODE, NODE_BATCHED, OURS, PGQUEUER, PROCRASTINATE
+from peers.base import Peer
+from server import Bench
+from workers import Run, running
+
+PEERS: list[Peer] = [OURS, NODE, NODE_BATCHED, PROCRASTINATE, PGQUEUER, AWA]
+
+FIGURES = {
+    "memory, idle": " MiB",
+    "memory, after a drain": " MiB",
+    "CPU, idle": " s a minute",
+    "CPU of a job": " µs a job",
+    "statements, idle": " a minute",
+    "WAL of a job, added": " bytes",
+    "WAL of a job, its whole life": " bytes",
+}
+
+CALLS = """select coalesce(sum(calls), 0) from pg_stat_statements
+where dbid = (select oid from pg_database where datname = current_database())
+and query !~ 'pg_stat_statements'"""
+
+
+def _one(run: Run, query: str) -> float:
+    row = run.conn.execute(query).fetchone()
+    assert row
+    return float(row[0])
+
+
+def _use(bench: Bench, peer: Peer) -> dict[str, float]:
+    sizes = bench.sizes
+    with running(bench, peer) as run:
+        time.sleep(sizes.idle_seconds / 2)  # until it sleeps as long as it ever does
+        calls, busy, start = _one(run, CALLS), run.busy(), time.monotonic()
+        time.sleep(sizes.idle_seconds)
+        minutes = (time.monotonic() - start) / 60
+        figures = {
+            "memory, idle": run.resident(),
+            "CPU, idle": (run.busy() - busy) / minutes,
+            "statements, idle": (_one(run, CALLS) - calls) / minutes,
+        }
+        count = int(min(sizes.jobs, max(1000.0, run.pace * sizes.most_seconds)))
+        lsn, busy = _one(run, "select pg_current_wal_insert_lsn() - '0/0'"), run.busy()
+        with run.conn.transaction():
+            run.peer.load(run.conn, count, {"n": 0, "wait": 0})
+            last = _one(run, f"select coalesce(max(id), 0) from {peer.jobs}")
+            added = _one(run, "select pg_current_wal_insert_lsn() - '0/0'")
+        run.until_empty(int(last), 5 * sizes.most_seconds + 30)
+        done = _one(run, "select pg_current_wal_insert_lsn() - '0/0'")
+        return {
+            **figures,
+            "memory, after a drain": run.resident(),
+            "CPU of a job": (run.busy() - busy) / count * 1e6,
+            "WAL of a job, added": (added - lsn) / count,
+            "WAL of a job, its whole life": (done - lsn) / count,
+        }
+
+
+def memory(bench: Bench) -> None:
+    """Measure all of it."""
+    with bench.database("template1") as connection:
+        connection.execute("create extension if not exists pg_stat_statements")
+    bench.prepare(PEERS)
+    with bench.database("postgres") as connection:
+        connection.execute("alter system set pg_stat_statements.track = 'top'")
+        connection.execute("select pg_reload_conf()")
+    try:
+        bench.compare_all(
+            FIGURES,
+            {peer.name: partial(_use, bench, peer) for peer in PEERS},
+            rounds=min(bench.sizes.rounds, 3),
+        )
+    finally:
+        with bench.database("postgres") as connection:
+            connection.execute("alter system reset pg_stat_statements.track")
+            connection.execute("select pg_reload_conf()")

@@ -1,0 +1,45 @@
+"""graphile_worker's own worker, with asyncio's loop or uvloop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+from peers import job
+from peers.base import Peer
+
+
+class Ours(Peer):
+    """The extension and the Python worker."""
+
+    template = "ours"
+    jobs = "graphile_worker._private_jobs"
+    insert = """select count(*) from graphile_worker.add_jobs(array(
+  select row('bench', %(payload)s, null, null, null, null, null, null)::graphile_worker.job_spec
+  from generate_series(1, %(count)s)
+))"""
+
+    def prepare(self, dsn: str) -> None:
+        import psycopg
+
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            conn.execute("create extension graphile_worker")
+
+
+def main(dsn: str, settings: dict[str, Any]) -> None:
+    from graphile_worker.worker import run
+
+    uvloop = settings.pop("uvloop", None)
+    working = run({"bench": job.work}, dsn=dsn, **settings)
+    if uvloop:
+        import uvloop as loop
+
+        loop.run(working)
+    else:
+        asyncio.run(working)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], json.loads(sys.argv[2]))
