@@ -30,10 +30,16 @@ def _majors(config: pytest.Config) -> list[int]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server" in metafunc.fixturenames:
-        majors = _majors(metafunc.config)
-        metafunc.parametrize(
-            "server", majors, ids=[f"pg{m}" for m in majors], indirect=True, scope="session"
-        )
+        by_default = metafunc.definition.get_closest_marker("majors")
+        majors = [
+            pytest.param(
+                major,
+                id=f"pg{major}",
+                marks=[pytest.mark.slow] if by_default and major not in by_default.args else [],
+            )
+            for major in _majors(metafunc.config)
+        ]
+        metafunc.parametrize("server", majors, indirect=True, scope="session")
 
 
 class OneProcessForEachMajor(LoadScopeScheduling):  # type: ignore[misc]
@@ -53,6 +59,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         slow = [item for item in items if item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests measured and gave to record_property."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{report.nodeid}: {name}: {value}")
 
 
 for _major in MAJORS:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pg import NODE, SERVERS, Database, run
+from ran import TABLE
 
 VERSIONS = ("018", "017")
 HERE = Path(__file__).parent
@@ -41,11 +42,7 @@ class NodeWorker:
 
     def __init__(self, db: Database, version: str, **options: Any) -> None:
         self.db = db
-        db.rows(
-            "create table if not exists public.ran (job_id bigint, task text, payload json,"
-            " queue_name text, by text, started timestamptz default clock_timestamp(),"
-            " ended timestamptz)"
-        )
+        db.rows(TABLE)
         env = {
             **os.environ,
             "GW_MODULE": f"graphile-worker-{version}",

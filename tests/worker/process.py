@@ -1,38 +1,53 @@
-"""A worker process that writes down what it runs: `python process.py DSN SECONDS`."""
+"""A worker process that writes down what it runs: `python process.py DSN SECONDS`.
+
+SECONDS is how long a job takes whose payload does not say. The task "note" writes to public.ran,
+"say" to the standard output, which needs no server.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import sys
+import time
 from typing import Any
 
-import psycopg
 from graphile_worker.worker import Context, run
+
+
+async def pause(payload: Any) -> None:
+    await asyncio.sleep(payload.get("seconds", float(sys.argv[2])))
 
 
 async def note(payload: Any, context: Context) -> None:
     job = context.job
+    failing = job.attempts == 1 and payload.get("fails_once", False)
     async with context.connection() as conn:
         await conn.execute(
-            "insert into public.ran (job_id, worker, queue_name) values (%s, %s, %s)",
-            (job.id, job.locked_by, job.queue_name),
+            "insert into public.ran (job_id, attempt, task, payload, queue_name, by, worker, failed)"
+            " values (%s, %s, 'note', %s, %s, 'python', %s, %s)",
+            (job.id, job.attempts, json.dumps(payload), job.queue_name, job.locked_by, failing),
         )
-    await asyncio.sleep(float(sys.argv[2]))
+    await pause(payload)
     async with context.connection() as conn:
         await conn.execute(
             "update public.ran set ended = clock_timestamp() where job_id = %s and worker = %s",
             (job.id, job.locked_by),
         )
+    if failing:
+        raise ValueError("the first attempt fails")
 
 
-def prepare(dsn: str) -> None:
-    """Make the table that the task writes to."""
-    with psycopg.connect(dsn) as conn:
-        conn.execute(
-            "create table public.ran (job_id bigint, worker text, queue_name text,"
-            " started timestamptz default clock_timestamp(), ended timestamptz)"
-        )
+async def say(payload: Any, context: Context) -> None:
+    job, started = context.job, time.time()
+    await pause(payload)
+    run = [job.id, job.attempts, job.queue_name, job.locked_by, started, time.time()]
+    print(json.dumps(run), flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(run({"note": note}, dsn=sys.argv[1], concurrency=4, poll_interval=1))
+    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    asyncio.run(
+        run({"note": note, "say": say}, dsn=sys.argv[1], concurrency=4, poll_interval=1),
+    )

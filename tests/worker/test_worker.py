@@ -30,8 +30,8 @@ from graphile_worker.worker import (
     run_once,
 )
 from pg import Database, wait_for
+from ran import TABLE
 
-from worker.process import prepare
 
 PROCESS = Path(__file__).with_name("process.py")
 
@@ -341,7 +341,7 @@ def test_after_the_grace_jobs_are_aborted_and_none_stays_locked(db: Database, fo
 
 
 def test_jobs_of_a_killed_worker_run_again_soon(db: Database) -> None:
-    prepare(db.dsn)
+    db.rows(TABLE)
     db.rows("select graphile_worker.set_recovery(interval '2 seconds')")
 
     def worker() -> subprocess.Popen[bytes]:
