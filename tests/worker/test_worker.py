@@ -32,7 +32,6 @@ from graphile_worker.worker import (
 from pg import Database, wait_for
 from ran import TABLE
 
-
 PROCESS = Path(__file__).with_name("process.py")
 
 
