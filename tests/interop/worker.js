@@ -4,13 +4,22 @@ const options = JSON.parse(process.env.GW_OPTIONS);
 
 async function note(payload, helpers, name) {
   const job = helpers.job;
+  const failing = job.attempts === 1 && Boolean(payload?.fails_once);
   await helpers.withPgClient(async (client) => {
-    const queue =
-      "select queue_name from graphile_worker._private_job_queues where id = $1";
     await client.query(
-      `insert into public.ran (job_id, task, payload, queue_name, by)
-       values ($1, $2, $3, (${queue.replace("$1", "$4")}), 'node')`,
-      [job.id, name, JSON.stringify(payload), job.job_queue_id],
+      `insert into public.ran (job_id, attempt, task, payload, queue_name, by, worker, failed)
+       values ($1, $2, $3, $4,
+         (select queue_name from graphile_worker._private_job_queues where id = $5), $6, $7, $8)`,
+      [
+        job.id,
+        job.attempts,
+        name,
+        JSON.stringify(payload),
+        job.job_queue_id,
+        options.by ?? "node",
+        job.locked_by,
+        failing,
+      ],
     );
     if (options.pause) await client.query("select pg_sleep($1)", [options.pause]);
     await client.query(
@@ -18,6 +27,7 @@ async function note(payload, helpers, name) {
       [job.id],
     );
   });
+  if (failing) throw new Error("the first attempt fails");
 }
 
 const taskList = {
@@ -34,7 +44,7 @@ const taskList = {
   },
 };
 
-const { pause, ...rest } = options;
+const { pause, by, ...rest } = options;
 run({
   connectionString: process.env.GW_URL,
   concurrency: 4,

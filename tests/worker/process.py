@@ -32,7 +32,8 @@ async def note(payload: Any, context: Context) -> None:
     await pause(payload)
     async with context.connection() as conn:
         await conn.execute(
-            "update public.ran set ended = clock_timestamp() where job_id = %s and worker = %s",
+            "update public.ran set ended = clock_timestamp()"
+            " where job_id = %s and worker = %s and ended is null",
             (job.id, job.locked_by),
         )
     if failing:
