@@ -42,7 +42,7 @@ debian:
 test: $(VENV)/dev servers debian  ## every test, on PostgreSQL 13 to 18 and against Node (TEST=... for pytest)
 	$(PY) -m pytest -n 2 $(TEST)
 
-soak: $(VENV)/dev servers debian  ## the long runs: hammers, and the client against its model (TEST=... for pytest)
+soak: $(VENV)/dev servers debian  ## the long runs: hammers, the client against its model, kills, crashes (TEST=... for pytest)
 	$(PY) -m pytest -n 2 --slow -m slow $(TEST)
 
 quickstart: $(VENV)/app  ## the queue at work on a private server, line by line
