@@ -20,6 +20,8 @@ from pg import Database, wait_for
 
 from gw.program import program
 
+pytestmark = pytest.mark.majors(13, 18)
+
 TASKS = """
 import asyncio
 import os

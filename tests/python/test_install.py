@@ -45,6 +45,7 @@ def role(empty_db: Database) -> Iterator[str]:
     empty_db.rows(f"drop role {name}")
 
 
+@pytest.mark.majors(13, 18)
 @pytest.mark.parametrize(
     ("mode", "schema"),
     [("extension", "graphile_worker"), ("plain", "graphile_worker"), ("plain", "Odd \"1'")],

@@ -14,6 +14,7 @@ from pg import Database, Server
 
 pytest_plugins = ["pytester"]
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.majors(13, 18)
 
 
 class Suite:

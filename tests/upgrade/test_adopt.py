@@ -261,6 +261,7 @@ def test_tables_that_are_not_as_node_makes_them_are_refused(empty_db: Database) 
     assert empty_db.value("select to_regproc('graphile_worker.get_jobs')") is None
 
 
+@pytest.mark.majors(13, 18)
 def test_twenty_installs_and_five_starts_of_node_make_one_schema(empty_db: Database) -> None:
     """Four rounds on each of six majors; who comes first changes from round to round."""
     program = str(Path(sys.executable).parent / "gw-install")
