@@ -20,6 +20,8 @@ from graphile_worker.worker.events import Event, Events
 from graphile_worker.worker.metrics import Metrics, MetricsServer
 from prometheus_client import CollectorRegistry, Counter
 
+from worker.contexts import a_job
+
 
 @dataclass(frozen=True)
 class Health:
@@ -36,11 +38,7 @@ WELL = Health()
 
 
 def job(id_: int = 1, task: str = "send_email", *, waited: float = 0.0) -> ClaimedJob:
-    now = datetime.now(UTC)
-    return ClaimedJob(
-        id_, task, {}, None, 0, now - timedelta(seconds=waited), 1, 25, None, now, now, None, now,
-        "w1", 0, None,
-    )  # fmt: skip
+    return a_job(id=id_, task_identifier=task, run_at=datetime.now(UTC) - timedelta(seconds=waited))
 
 
 class Watched:

@@ -6,14 +6,13 @@ import asyncio
 import json
 import subprocess
 import sys
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from graphile_worker.errors import InvalidArgument
 from graphile_worker.payload import to_json
 from graphile_worker.retries import RetryAfter, Snooze
-from graphile_worker.worker.context import ClaimedJob, Context
+from graphile_worker.worker.context import Context
 from graphile_worker.worker.tracing import tracing_middleware
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -21,6 +20,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.semconv._incubating.attributes import messaging_attributes
 from opentelemetry.semconv.attributes import error_attributes
+
+from worker.contexts import a_context, a_job
 
 
 class Spans:
@@ -49,10 +50,7 @@ def spans() -> Spans:
 
 def run(payload: Any, outcome: Any = None, *, queue: str | None = "emails", **options: Any) -> Any:
     """Run a task through the middleware: it returns the outcome, or raises it."""
-    now = datetime.now(UTC)
-    job = ClaimedJob(
-        7, "send_email", payload, queue, 0, now, 2, 25, None, now, now, None, now, "w1", 0, None
-    )
+    job = a_job(task_identifier="send_email", payload=payload, queue_name=queue, locked_by="w1")
 
     def connect() -> Any:
         raise AssertionError("no connection is needed")
@@ -162,9 +160,7 @@ def test_what_the_task_does_belongs_to_the_span(spans: Spans) -> None:
 
     middleware = tracing_middleware()
     assert middleware is not None
-    now = datetime.now(UTC)
-    job = ClaimedJob(7, "t", {}, None, 0, now, 1, 25, None, now, now, "k", now, "w1", 0, None)
-    asyncio.run(middleware(Context(job, lambda: pytest.fail("no connection")), task))  # type: ignore[arg-type]
+    asyncio.run(middleware(a_context({}, key="k"), task))  # type: ignore[arg-type]
     inner, outer = spans.one("smtp"), spans.one("process t")
     assert inner.parent is not None
     assert outer.context is not None

@@ -8,8 +8,9 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
-from datetime import datetime
-from typing import Any, NamedTuple, TypeVar, Unpack
+from datetime import UTC, datetime, timedelta
+from operator import itemgetter
+from typing import Any, TypeVar, Unpack
 
 import psycopg
 
@@ -21,28 +22,50 @@ from graphile_worker.scripts import SCHEMA
 T = TypeVar("T")
 
 
-class ClaimedJob(NamedTuple):
+#: Where PostgreSQL counts microseconds from.
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def _column(number: int) -> Any:
+    return property(itemgetter(number))
+
+
+def _time(number: int) -> Any:
+    """Return a property for a time as PostgreSQL sends it: few tasks ask, so it is read late."""
+
+    def read(job: tuple[Any, ...]) -> datetime:
+        return _EPOCH + timedelta(microseconds=int.from_bytes(job[number], "big", signed=True))
+
+    return property(read)
+
+
+class ClaimedJob(tuple[Any, ...]):
     """A job that a worker has taken, immutable; times are aware."""
 
-    id: int
-    task_identifier: str
-    payload: Any
-    queue_name: str | None
-    priority: int
-    run_at: datetime
+    __slots__ = ()
+
+    id: int = _column(0)
+    task_identifier: str = _column(1)
+    payload: Any = _column(2)
+    queue_name: str | None = _column(3)
+    priority: int = _column(4)
+    run_at: datetime = _time(5)
     #: This one included.
-    attempts: int
-    max_attempts: int
+    attempts: int = _column(6)
+    max_attempts: int = _column(7)
     #: What the attempt before this one said.
-    last_error: str | None
-    created_at: datetime
-    updated_at: datetime
-    key: str | None
-    locked_at: datetime
+    last_error: str | None = _column(8)
+    created_at: datetime = _time(9)
+    updated_at: datetime = _time(10)
+    key: str | None = _column(11)
+    locked_at: datetime = _time(12)
     #: The id of the worker that holds the job.
-    locked_by: str
-    revision: int
-    flags: dict[str, bool] | None
+    locked_by: str = _column(13)
+    revision: int = _column(14)
+    flags: dict[str, bool] | None = _column(15)
+
+    def __repr__(self) -> str:
+        return f"<job {self.id}, task {self.task_identifier}, attempt {self.attempts}>"
 
 
 class AbortSignal:

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import tuple_row
+from psycopg.types.string import ByteaBinaryLoader
 
 from graphile_worker import verbs
 from graphile_worker.drivers import arun, translated, without_driver
@@ -82,10 +83,15 @@ def conninfo(dsn: str) -> str:
 
 
 class Link:
-    """One connection that is opened when it is needed, and again after it was lost."""
+    """One connection that is opened when it is needed, and again after it was lost.
 
-    def __init__(self, connect: Callable[[], Awaitable[psycopg.AsyncConnection[Any]]]) -> None:
-        self._connect = connect
+    With ``raw`` answers are binary, and times bytes.
+    """
+
+    def __init__(
+        self, connect: Callable[[], Awaitable[psycopg.AsyncConnection[Any]]], *, raw: bool = False
+    ) -> None:
+        self._connect, self._raw = connect, raw
         self._conn: psycopg.AsyncConnection[Any] | None = None
         self._cursor: psycopg.AsyncCursor[Row] | None = None
         self._lock = asyncio.Lock()
@@ -95,6 +101,9 @@ class Link:
         if self._conn is None or self._conn.closed:
             self._conn = await self._connect()
             self._cursor = psycopg.AsyncCursor(self._conn, row_factory=tuple_row)
+            if self._raw:
+                self._cursor.format = psycopg.pq.Format.BINARY
+                self._cursor.adapters.register_loader("timestamptz", ByteaBinaryLoader)
         return self._conn
 
     async def rows(self, query: bytes, values: Sequence[Any]) -> list[Row]:
@@ -131,7 +140,11 @@ class Protocol:
     ) -> None:  # fmt: skip
         self._dsn, self._schema, self._prepare = conninfo(dsn), schema, prepare
         self._on_error = on_error
-        self._links = {name: Link(self._connect) for name in ("take", "tell", "beat")}
+        self._links = {
+            "take": Link(self._connect, raw=True),
+            "tell": Link(self._connect),
+            "beat": Link(self._connect),
+        }
         self._statements = {
             verb: in_schema(verb, "work", text, schema) for verb, text in _TEXTS.items()
         }

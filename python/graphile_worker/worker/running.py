@@ -78,7 +78,7 @@ class Runs:
         except (ValueError, RecursionError) as undecoded:
             error = InvalidPayload(f"payload cannot be decoded: {undecoded}")
         loop = asyncio.get_running_loop()
-        context = Context(ClaimedJob._make(row), self._connections.lend, loop, self._options.schema)
+        context = Context(ClaimedJob(row), self._connections.lend, loop, self._options.schema)
         run = _Run(identity, context)
         self._runs.add(run)
         run.task = loop.create_task(self._one(run, error))
