@@ -19,6 +19,8 @@ from graphile_worker.worker.protocol import Protocol
 from interop.node import VERSIONS, NodeWorker
 from pg import Database, wait_for
 
+from worker.live import work_dsn
+
 HOURS = timedelta(hours=1)
 
 
@@ -347,7 +349,7 @@ class Timed(Protocol):
     """The real functions, and a clock of ours."""
 
     def __init__(self, db: Database, clock: Clock) -> None:
-        super().__init__(db.dsn, schema="graphile_worker")
+        super().__init__(work_dsn(db), schema="graphile_worker")
         self.clock = clock
 
     async def now(self) -> datetime:
@@ -446,7 +448,7 @@ def test_node_and_python_fill_one_gap_together(db: Database, version: str) -> No
     events.on("cron:fired")(told.append)
 
     async def python() -> None:
-        protocol = Protocol(db.dsn, schema="graphile_worker")
+        protocol = Protocol(work_dsn(db), schema="graphile_worker")
         crons = [Cron(parse_crontab(crontab), protocol, events) for _ in range(2)]
         tasks = [asyncio.create_task(cron.run()) for cron in crons]
         try:
