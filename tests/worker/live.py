@@ -49,7 +49,7 @@ def running(tasks: Any, db: Database, **options: Any) -> Any:
         except BaseException as error:
             errors.append(error)
 
-    thread = threading.Thread(target=body)
+    thread = threading.Thread(target=body, daemon=True)
     thread.start()
     try:
         wait_for(lambda: errors or worker.health().last_fetch_seconds_ago is not None, "it started")

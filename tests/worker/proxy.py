@@ -27,19 +27,24 @@ class Proxy:
         self.dsn = make_conninfo(dsn, host="127.0.0.1", port=self._door.getsockname()[1])
         self._lock = threading.Lock()
         self._text: bytes | None = None
-        self._when, self._left = "before", 0
+        self._when, self._left, self._hold = "before", 0, False
         self._open: set[socket.socket] = set()
         #: How many connections were cut.
         self.cuts = 0
-        #: Cleared: a cut is answered to nobody, and nobody else gets in.
-        self.lets_in = threading.Event()
-        self.lets_in.set()
+        self._lets_in = threading.Event()
+        self._lets_in.set()
 
-    def cut(self, text: str, when: Literal["before", "after"], times: int = 1) -> None:
+    def cut(
+        self, text: str, when: Literal["before", "after"], times: int = 1, *, hold: bool = False
+    ) -> None:
         """Cut the next connections that send the text: before the server has it, or after its
-        answer has come, which the client does not get."""
+        answer has come, which the client does not get. Others wait then, if they are to be held."""
         with self._lock:
-            self._text, self._when, self._left = text.encode(), when, times
+            self._text, self._when, self._left, self._hold = text.encode(), when, times, hold
+
+    def let_in(self) -> None:
+        """Serve the connections that wait, and others."""
+        self._lets_in.set()
 
     def serve(self) -> None:
         """Accept connections until the door is closed."""
@@ -50,13 +55,13 @@ class Proxy:
 
     def close(self) -> None:
         """Close everything."""
-        self.lets_in.set()
+        self._lets_in.set()
         self._shut(self._door)
         for each in list(self._open):
             self._shut(each)
 
     def _both(self, client: socket.socket) -> None:
-        self.lets_in.wait(60)
+        self._lets_in.wait(60)
         server = socket.create_connection(self._server)
         pair, doomed = (client, server), threading.Event()
         self._open.update(pair)
@@ -92,6 +97,8 @@ class Proxy:
                 return None
             self._left -= 1
             self.cuts += 1
+            if self._hold:
+                self._lets_in.clear()
             return self._when
 
     @staticmethod

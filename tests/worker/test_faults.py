@@ -173,3 +173,43 @@ def test_a_cut_connection_is_replaced_and_what_it_carried_happens_once(
         lambda: cutter.cuts,
         dsn=cutter.dsn,
     )
+
+
+@pytest.mark.parametrize("how", ["fail", "give back"])
+def test_a_repeated_result_does_not_touch_the_next_run_of_its_job(
+    db: Database, cutter: Proxy, how: str
+) -> None:
+    runs: list[int] = []
+    again, go_on = threading.Event(), threading.Event()
+
+    def task(payload: Any, context: Context) -> None:
+        runs.append(context.job.attempts)
+        if len(runs) == 1:
+            raise RetryAfter(0, "once more") if how == "fail" else Snooze(0)
+        again.set()
+        go_on.wait(30)
+
+    async def other(payload: Any) -> None: ...
+
+    with running(
+        {"task": task, "other": other},
+        db,
+        poll_interval=60,
+        prepare=False,
+        dsn=cutter.dsn,
+        listen_dsn=work_dsn(db),
+    ) as worker:
+        wait_for(lambda: worker.health().listening)
+        cutter.cut(STATEMENTS[how], "after", hold=True)
+        job = add(db, "task")
+        wait_for(lambda: cutter.cuts)
+        add(db, "other")
+        try:
+            assert again.wait(10)
+            cutter.let_in()
+            wait_for(lambda: worker._writer.pending == 0, "it was repeated", 10)
+            assert state(db, job)[2] == worker.worker_id
+        finally:
+            go_on.set()
+    assert runs == ([1, 2] if how == "fail" else [1, 1])
+    assert db.value("select count(*) from graphile_worker.jobs") == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -106,6 +106,11 @@ class Link:
                 self._cursor.adapters.register_loader("timestamptz", ByteaBinaryLoader)
         return self._conn
 
+    async def ready(self) -> None:
+        """Open the connection, if it is not."""
+        async with self._lock:
+            await self.connection()
+
     async def rows(self, query: bytes, values: Sequence[Any]) -> list[Row]:
         """Run a statement in a transaction of its own; raise what the database says."""
         async with self._lock:
@@ -145,6 +150,8 @@ class Protocol:
             "tell": Link(self._connect),
             "beat": Link(self._connect),
         }
+        #: Held from a take until its jobs are known, and while it is said again how jobs ended.
+        self.taking = asyncio.Lock()
         self._statements = {
             verb: in_schema(verb, "work", text, schema) for verb, text in _TEXTS.items()
         }
@@ -178,11 +185,20 @@ class Protocol:
                 raise
             raise (translated(error, statement) or error) from error
 
-    async def _persist(self, link: str, verb: str, values: Sequence[Any]) -> list[Row]:
+    async def _persist(
+        self, link: str, verb: str, values: Sequence[Any],
+        again: Callable[[], Sequence[Any]] | None = None,
+    ) -> list[Row]:  # fmt: skip
+        """Run a statement until it holds; ``again`` gives a repeat its values, if they change."""
         backoff = Backoff()
         while True:
             try:
-                rows = await self._rows(link, verb, values)
+                if backoff.failures and again is not None:
+                    await self._links[link].ready()
+                    async with self.taking:
+                        rows = await self._rows(link, verb, again())
+                else:
+                    rows = await self._rows(link, verb, values)
             except Exception as error:
                 if not is_passing(error):
                     raise
@@ -203,18 +219,35 @@ class Protocol:
         rows = await self._persist("tell", "finish_jobs", (worker_id, ids))
         return [job for (job,) in rows]
 
-    async def fail(self, worker_id: str, failures: list[dict[str, Any]]) -> list[int]:
-        """Put failed jobs back; return those that were not the worker's any more."""
-        rows = await self._persist("tell", "fail_jobs", (worker_id, json.dumps(failures)))
+    async def fail(
+        self, worker_id: str, failures: list[dict[str, Any]], anew: Container[int] = ()
+    ) -> list[int]:
+        """Put failed jobs back; return those that were not the worker's any more.
+
+        What may have been written is not repeated of jobs that the worker has taken anew since.
+        """
+
+        def values() -> tuple[Any, ...]:
+            return worker_id, json.dumps([each for each in failures if each["id"] not in anew])
+
+        rows = await self._persist("tell", "fail_jobs", values(), again=values)
         return [job for (job,) in rows]
 
     async def give_back(
-        self, worker_id: str, ids: list[int], when: datetime | timedelta | None = None
-    ) -> None:
-        """Give back jobs without using up the attempt; they wait until ``when``, if given."""
+        self, worker_id: str, ids: list[int], when: datetime | timedelta | None = None,
+        anew: Container[int] = (),
+    ) -> None:  # fmt: skip
+        """Give back jobs without using up the attempt; they wait until ``when``, if given.
+
+        ``anew`` is as for ``fail``.
+        """
         at = when if isinstance(when, datetime) else None
         delay = when if isinstance(when, timedelta) else None
-        await self._persist("tell", "return_jobs", (worker_id, ids, at, delay))
+
+        def values() -> tuple[Any, ...]:
+            return worker_id, [job_id for job_id in ids if job_id not in anew], at, delay
+
+        await self._persist("tell", "return_jobs", values(), again=values)
 
     async def beat(
         self, worker_id: str, tasks: list[str], details: dict[str, Any]

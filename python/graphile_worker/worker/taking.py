@@ -98,26 +98,21 @@ class Taker:
             if self._stop.is_set():
                 return
             flags = await self._forbidden()
-            identity = self._presence.current
             self._wake.clear()
-            started = time.perf_counter()
             try:
-                rows = await self._protocol.take(identity.worker_id, want, self._names, flags)
+                async with self._protocol.taking:
+                    taken = await self._take(want, flags, backoff)
             except Exception as error:
                 if not is_passing(error):
                     raise
-                wait = backoff.failed("taking jobs failed", error)
-                if is_uncertain(error):
-                    await self._presence.doubt(identity)
-                await happens(self._stop, wait)
+                await happens(self._stop, backoff.wait)
                 more = True
                 continue
             backoff.reset()
-            more = len(rows) >= want
-            if rows:
+            more = taken >= want
+            if taken:
                 idle = 1.0
-            self._taken(rows, identity, time.perf_counter() - started)
-            if self._once and not (rows or self._runs or self._queue or self._writer.pending):
+            if self._once and not (taken or self._runs or self._queue or self._writer.pending):
                 return
             if not more:
                 self._presence.look()
@@ -146,6 +141,20 @@ class Taker:
             if inspect.isawaitable(flags):
                 flags = await flags
         return list(flags) if flags else None
+
+    async def _take(self, want: int, flags: list[str] | None, backoff: Backoff) -> int:
+        """Take jobs once; return how many. Tell of what fails before the database is waited for."""
+        identity, started = self._presence.current, time.perf_counter()
+        try:
+            rows = await self._protocol.take(identity.worker_id, want, self._names, flags)
+        except Exception as error:
+            if is_passing(error):
+                backoff.failed("taking jobs failed", error)
+                if is_uncertain(error):
+                    await self._presence.doubt(identity)
+            raise
+        self._taken(rows, identity, time.perf_counter() - started)
+        return len(rows)
 
     def _taken(self, rows: list[Row], identity: Identity, seconds: float) -> None:
         self.last_fetch = now = time.monotonic()

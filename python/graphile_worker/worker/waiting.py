@@ -25,6 +25,8 @@ class Backoff:
     def __init__(self, first: float = 0.05, cap: float = 5.0) -> None:
         self._first, self._cap = first, cap
         self._next = first
+        #: How long to wait after the last failure.
+        self.wait = 0.0
         #: How many attempts in a row have failed.
         self.failures = 0
 
@@ -38,7 +40,7 @@ class Backoff:
         The first is logged, and then at most one a second or so: an outage is no flood.
         """
         self.failures += 1
-        wait = self._next * random.uniform(0.5, 1.0)
+        self.wait = wait = self._next * random.uniform(0.5, 1.0)
         self._next = min(self._next * 2, self._cap)
         level = logging.WARNING if self.failures == 1 or wait > 1 else logging.DEBUG
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]

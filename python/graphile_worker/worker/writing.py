@@ -56,7 +56,7 @@ class Writer:
         """Do not write of a job again that was taken anew: it has been written."""
         for box in self._boxes.values():
             box.waiting = [ended for ended in box.waiting if ended[1].id != job_id]
-            box.written.add(job_id)
+            box.anew.add(job_id)
 
     @property
     def pending(self) -> int:
@@ -83,7 +83,7 @@ class Writer:
                 await happens(box.now, box.delay)
             box.now.clear()
             batch, box.waiting = box.waiting[:MOST], box.waiting[MOST:]
-            box.in_flight, box.written = len(batch), set()
+            box.in_flight, box.anew = len(batch), set()
             started = time.perf_counter()
             by_worker: dict[Identity, list[Ended]] = defaultdict(list)
             for ended in batch:
@@ -94,7 +94,7 @@ class Writer:
                         await box.write(identity, group)
             finally:
                 for identity, job, _ in batch:
-                    if job.id not in box.written:
+                    if job.id not in box.anew:
                         identity.held.discard(job.id)
                 box.in_flight = 0
             self._tell(batch, time.perf_counter() - started)
@@ -120,6 +120,7 @@ class Writer:
 
     async def _fail(self, identity: Identity, group: list[Ended]) -> None:
         # Delays are the database's time, too: what it calls now is asked for at once.
+        anew = self._boxes["failure"].anew
         entries: list[dict[str, Any]] = []
         now: datetime | None = None
         for _, job, outcome in group:
@@ -130,14 +131,15 @@ class Writer:
             elif outcome.when is not None:
                 entry["run_at"] = outcome.when.isoformat()
             entries.append(entry)
-        _warn(await self._protocol.fail(identity.worker_id, entries), "failed")
+        _warn(await self._protocol.fail(identity.worker_id, entries, anew), "failed")
 
     async def _snooze(self, identity: Identity, group: list[Ended]) -> None:
         by_time: dict[datetime | timedelta | None, list[int]] = defaultdict(list)
         for _, job, outcome in group:
             by_time[outcome.when].append(job.id)
+        anew = self._boxes["snooze"].anew
         for when, ids in by_time.items():
-            await self._protocol.give_back(identity.worker_id, ids, when)
+            await self._protocol.give_back(identity.worker_id, ids, when, anew)
 
 
 class _Box:
@@ -150,7 +152,7 @@ class _Box:
         self.waiting: list[Ended] = []
         self.in_flight = 0
         #: Jobs of the batch in flight that were taken anew meanwhile.
-        self.written: set[int] = set()
+        self.anew: set[int] = set()
         #: There are some, and they are not to be kept waiting for more.
         self.some, self.now = asyncio.Event(), asyncio.Event()
 
