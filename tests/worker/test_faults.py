@@ -213,3 +213,29 @@ def test_a_repeated_result_does_not_touch_the_next_run_of_its_job(
             go_on.set()
     assert runs == ([1, 2] if how == "fail" else [1, 1])
     assert db.value("select count(*) from graphile_worker.jobs") == 0
+
+
+def test_a_session_that_forgot_its_prepared_statements_is_replaced(db: Database) -> None:
+    ran: list[int] = []
+
+    async def task(payload: Any, context: Context) -> None:
+        ran.append(context.job.id)
+
+    # As poolers and failovers do between two transactions.
+    db.rows("""
+        create function public.forget() returns trigger language plpgsql as $$
+        begin
+          execute 'deallocate all';
+          return null;
+        end
+        $$""")
+    db.rows(
+        "create trigger forget after update or delete on graphile_worker._private_jobs"
+        " for each statement execute function public.forget()"
+    )
+    with running({"task": task}, db, poll_interval=60) as worker:
+        wait_for(lambda: worker.health().listening)
+        for n in range(1, 4):
+            add(db, "task")
+            wait_for(lambda n=n: len(ran) == n, "it ran", 10)  # type: ignore[misc]
+    assert db.value("select count(*) from graphile_worker.jobs") == 0

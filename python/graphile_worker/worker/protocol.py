@@ -57,7 +57,7 @@ _KEEPALIVES = {
     "tcp_user_timeout": 30000,
 }
 #: A statement that was refused for these reasons has changed nothing, and may succeed if repeated.
-_ROLLED_BACK = {"40001", "40P01", "55P03", "57014", "25006"}
+_ROLLED_BACK = {"40001", "40P01", "55P03", "57014", "25006", "26000"}
 
 
 def is_passing(error: BaseException) -> bool:
@@ -68,7 +68,7 @@ def is_passing(error: BaseException) -> bool:
     if code is None:
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
     # Connection exceptions, lack of resources, operator intervention.
-    return code in _ROLLED_BACK or code[:2] in ("08", "53", "57") or code == "26000"
+    return code in _ROLLED_BACK or code[:2] in ("08", "53", "57")
 
 
 def is_uncertain(error: BaseException) -> bool:
@@ -120,8 +120,9 @@ class Link:
                 await self._cursor.execute(query, values)
                 return await self._cursor.fetchall()
             except BaseException as error:
-                # Cut off in the middle, there is no telling what the next answer belongs to.
-                if not isinstance(error, psycopg.Error) or error.sqlstate is None:
+                # Cut off in the middle, there is no telling what the next answer belongs to; and a
+                # session that has forgotten its prepared statements does not get them back.
+                if not isinstance(error, psycopg.Error) or error.sqlstate in (None, "26000"):
                     await self.close()
                 raise
 
