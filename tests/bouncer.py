@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from graphile_worker.embedded import free_port, unprivileged
-from pg import Database, wait_for
+from pg import Database, run, wait_for
 
 PGBOUNCER = Path("/usr/sbin/pgbouncer")
 # Only root can have been given it by `make test`; anybody else may have it.
@@ -20,15 +20,22 @@ NEEDS_PGBOUNCER = pytest.mark.skipif(
 )
 
 
+def version() -> tuple[int, ...]:
+    """Return the version of pgbouncer: from 1.21 on it knows prepared statements."""
+    return tuple(map(int, run([PGBOUNCER, "--version"]).split()[1].split(".")))
+
+
 @contextmanager
-def pgbouncer(db: Database, folder: Path, mode: str = "transaction") -> Iterator[str]:
+def pgbouncer(
+    db: Database, folder: Path, mode: str = "transaction", user: str = "postgres"
+) -> Iterator[str]:
     """Give the connection string of a pgbouncer with two connections to the server."""
     info = db.connect().info
     port = free_port()
     config = folder / "pgbouncer.ini"
     config.write_text(f"""
 [databases]
-{db.name} = host={info.host} port={info.port} user=postgres
+{db.name} = host={info.host} port={info.port} user={user}
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {port}
@@ -38,7 +45,7 @@ pool_mode = {mode}
 default_pool_size = 2
 """)
     program = unprivileged(PGBOUNCER, folder / "bin")
-    dsn = f"host=127.0.0.1 port={port} user=postgres dbname={db.name}"
+    dsn = f"host=127.0.0.1 port={port} user={user} dbname={db.name}"
     log = folder / "log"
     with log.open("w") as output:
         process = subprocess.Popen([str(program), str(config)], stdout=output, stderr=output)

@@ -1,7 +1,7 @@
-"""A worker process that writes down what it runs: `python process.py DSN SECONDS`.
+"""A worker process that writes down what it runs: `python process.py DSN SECONDS [polls]`.
 
 SECONDS is how long a job takes whose payload does not say. The task "note" writes to public.ran,
-"say" to the standard output, which needs no server.
+"say" to the standard output, which needs no server. With "polls" it suits an old pgbouncer.
 """
 
 from __future__ import annotations
@@ -49,6 +49,6 @@ async def say(payload: Any, context: Context) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    asyncio.run(
-        run({"note": note, "say": say}, dsn=sys.argv[1], concurrency=4, poll_interval=1),
-    )
+    polls = {"listen": False, "prepare": False} if sys.argv[3:] else {}
+    tasks = {"note": note, "say": say}
+    asyncio.run(run(tasks, dsn=sys.argv[1], concurrency=4, poll_interval=1, **polls))

@@ -16,6 +16,7 @@ from psycopg.types.string import ByteaBinaryLoader
 
 from graphile_worker import verbs
 from graphile_worker.drivers import arun, translated, without_driver
+from graphile_worker.errors import InvalidConnection
 from graphile_worker.statements import in_schema
 from graphile_worker.worker.waiting import Backoff
 
@@ -184,6 +185,10 @@ class Protocol:
             if is_passing(error):
                 self._on_error(error)
                 raise
+            if isinstance(error, psycopg.errors.DuplicatePreparedStatement):
+                raise InvalidConnection(
+                    "the worker's prepared statements are mixed up by a pooler: pass prepare=False"
+                ) from error
             raise (translated(error, statement) or error) from error
 
     async def _persist(
