@@ -76,10 +76,13 @@ class Bench:
         with self.database("postgres") as connection:
             there = {name for (name,) in connection.execute("select datname from pg_database")}
         for peer in peers:
-            if peer.template not in there:
+            if peer.template not in there and (peer is peers[0] or self._runs(peer.name)):
                 there.add(peer.template)
                 self.create(peer.template)
                 peer.prepare(self.server.dsn(peer.template))
+
+    def _runs(self, name: str) -> bool:
+        return not self.only or any(part in name for part in self.only)
 
     @contextmanager
     def copy(self, peer: Peer) -> Iterator[str]:
@@ -128,7 +131,7 @@ class Bench:
         seen: dict[str, list[dict[str, float]]] = {
             name: []
             for name in contestants
-            if name == first or not self.only or any(part in name for part in self.only)
+            if name == first or self._runs(name)
         }
         for _ in range(rounds or self.sizes.rounds):
             for name in seen:
