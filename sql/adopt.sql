@@ -1179,6 +1179,12 @@ $$;
 -- then from lane to lane, which passes each crowd in one step. Among very many lanes it looks at a
 -- random stretch of them, so that a call stays cheap and each lane gets its turn.
 --
+-- What was taken leaves dead entries at the head of the order, which a scan passes one by one until
+-- vacuum removes them, and vacuum cannot while any old transaction is open. Where that takes long,
+-- the session remembers each priority's head for as long as twenty such scans take, ten seconds at
+-- most. A job that comes to be before a remembered head waits for that long, if others are there to
+-- be taken; with none it is looked for at once.
+--
 -- A queue grows from nothing to millions between two runs of analyze, so the planner's numbers
 -- cannot be trusted: the settings leave it no plan but to follow the indexes in their order.
 create or replace function @extschema@.get_jobs(
@@ -1206,9 +1212,17 @@ declare
   c_lanes constant integer := 500;
   v_task_ids integer[];
   v_priorities smallint[];
+  v_head_run_ats timestamptz[];
+  v_head_ids bigint[];
+  v_setting text := pg_catalog.current_setting('graphile_worker.heads', true);
+  v_heads json := nullif(v_setting, '');
+  v_heads_until timestamptz;
+  v_started timestamptz;
+  v_remembered boolean;
+  v_is_first boolean := true;
   v_at integer := 1;
-  v_after_run_at timestamptz := '-infinity';
-  v_after_id bigint := 0;
+  v_after_run_at timestamptz;
+  v_after_id bigint;
   v_wanted integer := max_jobs;
   v_window integer := max_jobs;
   v_walked integer := 0;
@@ -1216,9 +1230,12 @@ declare
   v_seen integer;
   v_seen_run_at timestamptz;
   v_seen_id bigint;
+  v_first_run_at timestamptz;
+  v_first_id bigint;
   v_keyed boolean;
   v_last_run_at timestamptz;
   v_ids bigint[];
+  v_tids tid[];
   v_queue_ids integer[];
   v_free_ids integer[];
   v_tried_ids bigint[] := '{}';
@@ -1244,35 +1261,63 @@ begin
     end if;
   end if;
 
-  -- The priorities that have a due job: one step in the index for each priority there is.
-  with recursive step (priority, run_at) as (
+  v_started := pg_catalog.clock_timestamp();
+  if v_heads ->> 0 = pg_catalog.pg_typeof(null::@extschema@._private_jobs)::oid::text then
+    v_heads_until := v_heads ->> 1;
+  end if;
+  v_remembered := v_started >= v_heads_until - interval '10 seconds' and v_started < v_heads_until;
+  if v_remembered then
+    v_priorities := array(select pg_catalog.json_array_elements_text(v_heads -> 2));
+    v_head_run_ats := array(select pg_catalog.json_array_elements_text(v_heads -> 3));
+    v_head_ids := array(select pg_catalog.json_array_elements_text(v_heads -> 4));
+  else
+    -- The priorities that have a due job: one step in the index for each priority there is.
+    with recursive step (priority, run_at, id) as (
     (
-      select jobs.priority, jobs.run_at
+      select jobs.priority, jobs.run_at, jobs.id
       from @extschema@._private_jobs as jobs
       where jobs.is_available
       order by jobs.priority, jobs.run_at, jobs.id
       limit 1
     )
     union all
-    select further.priority, further.run_at
+    select further.priority, further.run_at, further.id
     from step
     cross join lateral (
-      select jobs.priority, jobs.run_at
+      select jobs.priority, jobs.run_at, jobs.id
       from @extschema@._private_jobs as jobs
       where jobs.is_available and jobs.priority > step.priority
       order by jobs.priority, jobs.run_at, jobs.id
       limit 1
     ) as further
   )
-  select pg_catalog.array_agg(step.priority order by step.priority) into v_priorities
-  from step
-  where step.run_at <= pg_catalog.now();
+    select
+      pg_catalog.array_agg(step.priority order by step.priority),
+      pg_catalog.array_agg(step.run_at order by step.priority),
+      pg_catalog.array_agg(step.id order by step.priority)
+    into v_priorities, v_head_run_ats, v_head_ids
+    from step
+    where step.run_at <= pg_catalog.now();
+    v_heads_until := v_started + least(
+      20 * (pg_catalog.clock_timestamp() - v_started), interval '10 seconds'
+    );
+    -- Not worth it below a millisecond; and the first call of a session takes its time to plan.
+    if v_setting is null or v_heads_until < v_started + interval '20 milliseconds' then
+      v_heads_until := null;
+    end if;
+  end if;
 
   while v_priorities is not null loop
+    if v_is_first then
+      v_after_run_at := v_head_run_ats[v_at];
+      v_after_id := v_head_ids[v_at] - 1;
+    end if;
     if not v_by_lane then
       -- A window of the order: what can be taken from it, and where it ends.
       with due as materialized (
-        select jobs.id, jobs.job_queue_id, jobs.task_id, jobs.run_at, jobs.flags, jobs.key
+        select
+          jobs.ctid as tid, jobs.id, jobs.job_queue_id, jobs.task_id, jobs.run_at, jobs.flags,
+          jobs.key
         from @extschema@._private_jobs as jobs
         where jobs.is_available
         and jobs.priority = v_priorities[v_at]
@@ -1282,18 +1327,19 @@ begin
         limit v_window
       ),
       ours as materialized (
-        select due.id, due.job_queue_id, due.run_at
+        select due.tid, due.id, due.job_queue_id, due.run_at
         from due
         where (v_task_ids is null or due.task_id = any (v_task_ids))
         and (forbidden_flags is null or due.flags is null or not due.flags ?| forbidden_flags)
       ),
       chosen as (
-        select ours.id, ours.job_queue_id, ours.run_at
+        select ours.tid, ours.id, ours.job_queue_id, ours.run_at
         from ours
         where ours.job_queue_id is null
         union all
         (
-          select distinct on (ours.job_queue_id) ours.id, ours.job_queue_id, ours.run_at
+          select distinct on (ours.job_queue_id)
+            ours.tid, ours.id, ours.job_queue_id, ours.run_at
           from ours
           join @extschema@._private_job_queues as queues on queues.id = ours.job_queue_id
           where queues.is_available
@@ -1302,23 +1348,31 @@ begin
         order by run_at, id
         limit v_wanted
       )
-      select seen.jobs, seen.run_at, seen.id, seen.keyed, picks.ids, picks.queue_ids, picks.run_at
-      into v_seen, v_seen_run_at, v_seen_id, v_keyed, v_ids, v_queue_ids, v_last_run_at
+      select
+        seen.jobs, seen.keyed, head.run_at, head.id, tail.run_at, tail.id,
+        picks.ids, picks.tids, picks.queue_ids, picks.run_at
+      into
+        v_seen, v_keyed, v_first_run_at, v_first_id, v_seen_run_at, v_seen_id,
+        v_ids, v_tids, v_queue_ids, v_last_run_at
       from (
-        select
-          pg_catalog.count(*) as jobs,
-          pg_catalog.max(due.run_at) as run_at,
-          pg_catalog.bool_or(due.key is not null) as keyed,
-          (pg_catalog.array_agg(due.id order by due.run_at desc, due.id desc))[1] as id
+        select pg_catalog.count(*) as jobs, pg_catalog.bool_or(due.key is not null) as keyed
         from due
       ) as seen
+      left join (select due.run_at, due.id from due limit 1) as head on true
+      left join (select due.run_at, due.id from due offset v_window - 1 limit 1) as tail on true
       cross join (
         select
           pg_catalog.array_agg(chosen.id order by chosen.run_at, chosen.id) as ids,
+          pg_catalog.array_agg(chosen.tid order by chosen.run_at, chosen.id) as tids,
           pg_catalog.array_agg(chosen.job_queue_id order by chosen.run_at, chosen.id) as queue_ids,
           pg_catalog.max(chosen.run_at) as run_at
         from chosen
       ) as picks;
+      if v_is_first and v_seen > 0 then
+        v_head_run_ats[v_at] := v_first_run_at;
+        v_head_ids[v_at] := v_first_id;
+      end if;
+      v_is_first := false;
     else
       -- From lane to lane, all those without a queue and a stretch of those with one. A step goes
       -- past a whole queue that is locked, past a lane that is not ours or has shown its first job,
@@ -1384,10 +1438,12 @@ begin
         limit case when forbidden_flags is null and v_tried_ids = '{}' then v_wanted end
       ),
       takeable as (
-        select jobs.id, jobs.job_queue_id, jobs.priority, jobs.run_at
+        select jobs.tid, jobs.id, jobs.job_queue_id, jobs.priority, jobs.run_at
         from lanes
         cross join lateral (
-          select candidates.id, candidates.job_queue_id, candidates.priority, candidates.run_at
+          select
+            candidates.ctid as tid, candidates.id, candidates.job_queue_id, candidates.priority,
+            candidates.run_at
           from @extschema@._private_jobs as candidates
           where candidates.is_available
           and (((coalesce(candidates.job_queue_id, 0)::bigint << 32) | candidates.task_id), candidates.priority)
@@ -1410,13 +1466,14 @@ begin
         ) as jobs
       ),
       chosen as (
-        select takeable.id, takeable.job_queue_id, takeable.priority, takeable.run_at
+        select
+          takeable.tid, takeable.id, takeable.job_queue_id, takeable.priority, takeable.run_at
         from takeable
         where takeable.job_queue_id is null
         union all
         (
           select distinct on (takeable.job_queue_id)
-            takeable.id, takeable.job_queue_id, takeable.priority, takeable.run_at
+            takeable.tid, takeable.id, takeable.job_queue_id, takeable.priority, takeable.run_at
           from takeable
           where takeable.job_queue_id is not null
           order by takeable.job_queue_id, takeable.priority, takeable.run_at, takeable.id
@@ -1426,8 +1483,9 @@ begin
       )
       select
         pg_catalog.array_agg(chosen.id order by chosen.priority, chosen.run_at, chosen.id),
+        pg_catalog.array_agg(chosen.tid order by chosen.priority, chosen.run_at, chosen.id),
         pg_catalog.array_agg(chosen.job_queue_id order by chosen.priority, chosen.run_at, chosen.id)
-      into v_ids, v_queue_ids
+      into v_ids, v_tids, v_queue_ids
       from chosen;
       v_tries := v_tries + 1;
       exit when v_tries = 8;
@@ -1446,8 +1504,8 @@ begin
       -- adders of jobs do, and no second round starts while this one's locks are held: the round is
       -- undone where it took nothing, and is the last where it took something.
       --
-      -- What was seen may have changed: each row is looked at once more under its lock. Spelled
-      -- out, availability opens no partial index, so that the rows are fetched by their ids.
+      -- What was seen may have changed: each row is looked at once more under its lock, where it was;
+      -- one that was changed since is somewhere else, and is left for the next call.
       --
       -- Queues are locked before their jobs here, so the lock on the table comes first: collectors
       -- of names, who take that and then the queues, are not met halfway.
@@ -1463,11 +1521,13 @@ begin
         ) as free;
         return query
         with locked as materialized (
-          select jobs.id, jobs.job_queue_id
-          from rows from (pg_catalog.unnest(v_ids), pg_catalog.unnest(v_queue_ids))
-            as picked (id, job_queue_id)
-          join @extschema@._private_jobs as jobs on jobs.id = picked.id
-          where jobs.locked_at is null
+          select jobs.ctid as tid, jobs.job_queue_id
+          from rows from (
+            pg_catalog.unnest(v_tids), pg_catalog.unnest(v_ids), pg_catalog.unnest(v_queue_ids)
+          ) as picked (tid, id, job_queue_id)
+          join @extschema@._private_jobs as jobs on jobs.ctid = picked.tid
+          where jobs.id = picked.id
+          and jobs.locked_at is null
           and jobs.attempts < jobs.max_attempts
           and jobs.run_at <= pg_catalog.now()
           and jobs.job_queue_id is not distinct from picked.job_queue_id
@@ -1487,7 +1547,7 @@ begin
           update @extschema@._private_jobs as jobs
           set attempts = jobs.attempts + 1, locked_at = pg_catalog.now(), locked_by = worker_id
           from locked
-          where jobs.id = locked.id
+          where jobs.ctid = locked.tid
           returning jobs.*
         )
         select
@@ -1513,8 +1573,7 @@ begin
         v_after_id := v_ids[v_wanted];
       elsif v_seen < v_window then
         v_at := v_at + 1;
-        v_after_run_at := '-infinity';
-        v_after_id := 0;
+        v_is_first := true;
       else
         v_after_run_at := v_seen_run_at;
         v_after_id := v_seen_id;
@@ -1530,6 +1589,23 @@ begin
       or (v_keyed and v_taken > 0)
       or v_at > pg_catalog.cardinality(v_priorities);
   end loop;
+
+  if v_remembered and v_wanted = max_jobs then
+    perform pg_catalog.set_config('graphile_worker.heads', '', false);
+    return query
+    select * from @extschema@.get_jobs(worker_id, max_jobs, task_identifiers, forbidden_flags);
+  elsif v_setting is null then
+    perform pg_catalog.set_config('graphile_worker.heads', '', false);
+  elsif v_heads_until is not null and v_priorities is not null then
+    perform pg_catalog.set_config(
+      'graphile_worker.heads',
+      pg_catalog.json_build_array(
+        pg_catalog.pg_typeof(null::@extschema@._private_jobs)::oid::text, v_heads_until,
+        v_priorities, v_head_run_ats, v_head_ids
+      )::text,
+      false
+    );
+  end if;
 end;
 $$;
 
@@ -1845,19 +1921,19 @@ as $$
 declare
   v_run_at timestamptz;
 begin
-  with recursive step (priority, run_at) as (
+  with recursive step (priority, run_at, id) as (
     (
-      select jobs.priority, jobs.run_at
+      select jobs.priority, jobs.run_at, jobs.id
       from @extschema@._private_jobs as jobs
       where jobs.is_available
       order by jobs.priority, jobs.run_at, jobs.id
       limit 1
     )
     union all
-    select further.priority, further.run_at
+    select further.priority, further.run_at, further.id
     from step
     cross join lateral (
-      select jobs.priority, jobs.run_at
+      select jobs.priority, jobs.run_at, jobs.id
       from @extschema@._private_jobs as jobs
       where jobs.is_available and jobs.priority > step.priority
       order by jobs.priority, jobs.run_at, jobs.id

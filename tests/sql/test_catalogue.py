@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from graphile_worker import __version__
 from graphile_worker.render import render
@@ -61,7 +63,9 @@ def catalogue(db: Database, schema: str) -> list[tuple[str, ...]]:
         spellings.append(schema)
     rows = []
     for row in db.rows(query):
-        texts = [str(part).replace("graphile_worker.notify", "the setting") for part in row]
+        texts = [
+            re.sub(r"graphile_worker\.(notify|heads)\b", "the setting", str(part)) for part in row
+        ]
         for spelling in spellings:
             texts = [text.replace(spelling, "SCHEMA") for text in texts]
         rows.append(tuple(texts))

@@ -336,6 +336,7 @@ def test_taking_matches_a_naive_model(db: Database) -> None:
                 busy.add(queue)
             if len(expected) == n:
                 break
+        db.rows("set graphile_worker.heads = ''")  # a slow machine may remember some
         assert take(db, n=n, tasks=tasks) == expected
         running.update({job: model[job][3] for job in expected})
         for job in rng.sample(sorted(running), len(running) // 2):
@@ -383,6 +384,87 @@ def test_taking_reads_little_whatever_is_in_the_table(db: Database, shape: str) 
         "select seq_scan from pg_stat_xact_user_tables where relname = '_private_jobs'"
     )
     assert scans == 0
+
+
+def remember(connection: psycopg.Connection[Any], job: int, seconds: float = 9) -> None:
+    """Let a session know where the head of the order is, as it does after a long scan."""
+    connection.execute(
+        """select set_config('graphile_worker.heads', json_build_array(
+          pg_typeof(null::graphile_worker._private_jobs)::oid::text,
+          clock_timestamp() + make_interval(secs => %s),
+          array[priority], array[run_at], array[id]
+        )::text, false) from graphile_worker._private_jobs where id = %s""",
+        (seconds, job),
+    )
+
+
+def heads(connection: psycopg.Connection[Any]) -> Any:
+    (text,) = connection.execute("select current_setting('graphile_worker.heads')").fetchone() or ()
+    return json.loads(text) if text else None
+
+
+def test_behind_dead_rows_a_session_remembers_where_the_order_begins(db: Database) -> None:
+    connection = db.connect()
+    take(connection)
+    assert heads(connection) is None, "nothing is remembered of a first call"
+    add(db, priority=1)
+    db.rows(
+        "select from graphile_worker.add_jobs(array("
+        " select row('t', null, null, null, null, null, null, null)::graphile_worker.job_spec"
+        " from generate_series(1, 40000)))"
+    )
+    # A snapshot that sees them keeps the dead rows, and makes passing them slow.
+    holder = db.connect()
+    holder.execute("begin isolation level repeatable read")
+    holder.execute("select count(*) from graphile_worker.jobs")
+    db.rows(
+        "select from graphile_worker.finish_jobs('w', array(select id from graphile_worker.get_jobs('w', 39000)))"
+    )
+    (first,) = take(connection, n=1)
+    _, _, priorities, _, ids = heads(connection)
+    assert (priorities, ids) == ([0, 1], [first, ids[1]])
+    buffers = (
+        "explain (analyze, buffers, format json) select * from graphile_worker.get_jobs('w', 10)"
+    )
+
+    def pages() -> int:
+        (plan,) = connection.execute(buffers).fetchone() or ()
+        count: int = plan[0]["Plan"]["Shared Hit Blocks"]
+        return count
+
+    remembered = pages()
+    connection.execute("set graphile_worker.heads = ''")
+    assert pages() > 3 * remembered
+
+
+def test_a_job_before_a_remembered_head_waits_only_while_there_are_others(db: Database) -> None:
+    connection = db.connect()
+    early, head, more, late = (add(db) for _ in range(4))
+    urgent = add(db, priority=-1)
+    remember(connection, head)
+    assert take(connection, n=1) == [head]
+    assert heads(connection)[4] == [head]
+    assert take(connection, n=1) == [more], "the head has moved on"
+    assert heads(connection)[4] == [more]
+    assert take(connection, n=5) == [late], "fewer than asked for, but not none"
+    assert take(connection, n=5) == [urgent, early]
+
+
+def test_a_remembered_head_is_forgotten_in_time_and_is_of_one_schema(db: Database) -> None:
+    connection = db.connect()
+    early, head, late = (add(db) for _ in range(3))
+    remember(connection, head, seconds=-0.001)
+    assert take(connection, n=1) == [early]
+    remember(connection, late, seconds=11)
+    assert take(connection, n=1) == [head], "no head is valid for so long: the clock was put back"
+    add(db)
+    remember(connection, late)
+    connection.execute(
+        "select set_config('graphile_worker.heads',"
+        " replace(current_setting('graphile_worker.heads'), '[\"', '[\"1'), false)"
+    )
+    first = add(db, priority=-1)
+    assert take(connection, n=1) == [first], "the head of another schema's jobs"
 
 
 def test_the_statements_of_taking_use_the_indexes(db: Database) -> None:
