@@ -129,9 +129,7 @@ class Bench:
         """
         first, *_ = contestants
         seen: dict[str, list[dict[str, float]]] = {
-            name: []
-            for name in contestants
-            if name == first or self._runs(name)
+            name: [] for name in contestants if name == first or self._runs(name)
         }
         for _ in range(rounds or self.sizes.rounds):
             for name in seen:

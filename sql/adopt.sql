@@ -1904,10 +1904,10 @@ end;
 $$;
 
 -- Workers that say that they run, so that what they hold can be freed soon after they fall silent.
--- The time until the first available job of the future is due; null: there is none. Two steps in
--- the index for each priority there is, with the settings of get_jobs, for the same reason.
-create or replace function @extschema@._next_job_in()
-returns interval
+-- Whether an available job is due, and the time until the first one of the future is; null: there
+-- is none. Two steps in the index for each priority there is, with the settings of get_jobs, for
+-- the same reason.
+create or replace function @extschema@._next_jobs(out is_due boolean, out next_job_in interval)
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
@@ -1940,9 +1940,12 @@ begin
       limit 1
     ) as further
   )
-  select pg_catalog.min(first.run_at) into v_run_at
+  select
+    coalesce(pg_catalog.bool_or(step.run_at <= pg_catalog.now()), false),
+    pg_catalog.min(first.run_at)
+  into is_due, v_run_at
   from step
-  cross join lateral (
+  left join lateral (
     select jobs.run_at
     from @extschema@._private_jobs as jobs
     where jobs.is_available
@@ -1950,11 +1953,10 @@ begin
     and jobs.run_at > pg_catalog.now()
     order by jobs.priority, jobs.run_at, jobs.id
     limit 1
-  ) as first;
-  if v_run_at is null then
-    return null;
+  ) as first on true;
+  if v_run_at is not null then
+    next_job_in := greatest(v_run_at - pg_catalog.clock_timestamp(), interval '0');
   end if;
-  return greatest(v_run_at - pg_catalog.clock_timestamp(), interval '0');
 end;
 $$;
 
@@ -1969,7 +1971,7 @@ create or replace function @extschema@.heartbeat(
   task_identifiers text[] = null,
   details json = null
 )
-returns table (is_known boolean, dead_after interval, next_job_in interval)
+returns table (is_known boolean, dead_after interval, next_job_in interval, is_due boolean)
 language plpgsql
 volatile
 security definer
@@ -2052,7 +2054,8 @@ begin
     where queues.id = old.id;
   end if;
 
-  next_job_in := @extschema@._next_job_in();
+  select jobs.is_due, jobs.next_job_in into is_due, next_job_in
+  from @extschema@._next_jobs() as jobs;
   return next;
 end;
 $$;
@@ -2904,7 +2907,7 @@ begin
     v_schema, grantee
   );
   execute pg_catalog.format(
-    'revoke all on function %1$s._next_job_in() from %2$I',
+    'revoke all on function %1$s._next_jobs() from %2$I',
     v_schema, grantee
   );
   execute pg_catalog.format(
@@ -2981,7 +2984,7 @@ revoke all on function @extschema@._upsert_job(bigint, text, json, text, timesta
 revoke all on function @extschema@._prepare_specs(@extschema@.job_spec[]) from public;
 revoke all on function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]) from public;
 revoke all on function @extschema@._give_back(text, bigint[]) from public;
-revoke all on function @extschema@._next_job_in() from public;
+revoke all on function @extschema@._next_jobs() from public;
 revoke all on function @extschema@._add_access(name, text) from public;
 revoke all on function @extschema@.grant_access(name, text) from public;
 revoke all on function @extschema@.revoke_access(name) from public;
@@ -3131,7 +3134,7 @@ comment on function @extschema@.finish_jobs(text, bigint[]) is 'Deletes jobs tha
 comment on function @extschema@.fail_jobs(text, json) is 'Puts failed jobs back for later; failures is a json array of objects with id, error, payload, run_at, final.';
 comment on function @extschema@.return_jobs(text, bigint[], timestamptz) is 'Gives back jobs that the worker took but will not run, without using up the attempt.';
 comment on function @extschema@.release_stale_locks() is 'Unlocks jobs and queues that have been locked for more than 4 hours.';
-comment on function @extschema@.heartbeat(text, text[], json) is 'Says that the worker runs. is_known is false for the first time, and after others took it for dead; next_job_in tells when the next job of the future is due.';
+comment on function @extschema@.heartbeat(text, text[], json) is 'Says that the worker runs. is_known is false for the first time, and after others took it for dead; next_job_in tells when the next job of the future is due, is_due whether one, of any task, is due now.';
 comment on function @extschema@.stop_heartbeat(text) is 'Ends a worker: what it still holds is given back; answers how many jobs.';
 comment on function @extschema@.return_unknown_jobs(text, bigint[]) is 'Gives back the jobs that the worker holds without knowing of them; answers how many.';
 comment on function @extschema@.release_dead_workers(text) is 'Frees what workers hold that have not been heard of for too long.';
@@ -3158,7 +3161,7 @@ comment on function @extschema@._upsert_job(bigint, text, json, text, timestampt
 comment on function @extschema@._prepare_specs(@extschema@.job_spec[]) is 'Internal: checks the specs of add_jobs and makes the rows of their names.';
 comment on function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]) is 'Internal: adds many jobs with keys, with a job key mode each.';
 comment on function @extschema@._give_back(text, bigint[]) is 'Internal: gives back what a worker holds, other than the jobs to keep.';
-comment on function @extschema@._next_job_in() is 'Internal: the time until the next job of the future is due.';
+comment on function @extschema@._next_jobs() is 'Internal: whether a job is due, and the time until the next one of the future is.';
 comment on function @extschema@._add_access(name, text) is 'Internal: gives a role the rights of a level.';
 comment on function @extschema@.grant_access(name, text) is 'Gives a role one level of access: enqueue, work, admin or observe.';
 comment on function @extschema@.revoke_access(name) is 'Takes every right on the queue from a role.';

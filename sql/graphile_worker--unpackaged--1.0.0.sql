@@ -66,7 +66,7 @@ alter extension graphile_worker add function @extschema@._upsert_job(bigint, tex
 alter extension graphile_worker add function @extschema@._prepare_specs(@extschema@.job_spec[]);
 alter extension graphile_worker add function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]);
 alter extension graphile_worker add function @extschema@._give_back(text, bigint[]);
-alter extension graphile_worker add function @extschema@._next_job_in();
+alter extension graphile_worker add function @extschema@._next_jobs();
 alter extension graphile_worker add function @extschema@._add_access(name, text);
 alter extension graphile_worker add function @extschema@.grant_access(name, text);
 alter extension graphile_worker add function @extschema@.revoke_access(name);

@@ -74,9 +74,10 @@ def steady(db: Database, worker: str) -> None:
 
 def test_a_beat_tells_whether_the_worker_is_known_and_what_comes_next(db: Database) -> None:
     ask = f"select * from {G}.heartbeat('w', '{{a,b}}', '{{\"host\": 1}}')"
-    assert db.row(ask) == (False, timedelta(seconds=30), None)
-    add(db)
-    assert db.row(ask) == (True, timedelta(seconds=30), None)
+    assert db.row(ask) == (False, timedelta(seconds=30), None, False)
+    due = add(db)
+    assert db.row(ask) == (True, timedelta(seconds=30), None, True)
+    db.rows(f"select {G}.permanently_fail_jobs(%s)", [due])
     add(db, run_at="2099-01-01", priority=-5)
     add(db, run_at="2098-01-01", priority=5)
     gone = add(db, run_at="2097-01-01")
@@ -84,6 +85,7 @@ def test_a_beat_tells_whether_the_worker_is_known_and_what_comes_next(db: Databa
     assert db.value(
         f"select abs(extract(epoch from next_job_in - ('2098-01-01' - now()))) < 60 from ({ask}) as beat"
     )
+    assert not db.value(f"select is_due from ({ask}) as beat")
     assert db.row(
         "select worker_id, task_identifiers, details, is_alive, started_at <= beat_at,"
         f" clock_timestamp() - beat_at < interval '1 minute' from {G}.workers"

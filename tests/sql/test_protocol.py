@@ -399,7 +399,9 @@ def remember(connection: psycopg.Connection[Any], job: int, seconds: float = 9) 
 
 
 def heads(connection: psycopg.Connection[Any]) -> Any:
-    (text,) = connection.execute("select current_setting('graphile_worker.heads')").fetchone() or ()
+    (text,) = connection.execute("select current_setting('graphile_worker.heads')").fetchone() or (
+        "",
+    )
     return json.loads(text) if text else None
 
 
@@ -428,8 +430,9 @@ def test_behind_dead_rows_a_session_remembers_where_the_order_begins(db: Databas
     )
 
     def pages() -> int:
-        (plan,) = connection.execute(buffers).fetchone() or ()
-        count: int = plan[0]["Plan"]["Shared Hit Blocks"]
+        row = connection.execute(buffers).fetchone()
+        assert row is not None
+        count: int = row[0][0]["Plan"]["Shared Hit Blocks"]
         return count
 
     remembered = pages()

@@ -12,8 +12,8 @@ from graphile_worker.worker import Worker
 from pg import Server, bin_dir
 
 SECONDS = 60
-#: After 0, 1, 3, 7, 15, 30 and 45 seconds, since it sleeps longer and longer; and once for LISTEN.
-LOOKS = 8
+#: After 0, 1, 3, 7 and 15 seconds, and once for LISTEN; from then on the heartbeats look, too.
+LOOKS = 6
 #: Every ten seconds, and soon after a look, since the answer says when the next job is due.
 BEATS = 11
 #: Asking for the schema, LISTEN twice, and the end of the heartbeat.

@@ -38,7 +38,8 @@ class WorkerOptions:
     #: After how long a job that was taken ahead and not started is given back.
     prefetch_ttl: float = 10.0
     #: The longest sleep between two looks at the queue. A worker that becomes idle looks after one
-    #: second, two, four and so on, and at once when it is notified or the next job is due.
+    #: second, two, four and so on, and at once when it is notified or the next job is due; where a
+    #: heartbeat has looked within the interval, none of its own is needed.
     poll_interval: float = 15.0
     #: How long to collect jobs that are done, so that one statement tells of many.
     complete_delay: float = 0.005

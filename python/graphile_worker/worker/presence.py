@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from graphile_worker import __version__
 from graphile_worker.worker.events import Event, Events
-from graphile_worker.worker.protocol import Protocol
+from graphile_worker.worker.protocol import Beat, Protocol
 from graphile_worker.worker.waiting import happens
 
 logger = logging.getLogger("graphile_worker")
@@ -42,9 +42,10 @@ class Presence:
     def __init__(
         self, protocol: Protocol, events: Events, tasks: list[str],
         *, on_lost: Callable[[Identity], None], on_due: Callable[[float], None],
+        on_look: Callable[[bool], None],
     ) -> None:  # fmt: skip
         self._protocol, self._events, self._tasks = protocol, events, tasks
-        self._on_lost, self._on_due = on_lost, on_due
+        self._on_lost, self._on_due, self._on_look = on_lost, on_due, on_look
         self._details = {"pid": os.getpid(), "host": socket.gethostname(), "version": __version__}
         self.current = Identity()
         self._old: list[Identity] = []
@@ -67,10 +68,12 @@ class Presence:
     async def run(self) -> None:
         """Send heartbeats, until cancelled; raise what no time heals."""
         while True:
-            await happens(self._soon, self._every)
+            asked = await happens(self._soon, self._every)
             self._soon.clear()
             async with self._lock:
-                await self._all()
+                beat = await self._all()
+            if not asked:  # after a look at the queue
+                self._on_look(beat.is_due)
 
     def look(self) -> None:
         """Send a heartbeat soon, since its answer says when the next job is due."""
@@ -93,21 +96,20 @@ class Presence:
             await self._settle(old)
         self._emit("worker:lost", old.worker_id, data={"why": why})
 
-    async def _beat(self, identity: Identity) -> bool:
-        known, dead_after, due, dead = await self._protocol.beat(
-            identity.worker_id, self._tasks, self._details
-        )
+    async def _beat(self, identity: Identity) -> Beat:
+        beat = await self._protocol.beat(identity.worker_id, self._tasks, self._details)
         self._last_beat = time.monotonic()
-        self._every = min(dead_after / 3, 10.0)
-        if due is not None:
-            self._on_due(due)
-        for worker_id, count in dead:
+        self._every = min(beat.dead_after / 3, 10.0)
+        if beat.next_job_in is not None:
+            self._on_due(beat.next_job_in)
+        for worker_id, count in beat.dead:
             logger.warning("worker %s is dead: %d jobs of it were given back", worker_id, count)
             self._emit("recovered", identity.worker_id, count=count, data={"worker_id": worker_id})
-        return known
+        return beat
 
-    async def _all(self) -> None:
-        if not await self._beat(self.current):
+    async def _all(self) -> Beat:
+        beat = await self._beat(self.current)
+        if not beat.is_known:
             await self._lose(self.current)
             await self._renew("it was presumed dead")
         for old in list(self._old):
@@ -116,10 +118,11 @@ class Presence:
             self._last_stale = time.monotonic()
             if count := await self._protocol.release_stale():
                 logger.warning("%d jobs had been locked for four hours and were freed", count)
+        return beat
 
     async def _settle(self, old: Identity) -> None:
         """Keep an old id alive while it holds jobs, and free what it does not know of."""
-        if old.held and await self._beat(old):
+        if old.held and (await self._beat(old)).is_known:
             await self._protocol.return_unknown(old.worker_id, sorted(old.held))
             return
         if old.held:

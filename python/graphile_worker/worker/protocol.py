@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Container, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -36,7 +36,7 @@ from {s}.get_jobs(%s, %s, %s, %s)""",
     "return_jobs": """select job_id, done
 from {s}.return_jobs(%s, %s, coalesce(%s::timestamptz, now() + %s::interval))""",
     "heartbeat": """select beat.is_known, extract(epoch from beat.dead_after)::float8,
-  extract(epoch from beat.next_job_in)::float8,
+  extract(epoch from beat.next_job_in)::float8, beat.is_due,
   array(
     select array[dead.dead_worker_id, dead.released_jobs::text]
     from {s}.release_dead_workers(%s) as dead
@@ -81,6 +81,21 @@ def conninfo(dsn: str) -> str:
     """Return a connection string that notices within half a minute that its peer vanished."""
     given: dict[str, Any] = {**_KEEPALIVES, **conninfo_to_dict(without_driver(dsn))}
     return make_conninfo(**given)
+
+
+class Beat(NamedTuple):
+    """What the database answers to a heartbeat; times are seconds."""
+
+    #: Whether the worker was known to live.
+    is_known: bool
+    #: The silence after which it is presumed dead.
+    dead_after: float
+    #: Until the next job of the future is due; None: there is none.
+    next_job_in: float | None
+    #: Whether a job of any task is due.
+    is_due: bool
+    #: The ids of dead workers, with the numbers of their jobs.
+    dead: list[tuple[str, int]]
 
 
 class Link:
@@ -255,19 +270,13 @@ class Protocol:
 
         await self._persist("tell", "return_jobs", values(), again=values)
 
-    async def beat(
-        self, worker_id: str, tasks: list[str], details: dict[str, Any]
-    ) -> tuple[bool, float, float | None, list[tuple[str, int]]]:
-        """Say that the worker lives, and free what dead ones hold.
-
-        Return whether it was known to live; the seconds of silence after which it is presumed
-        dead; the seconds until the next job of the future is due; and the ids of dead workers with
-        the numbers of their jobs.
-        """
+    async def beat(self, worker_id: str, tasks: list[str], details: dict[str, Any]) -> Beat:
+        """Say that the worker lives, and free what dead ones hold."""
         (row,) = await self._persist(
             "beat", "heartbeat", (worker_id, worker_id, tasks, json.dumps(details))
         )
-        return row[0], row[1], row[2], [(dead, int(jobs)) for dead, jobs in row[3]]
+        *answer, dead = row
+        return Beat._make([*answer, [(worker, int(jobs)) for worker, jobs in dead]])
 
     async def stop(self, worker_id: str) -> int:
         """End a worker: what it still holds is given back; return how many jobs that were."""

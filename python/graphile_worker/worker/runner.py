@@ -72,6 +72,7 @@ class Worker:
         self._presence = Presence(
             self._protocol, self.events, names,
             on_lost=self._abandon, on_due=lambda seconds: self._taker.wake_in(seconds),
+            on_look=lambda is_due: self._taker.looked(is_due),
         )  # fmt: skip
         self._writer = Writer(
             self._protocol, self.events, complete_delay=options.complete_delay,

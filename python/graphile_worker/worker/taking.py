@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import math
 import time
 from collections import deque
 from typing import Any
@@ -29,7 +30,8 @@ class Taker:
     """Keeps the worker in jobs.
 
     An idle worker looks after one second, two, four and so on up to the poll interval, and at
-    once when ``wake`` or ``wake_in`` says so. With ``once`` it ends when nothing is due.
+    once when ``wake`` or ``wake_in`` says so; when a heartbeat has looked for it, it need not. With
+    ``once`` it ends when nothing is due.
     """
 
     def __init__(
@@ -42,8 +44,9 @@ class Taker:
         self._queue: deque[tuple[Row, Identity, float]] = deque()
         self._wake, self._room, self._stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._due_timer: asyncio.TimerHandle | None = None
-        #: When the last take succeeded, by the monotonic clock.
+        #: When it was last known what is due, by the monotonic clock.
         self.last_fetch: float | None = None
+        self._poll = False
 
     def __len__(self) -> int:
         """How many jobs are taken and have not started."""
@@ -52,6 +55,14 @@ class Taker:
     def wake(self) -> None:
         """Look now."""
         self._wake.set()
+
+    def looked(self, is_due: bool) -> None:
+        """A heartbeat has looked whether there is a job: if so, take, else there is no need to."""
+        if is_due:
+            self._poll = True
+            self._wake.set()
+        else:
+            self.last_fetch = time.monotonic()
 
     def wake_in(self, seconds: float) -> None:
         """Look after so many seconds, when a job is due."""
@@ -89,8 +100,9 @@ class Taker:
         backoff, more, idle = Backoff(), True, 1.0
         while not self._stop.is_set():
             if not more:
-                woken = await happens(self._wake, min(idle, self._options.poll_interval))
-                idle = 1.0 if woken else idle * 2
+                woken = await self._sleep(idle)
+                idle = 1.0 if woken and not self._poll else idle * 2
+                self._poll = False
             while (want := self._want()) <= 0 and not self._stop.is_set():
                 self._room.clear()
                 await self._give_back_old()
@@ -116,6 +128,15 @@ class Taker:
                 return
             if not more:
                 self._presence.look()
+
+    async def _sleep(self, idle: float) -> bool:
+        """Return whether there is a reason to look before it is time to."""
+        poll_interval = self._options.poll_interval
+        while not (woken := await happens(self._wake, min(idle, poll_interval))):
+            since = -math.inf if self.last_fetch is None else self.last_fetch
+            if idle < poll_interval or time.monotonic() - since > poll_interval:
+                break
+        return woken
 
     def _ahead(self) -> int:
         """Return how many jobs to hold beyond those that run."""
