@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import subprocess
 import sys
@@ -29,6 +30,8 @@ from graphile_worker.worker import (
 from pg import Database, wait_for
 from ran import TABLE
 
+from worker import task_functions
+from worker.contexts import alive
 from worker.live import add, once, running, state, work_dsn, work_role
 
 PROCESS = Path(__file__).with_name("process.py")
@@ -170,6 +173,22 @@ def test_a_task_that_takes_too_long_is_stopped_and_its_late_result_does_nothing(
         assert (attempts, locked_by) == (1, None)
         assert "was stopped after 0.2 seconds" in error
     assert told.wait(10)
+
+
+@pytest.mark.majors(18)
+def test_a_process_that_takes_too_long_is_killed_with_what_it_started(
+    db: Database, tmp_path: Path
+) -> None:
+    tasks, file = Tasks(), tmp_path / "pids"
+    tasks.task("warm", executor="process")(task_functions.process_id.function)
+    tasks.task("stuck", executor="process", timeout=1)(task_functions.stuck.function)
+    add(db, "warm")
+    job = add(db, "stuck", json.dumps({"file": str(file)}))
+    once(db, tasks, concurrency=1, executor_processes=1)
+    attempts, error, locked_by, _ = state(db, job)
+    assert (attempts, locked_by) == (1, None)
+    assert error == "task stuck was stopped after 1 seconds"
+    wait_for(lambda: not any(alive(int(pid)) for pid in file.read_text().split()))
 
 
 def test_a_payload_that_cannot_be_decoded_fails_its_own_job_only(db: Database) -> None:
