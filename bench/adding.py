@@ -24,6 +24,9 @@ ADD = """select graphile_worker.add_job('bench', '{"to": "somebody"}')"""
 INSERT = """insert into graphile_worker._private_jobs (task_id, payload)
 values (1, '{"to": "somebody"}') returning *"""
 
+KEYED = """select graphile_worker.add_job('bench', '%s',
+job_key := 'k' || floor(1000 * random())::int)"""
+
 SPECS = """create temp table given as
 select array_agg(row('bench', '{"to": "somebody"}', null, null, null, %s, null, null)
 ::graphile_worker.job_spec) as specs from generate_series(1, 20000) as i"""
@@ -93,6 +96,21 @@ def one(bench: Bench) -> None:
                         "Node": partial(_pgbench, bench, NODE, ADD, clients, options),
                     },
                 )
+
+
+def keyed(bench: Bench) -> None:
+    """``add_job`` with one of 1,000 keys: the job is replaced, or its array grows."""
+    bench.prepare([OURS, NODE])
+    for title, payload in (("replaced", '{"to": "somebody"}'), ("arrays joined", "[1]")):
+        bench.compare(
+            f"add_job keyed, {title}, 1 client, commit off",
+            {
+                peer.name: partial(
+                    _pgbench, bench, peer, KEYED % payload, 1, "-c synchronous_commit=off"
+                )
+                for peer in (OURS, NODE)
+            },
+        )
 
 
 def many(bench: Bench) -> None:

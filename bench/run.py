@@ -27,6 +27,7 @@ from server import SETTINGS, Bench, Sizes
 
 PARTS: dict[str, Callable[[Bench], None]] = {
     "enqueue": adding.one,
+    "keyed": adding.keyed,
     "many": adding.many,
     "protocol": adding.protocol,
     "client": python_client.measure,
