@@ -1436,12 +1436,21 @@ begin
         where ours.job_queue_id is null
         union all
         (
-          select distinct on (ours.job_queue_id)
-            ours.tid, ours.id, ours.job_queue_id, ours.run_at
-          from ours
-          join @extschema@._private_job_queues as queues on queues.id = ours.job_queue_id
-          where queues.is_available
-          order by ours.job_queue_id, ours.run_at, ours.id
+          -- One look at each queue by its number: joined, a table of queues that has just grown is
+          -- read whole for each job.
+          select heads.tid, heads.id, heads.job_queue_id, heads.run_at
+          from (
+            select distinct on (ours.job_queue_id)
+              ours.tid, ours.id, ours.job_queue_id, ours.run_at
+            from ours
+            where ours.job_queue_id is not null
+            order by ours.job_queue_id, ours.run_at, ours.id
+          ) as heads
+          where (
+            select queues.is_available
+            from @extschema@._private_job_queues as queues
+            where queues.id = heads.job_queue_id
+          )
         )
         order by run_at, id
         limit v_wanted
