@@ -19,6 +19,7 @@ from pathlib import Path
 
 import adding
 import drain
+import hostile
 import latency
 import memory
 import python_client
@@ -35,15 +36,18 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "wait": drain.wait,
     "latency": latency.latency,
     "memory": memory.memory,
+    "hostile": hostile.hostile,
+    "churn": hostile.churn,
 }
 
 FULL = Sizes(
     rounds=5, seconds=3, clients=(1, 4, 16), jobs=50_000, most_seconds=10, probes=200,
-    idle_seconds=20,
+    idle_seconds=20, scale=1, churn_seconds=300,
 )  # fmt: skip
 QUICK = Sizes(
-    rounds=1, seconds=1, clients=(4,), jobs=10_000, most_seconds=1, probes=30, idle_seconds=2
-)
+    rounds=1, seconds=1, clients=(4,), jobs=10_000, most_seconds=1, probes=30, idle_seconds=2,
+    scale=0.05, churn_seconds=2,
+)  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:
@@ -62,6 +66,12 @@ def parser() -> argparse.ArgumentParser:
         help="of a drain that a slow contestant gets fewer jobs for (10)",
     )  # fmt: skip
     found.add_argument(
+        "--scale", type=float, help="of the hostile tables (1: 1,000,000 jobs in the way)"
+    )
+    found.add_argument(
+        "--churn-seconds", type=float, help="beside an open snapshot, before it is measured (300)"
+    )
+    found.add_argument(
         "--peer", action="append", default=[], help="only these, by a part of their names, and ours"
     )
     found.add_argument("--json", type=Path, help="write all figures of all rounds to this file")
@@ -74,7 +84,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     given = {
         name: value
-        for name in ("rounds", "jobs", "most_seconds")
+        for name in ("rounds", "jobs", "most_seconds", "scale", "churn_seconds")
         if (value := getattr(chosen, name)) is not None
     }
     sizes = replace(QUICK if chosen.quick else FULL, **given)

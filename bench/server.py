@@ -42,6 +42,9 @@ class Sizes:
     #: Jobs whose latency is measured, and seconds for which an idle worker is watched.
     probes: int
     idle_seconds: float
+    #: How much of a hostile table there is, and how long one is churned beside an open snapshot.
+    scale: float
+    churn_seconds: float
 
 
 @dataclass
@@ -76,12 +79,13 @@ class Bench:
         with self.database("postgres") as connection:
             there = {name for (name,) in connection.execute("select datname from pg_database")}
         for peer in peers:
-            if peer.template not in there and (peer is peers[0] or self._runs(peer.name)):
+            if peer.template not in there and (peer is peers[0] or self.runs(peer.name)):
                 there.add(peer.template)
                 self.create(peer.template)
                 peer.prepare(self.server.dsn(peer.template))
 
-    def _runs(self, name: str) -> bool:
+    def runs(self, name: str) -> bool:
+        """Whether a contestant of this name was chosen; the first one runs beside any."""
         return not self.only or any(part in name for part in self.only)
 
     @contextmanager
@@ -129,7 +133,7 @@ class Bench:
         """
         first, *_ = contestants
         seen: dict[str, list[dict[str, float]]] = {
-            name: [] for name in contestants if name == first or self._runs(name)
+            name: [] for name in contestants if name == first or self.runs(name)
         }
         for _ in range(rounds or self.sizes.rounds):
             for name in seen:

@@ -23,10 +23,12 @@ START, STOP = 30.0, 15.0
 
 
 class Process:
-    """A worker: when it started which job, as it prints it."""
+    """A worker: when it started which job, and how it took them, as it prints it."""
 
     def __init__(self, peer: Peer, dsn: str) -> None:
         self.started: dict[int, int] = {}
+        #: When it had taken jobs, in how many seconds, and how many: of ours, if it is told to.
+        self.fetches: list[tuple[int, float, int]] = []
         self.printed = threading.Condition()
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by stop)
         self._process = subprocess.Popen(
@@ -42,9 +44,12 @@ class Process:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            number, _, at = line.partition(" ")
+            number, at, *fetch = line.split()
             with self.printed:
-                self.started[int(number)] = int(at)
+                if fetch:
+                    self.fetches.append((int(at), float(fetch[0]), int(fetch[1])))
+                else:
+                    self.started[int(number)] = int(at)
                 self.printed.notify_all()
 
     def check(self) -> None:
@@ -127,19 +132,28 @@ class Run:
 
     def until_empty(self, last: int, seconds: float) -> int:
         """Return the time, in nanoseconds, at which no job was left; look at the last one first."""
+        if not self.empties(last, seconds):
+            raise PeerError(f"not done in {seconds:.0f} seconds")
+        return time.time_ns()
+
+    def empties(self, last: int, seconds: float, *, after: int = 0) -> bool:
+        """Wait until no job is left, or none with an id above ``after``; say whether that was so.
+
+        The last one is looked at first.
+        """
         deadline = time.monotonic() + seconds
-        for query in (f"where id = {last}", ""):
+        for query in (f"where id = {last}", f"where id > {after}" if after else ""):
             while True:
                 start = time.monotonic()
                 if not self._some(query):
                     break
                 if time.monotonic() > deadline:
-                    raise PeerError(f"not done in {seconds:.0f} seconds")
+                    return False
                 for process in self.processes:
                     process.check()
                 # Looking costs the others a tenth of a core at most.
                 time.sleep(max(0.002, 10 * (time.monotonic() - start)))
-        return time.time_ns()
+        return True
 
     def _some(self, where: str) -> bool:
         found: tuple[Any, ...] | None = self.conn.execute(

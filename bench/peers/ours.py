@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from typing import Any
 
 from peers import job
@@ -29,9 +30,15 @@ class Ours(Peer):
 
 
 def main(dsn: str, settings: dict[str, Any]) -> None:
-    from graphile_worker.worker import run
+    from graphile_worker.worker import Events, run
 
     uvloop = settings.pop("uvloop", None)
+    if settings.pop("fetches", None):
+        settings["events"] = events = Events()
+        # A line of four words: when jobs were taken, in how many seconds, and how many.
+        events.on("fetch")(
+            lambda event: print("fetch", time.time_ns(), event.seconds, event.count, flush=True)
+        )
     working = run({"bench": job.work}, dsn=dsn, **settings)
     if uvloop:
         import uvloop as loop
