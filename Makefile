@@ -9,6 +9,7 @@ PG_CONFIG ?= pg_config
 PYTHON    ?= python3
 VENV      ?= .venv
 DIST      ?= dist
+MEASURED  ?= bench.json
 PY         = $(VENV)/bin/python
 
 # Of Debian, for root only: PGXS's server, and the languages of docs/languages.md
@@ -20,7 +21,7 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 else
 
-.PHONY: sql check servers debian test soak quickstart bench bench-quick dist dist-zip release help
+.PHONY: sql check servers debian test soak quickstart bench bench-quick bench-report dist dist-zip release help
 
 sql: $(VENV)/app         ## render templates/ to sql/
 	$(PY) -m graphile_worker.render
@@ -52,6 +53,8 @@ bench: $(VENV)/bench servers  ## what the README's figures come from, peers besi
 	$(PY) bench/run.py $(BENCH)
 bench-quick: $(VENV)/bench servers  ## one small round of it, in less than three minutes
 	$(PY) bench/run.py --quick $(BENCH)
+bench-report: $(VENV)/bench  ## the figures that `make bench BENCH="--json bench.json"` wrote, in README and docs (MEASURED=... for files)
+	$(PY) bench/report.py $(MEASURED)
 
 dist: $(VENV)/dev dist-zip  ## the PGXN zip, the wheel and the sdist, in dist/
 	$(PY) -m build --no-isolation --outdir $(DIST)

@@ -1,7 +1,9 @@
 """What a worker uses: memory, CPU, statements when it is idle, and a job's WAL.
 
 Memory is what is resident, CPU the process's own (user and system). Statements are counted by
-pg_stat_statements; WAL is the server's, from before the jobs are added until none is left.
+pg_stat_statements; WAL is the server's, from before the jobs are added until none is left, and its
+records are counted by pg_walinspect: one for each row version and for each entry of an index (but
+what is copied shares records). A HOT update needs no entries.
 """
 
 from __future__ import annotations
@@ -24,11 +26,20 @@ FIGURES = {
     "statements, idle": " a minute",
     "WAL of a job, added": " bytes",
     "WAL of a job, its whole life": " bytes",
+    "row versions of a job": "",
+    "HOT updates of a job": "",
+    "index entries of a job": "",
 }
 
 CALLS = """select coalesce(sum(calls), 0) from pg_stat_statements
 where dbid = (select oid from pg_database where datname = current_database())
 and query !~ 'pg_stat_statements'"""
+
+RECORDS = """select coalesce(sum(count) filter (
+  where "resource_manager/record_type" ~ '^Heap/(INSERT|UPDATE|HOT_UPDATE)'), 0)::float8,
+coalesce(sum(count) filter (where "resource_manager/record_type" ~ '^Heap/HOT_UPDATE'), 0)::float8,
+coalesce(sum(count) filter (where "resource_manager/record_type" ~ '^Btree/INSERT'), 0)::float8
+from pg_get_wal_stats('0/0'::pg_lsn + %s, '0/0'::pg_lsn + %s, true)"""
 
 
 def _one(run: Run, query: str) -> float:
@@ -57,8 +68,11 @@ def _use(bench: Bench, peer: Peer) -> dict[str, float]:
             added = _one(run, "select pg_current_wal_insert_lsn() - '0/0'")
         run.until_empty(int(last), 5 * sizes.most_seconds + 30)
         done = _one(run, "select pg_current_wal_insert_lsn() - '0/0'")
+        records = run.conn.execute(RECORDS, [int(lsn), int(done)]).fetchone() or ()
+        names = ("row versions of a job", "HOT updates of a job", "index entries of a job")
         return {
             **figures,
+            **{name: each / count for name, each in zip(names, records, strict=True)},
             "memory, after a drain": run.resident(),
             "CPU of a job": (run.busy() - busy) / count * 1e6,
             "WAL of a job, added": (added - lsn) / count,
@@ -70,6 +84,7 @@ def memory(bench: Bench) -> None:
     """Measure all of it."""
     with bench.database("template1") as connection:
         connection.execute("create extension if not exists pg_stat_statements")
+        connection.execute("create extension if not exists pg_walinspect")
     bench.prepare(PEERS)
     with bench.database("postgres") as connection:
         connection.execute("alter system set pg_stat_statements.track = 'top'")

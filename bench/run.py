@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import signal
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from datetime import date
 from pathlib import Path
 
 import adding
 import drain
 import hostile
 import latency
+import machine
 import memory
 import python_client
 from graphile_worker.embedded import Server
@@ -93,14 +93,16 @@ def main() -> int:
         try:
             for name, part in PARTS.items():
                 if chosen.only is None or name in chosen.only:
+                    bench.part = name
                     part(bench)
         finally:
             if chosen.json:
-                machine = {
-                    "cores": os.cpu_count(), "system": platform.platform(),
-                    "python": platform.python_version(),
-                }  # fmt: skip
-                whole = {"machine": machine, "sizes": asdict(sizes), "results": bench.results}
+                whole = {
+                    "date": date.today().isoformat(),
+                    "machine": machine.describe(server.dsn()),
+                    "sizes": asdict(sizes),
+                    "results": bench.results,
+                }
                 chosen.json.write_text(json.dumps(whole, indent=1) + "\n")
     return 0
 

@@ -55,7 +55,9 @@ class Bench:
     sizes: Sizes
     #: Parts of the names of those that run beside the first contestant; none: all do.
     only: list[str] = field(default_factory=list)
-    #: Title, unit, and the values of each contestant, a value a round.
+    #: The part of the benchmark that runs.
+    part: str = ""
+    #: Its part, title and unit, and the values of each contestant, a value a round.
     results: list[dict[str, Any]] = field(default_factory=list)
     _names: Iterator[int] = field(default_factory=itertools.count)
 
@@ -148,7 +150,7 @@ class Bench:
 
     def report(self, title: str, unit: str, values: dict[str, list[float | None]]) -> None:
         """Print a figure of each contestant, a value a round, and keep it."""
-        self.results.append({"title": title, "unit": unit.strip(), "values": values})
+        self.results.append({"part": self.part, "title": title, "unit": unit, "values": values})
         _print(title, unit, values)
 
 
@@ -168,12 +170,13 @@ def _spread(figures: list[float], unit: str = "") -> str:
     """Return the median, and the least and the greatest."""
     if not figures:
         return "-"
-    least, most = _number(min(figures)), _number(max(figures))
+    least, most = number(min(figures)), number(max(figures))
     spread = f" ({least}-{most})" if len(figures) > 1 else ""
-    return f"{_number(statistics.median(figures))}{unit}{spread}"
+    return f"{number(statistics.median(figures))}{unit}{spread}"
 
 
-def _number(figure: float) -> str:
+def number(figure: float) -> str:
+    """Return three digits of it, or all before the point."""
     if abs(figure) >= 100:
         return f"{figure:,.0f}"
     return f"{figure:.1f}" if abs(figure) >= 10 else f"{figure:.2f}"

@@ -1,0 +1,347 @@
+"""Write what `make bench` measured into the README and docs/performance.md, and draw the plot.
+
+Reads the files that `bench/run.py --json` wrote: parts that were measured apart are put together,
+and of a figure that is there twice the later file's counts. Everything between the markers is
+replaced, and nothing else; figures that were not measured are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from server import number
+
+ROOT = Path(__file__).parents[1]
+START, END = "<!-- bench -->", "<!-- /bench -->"
+OURS = "ours"
+
+#: Columns of the tables, and the figures in them, as the parts of the benchmark call them.
+DRAINS = {
+    "1 process": "1 process",
+    "2 processes": "2 processes",
+    "1 ms": "of 1 ms",
+    "10 ms": "of 10 ms",
+}
+LATENCIES = {
+    f"{kind}, {short}": f"latency, {kind}, {which}"
+    for kind in ("idle", "half load")
+    for short, which in (("p50", "median"), ("p99", "99th percentile"))
+}
+USES = {
+    "MiB idle": "memory, idle", "MiB after a drain": "memory, after a drain",
+    "statements a minute, idle": "statements, idle", "CPU of a job": "CPU of a job",
+    "WAL of a job": "WAL of a job, its whole life", "index entries": "index entries of a job",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What was measured of each contestant, round by round."""
+
+    part: str
+    title: str
+    unit: str
+    values: dict[str, list[float | None]]
+
+    def median(self, name: str) -> float | None:
+        """Return a contestant's median; None where it has no figure."""
+        seen = [value for value in self.values.get(name, []) if value is not None]
+        return statistics.median(seen) if seen else None
+
+    def shown(self, name: str) -> str:
+        """Return a contestant's median with its unit."""
+        median = self.median(name)
+        return "" if median is None else f"{number(median)}{self.unit}"
+
+    def spread(self, name: str) -> str:
+        """Return the least and the greatest of a contestant's rounds."""
+        return _spread([value for value in self.values.get(name, []) if value is not None])
+
+    def ratios(self, name: str) -> list[float]:
+        """Return ours divided by a contestant's, round by round."""
+        rounds = zip(self.values[OURS], self.values.get(name, []), strict=False)
+        return [ours / its for ours, its in rounds if ours and its]
+
+
+def _spread(values: list[float]) -> str:
+    if len(values) < 2:
+        return ""
+    least, most = number(min(values)), number(max(values))
+    return f"{least}–{most}"  # noqa: RUF001 (a range, as it is printed)
+
+
+def _ratio(ratios: list[float]) -> str:
+    """Return the median of ratios and their spread."""
+    if not ratios:
+        return ""
+    spread = _spread(ratios)
+    return f"{number(statistics.median(ratios))}{spread and f' ({spread})'}"
+
+
+def _beside(figure: Figure, name: str) -> str:
+    """Return a contestant's cell: its figure, and ours as a multiple of it."""
+    shown, ratios = figure.shown(name), _ratio(figure.ratios(name))
+    if not shown and name in figure.values:
+        return "failed"
+    return f"{shown} · {ratios}" if ratios and name != OURS else shown
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head, body = list(head), [list(row) for row in rows]
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join(f"| {' | '.join(line)} |".replace("|  |", "| |") for line in lines)
+
+
+class Report:
+    """The figures, and the texts that are made of them."""
+
+    def __init__(self, measured: list[dict[str, Any]]) -> None:
+        """Put files together; raise ValueError for figures of different machines or versions."""
+        self.machine = measured[-1]["machine"]
+        if any(each["machine"] != self.machine for each in measured):
+            raise ValueError("the files are of different machines or versions: measure them anew")
+        self.date, self.sizes = measured[-1]["date"], measured[-1]["sizes"]
+        found = {
+            (result["part"], result["title"]): Figure(**result)
+            for each in measured
+            for result in each["results"]
+        }
+        self.figures = list(found.values())
+
+    def _of(self, *parts: str) -> list[Figure]:
+        return [figure for figure in self.figures if figure.part in parts]
+
+    def _named(self, part: str, title: str) -> Figure | None:
+        return next((each for each in self._of(part) if title in each.title), None)
+
+    def conditions(self) -> str:
+        """Say with what it was measured, and how to read the tables."""
+        machine = self.machine
+        versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+        rounds = max((len(v) for f in self._of("drain") for v in f.values.values()), default=0)
+        rounds = rounds or self.sizes["rounds"]
+        return (
+            f"Measured on {self.date} on one server: {machine['processor']},"
+            f" {machine['cores']} cores, {machine['memory']}, {machine['system']}; {versions}.\n"
+            f"Medians of {rounds} round{'s' * (rounds != 1)}. After the dot: ours as a multiple of"
+            " it, the median of the rounds' ratios (least to greatest). Of rates, above 1 means that"
+            " ours is faster; of times and sizes, below 1 is better."
+        )
+
+    def adding(self, *, briefly: bool) -> str:
+        """Return the table of adding jobs."""
+        figures = self._of("enqueue", "many", "protocol")
+        if briefly:
+            clients = [f.title.split()[1] for f in self._of("enqueue")]
+            ends = {min(clients, key=int), max(clients, key=int)} if clients else set()
+            figures = [f for f in figures if f.part != "enqueue" or f.title.split()[1] in ends]
+        limits = ("insert", "insert..select", "bare SQL")
+        rows = [
+            (
+                figure.title, figure.shown(OURS),
+                next((_beside(figure, each) for each in limits if each in figure.values), ""),
+                _beside(figure, "Node"),
+            )
+            for figure in figures
+        ]  # fmt: skip
+        return _table(("", "ours", "the limit: plain SQL", "Node"), rows) if rows else ""
+
+    def _contestants(self, columns: dict[str, Figure | None]) -> str:
+        shown = {head: figure for head, figure in columns.items() if figure}
+        names = list(dict.fromkeys(name for figure in shown.values() for name in figure.values))
+        rows = [(name, *(_beside(figure, name) for figure in shown.values())) for name in names]
+        return _table(("", *shown), rows) if rows else ""
+
+    def draining(self) -> str:
+        """Return the table of drains."""
+        return self._contestants(
+            {
+                head: self._named("drain" if "process" in head else "wait", f" jobs, {title}")
+                or self._named("wait", f" jobs {title}")
+                for head, title in DRAINS.items()
+            }
+        )
+
+    def latency(self) -> str:
+        """Return the table of latencies."""
+        return self._contestants(
+            {head: self._named("latency", title) for head, title in LATENCIES.items()}
+        )
+
+    def use(self) -> str:
+        """Return the table of what a worker uses."""
+        return self._contestants(
+            {head: self._named("memory", title) for head, title in USES.items()}
+        )
+
+    def hostile(self) -> str:
+        """Return the table of hostile states."""
+        rows = []
+        suffix = ": of the clean rate"
+        for figure in self._of("hostile", "churn"):
+            if not figure.title.endswith(suffix):
+                continue
+            title = figure.title.removesuffix(suffix)
+            others = {
+                name: self._named(figure.part, f"{title}: {name}")
+                for name in (
+                    "drained", "its clean twin", "fetch, 95th percentile",
+                    "fetch of one job, 95th percentile",
+                )
+            }  # fmt: skip
+            peers = [name for name in figure.values if name != OURS]
+            rows.append(
+                (
+                    title,
+                    *(other.shown(OURS) if other else "" for other in others.values()),
+                    _ratio([value for value in figure.values[OURS] if value is not None]),
+                    *(
+                        _ratio([v for v in figure.values[peer] if v is not None])
+                        for peer in peers[:1]
+                    ),
+                )
+            )
+        if not rows:
+            return ""
+        heads = (
+            "", "drained", "clean twin", "fetch p95", "fetch of one, p95", "of the clean rate",
+            "Node, batched: of its own",
+        )  # fmt: skip
+        return _table(heads[: len(rows[0])], rows)
+
+    def everything(self) -> str:
+        """Return every figure of every contestant."""
+        rows = [
+            (
+                figure.title if not index else "", name, figure.shown(name), figure.spread(name),
+                _ratio(figure.ratios(name)) if name != OURS and OURS in figure.values else "",
+            )
+            for figure in self.figures
+            for index, name in enumerate(figure.values)
+        ]  # fmt: skip
+        return _table(("", "", "median", "least to greatest", "ours : it"), rows)
+
+    def short(self) -> str:
+        """Return what the README says."""
+        parts = (
+            (self.conditions(), True),
+            ("Jobs are added:", self.adding(briefly=True)),
+            (self._drain_line(), self.draining()),
+            ("From the commit of `add_job` to the first line of the task, in ms:", self.latency()),
+            ("A queue with this in the way of the jobs that are drained:", self.hostile()),
+            ("One worker process:", self.use()),
+        )
+        return _paragraphs(parts)
+
+    def long(self) -> str:
+        """Return what docs/performance.md says."""
+        parts = (
+            (self.conditions(), True),
+            ("### Adding jobs", self.adding(briefly=False)),
+            ("### Draining\n\n" + self._drain_line(), self.draining()),
+            ("### Latency", self.latency()),
+            ("### Hostile tables", self.hostile()),
+            ("### What a worker uses", self.use()),
+            ("### Every figure", self.everything()),
+        )
+        return _paragraphs(parts)
+
+    def _drain_line(self) -> str:
+        return (
+            f"{self.sizes['jobs']:,} jobs that do nothing are drained by 1 and by 2 processes,"
+            " and jobs that wait for 1 and for 10 ms, 24 at once:"
+        )
+
+    def plot(self, path: Path) -> None:
+        """Draw the drained jobs a second of each contestant, by 1 and by 2 processes."""
+        import matplotlib as mpl
+
+        mpl.use("svg")
+        from matplotlib import pyplot
+
+        figures = [
+            (label, figure)
+            for label in ("1 process", "2 processes")
+            if (figure := self._named("drain", f" jobs, {label}"))
+        ]
+        if not figures:
+            return
+        most = {
+            name: max(figure.median(name) or 0 for _, figure in figures)
+            for name in figures[0][1].values
+        }
+        names = sorted(most, key=lambda name: most[name])
+        # Text stays text; a grey that can be read on white and on black; the same file each time.
+        grey, colours = "#6e7781", ("#8fb4de", "#2f6fb7")
+        pyplot.rcParams.update(
+            {
+                "svg.fonttype": "none", "svg.hashsalt": "bench", "font.family": "sans-serif",
+                "font.size": 11, "text.color": grey, "axes.labelcolor": grey,
+                "xtick.color": grey, "ytick.color": grey, "axes.edgecolor": grey,
+            }
+        )  # fmt: skip
+        drawing, axes = pyplot.subplots(figsize=(8, 0.55 * len(names) + 1.2), layout="constrained")
+        height = 0.8 / len(figures)
+        for index, (label, figure) in enumerate(figures):
+            rates = [figure.median(name) or 0 for name in names]
+            at = [row + (len(figures) - 1 - 2 * index) * height / 2 for row in range(len(names))]
+            bars = axes.barh(at, rates, height, label=label, color=colours[index])
+            axes.bar_label(
+                bars, [f"{rate:,.0f}" if rate else "-" for rate in rates], padding=4, size=9
+            )
+        axes.set_yticks(range(len(names)), names)
+        axes.set_xlabel("jobs drained a second")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.margins(x=0.12)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+        axes.legend(frameon=False, loc="lower right")
+        drawing.savefig(path, transparent=True, metadata={"Date": None, "Creator": None})
+        pyplot.close(drawing)
+
+
+def _paragraphs(parts: Iterable[tuple[str, str | bool]]) -> str:
+    return "\n\n".join(
+        f"{text}\n\n{table}" if isinstance(table, str) else text for text, table in parts if table
+    )
+
+
+def replaced(text: str, between: str) -> str:
+    """Return the text with something else between its markers; raise ValueError without them."""
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not (start and end):
+        raise ValueError(f"{START} and {END} are not both there")
+    return f"{before}{START}\n{between}\n{END}{after}"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    found = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    found.add_argument("measured", type=Path, nargs="+", help="files that run.py --json wrote")
+    found.add_argument("--root", type=Path, default=ROOT, help="the folder of the README")
+    return found
+
+
+def main() -> int:
+    chosen = parser().parse_args()
+    report = Report([json.loads(path.read_text()) for path in chosen.measured])
+    pages = {"README.md": report.short(), "docs/performance.md": report.long()}
+    for name, between in pages.items():
+        page: Path = chosen.root / name
+        page.write_text(replaced(page.read_text(), between))
+    report.plot(chosen.root / "docs" / "drain.svg")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
