@@ -34,8 +34,6 @@ PEERS: list[Peer] = [Ours(name="ours", settings={**OURS.settings, "fetches": 1})
 QUEUED = 10
 #: Jobs that are added and drained in a second of churn, a tenth of them at a time.
 CHURN = 2000
-#: Pairs of drains that are measured after one churn.
-PAIRS = 5
 
 #: Also of Node's schema. Looking for the greatest id would step over all that was deleted.
 LAST = "select last_value from graphile_worker.jobs_id_seq1"
@@ -182,7 +180,7 @@ def _compared(
     }
 
 
-def _beside(bench: Bench, peer: Peer, state: State, title: str) -> dict[str, float]:
+def _beside(bench: Bench, state: State, title: str, peer: Peer) -> dict[str, float]:
     jobs, seconds = bench.sizes.jobs, 3 * bench.sizes.most_seconds
     with running(bench, peer) as run:
         clean = _drain(run, jobs, seconds)
@@ -196,7 +194,7 @@ def _beside(bench: Bench, peer: Peer, state: State, title: str) -> dict[str, flo
         return _compared(title, clean, hostile, single)
 
 
-def _queued(bench: Bench, peer: Peer, queues: int, title: str) -> dict[str, float]:
+def _queued(bench: Bench, queues: int, title: str, peer: Peer) -> dict[str, float]:
     jobs, seconds = QUEUED * queues, 3 * bench.sizes.most_seconds
     given = State(title=title, count=jobs)
     of_queues = State(
@@ -215,23 +213,17 @@ def _queued(bench: Bench, peer: Peer, queues: int, title: str) -> dict[str, floa
 def hostile(bench: Bench) -> None:
     """Jobs in the way that cannot be taken, and jobs in very many queues."""
     bench.prepare(PEERS)
-    measures: list[tuple[str, Callable[[Peer, str], dict[str, float]]]] = []
-    for state in STATES:
-        title = state.title.format(state.scaled(bench.sizes.scale))
-        measures.append(
-            (title, lambda peer, title, state=state: _beside(bench, peer, state, title))
-        )
+    scale = bench.sizes.scale
+    measures: dict[str, Callable[[str, Peer], dict[str, float]]] = {
+        state.title.format(state.scaled(scale)): partial(_beside, bench, state) for state in STATES
+    }
     for most in MANY_QUEUES:
-        queues = max(1, int(most * bench.sizes.scale))
-        measures.append(
-            (
-                f"{queues:,} queues with {QUEUED} jobs each",
-                lambda peer, title, queues=queues: _queued(bench, peer, queues, title),
-            )
-        )
-    for title, measure in measures:
+        queues = max(1, int(most * scale))
+        title = f"{queues:,} queues with {QUEUED} jobs each"
+        measures[title] = partial(_queued, bench, queues)
+    for title, measure in measures.items():
         bench.compare_all(
-            _figures(title), {peer.name: partial(measure, peer, title) for peer in PEERS}
+            _figures(title), {peer.name: partial(measure, title, peer) for peer in PEERS}
         )
 
 
@@ -273,7 +265,7 @@ def _churned(bench: Bench, peer: Peer, titles: tuple[str, str]) -> list[dict[str
             churns = [pool.submit(_churn, run, bench.sizes.churn_seconds) for run in (held, free)]
             done = [churn.result() for churn in churns]
         pairs = []
-        for _ in range(min(PAIRS, 1 + 2 * bench.sizes.rounds)):
+        for _ in range(bench.sizes.rounds):
             clean.conn.execute("truncate graphile_worker._private_jobs")
             twin = _drain(clean, jobs, seconds)
             figures: dict[str, float] = {}

@@ -51,6 +51,8 @@ def _one(run: Run, query: str) -> float:
 def _use(bench: Bench, peer: Peer) -> dict[str, float]:
     sizes = bench.sizes
     with running(bench, peer) as run:
+        for extension in ("pg_stat_statements", "pg_walinspect"):
+            run.conn.execute(f"create extension {extension}")
         time.sleep(sizes.idle_seconds / 2)  # until it sleeps as long as it ever does
         calls, busy, start = _one(run, CALLS), run.busy(), time.monotonic()
         time.sleep(sizes.idle_seconds)
@@ -82,9 +84,6 @@ def _use(bench: Bench, peer: Peer) -> dict[str, float]:
 
 def memory(bench: Bench) -> None:
     """Measure all of it."""
-    with bench.database("template1") as connection:
-        connection.execute("create extension if not exists pg_stat_statements")
-        connection.execute("create extension if not exists pg_walinspect")
     bench.prepare(PEERS)
     with bench.database("postgres") as connection:
         connection.execute("alter system set pg_stat_statements.track = 'top'")

@@ -89,7 +89,7 @@ def _beside(figure: Figure, name: str) -> str:
     """Return a contestant's cell: its figure, and ours as a multiple of it."""
     shown, ratios = figure.shown(name), _ratio(figure.ratios(name))
     if not shown and name in figure.values:
-        return "failed"
+        return "-"
     return f"{shown} · {ratios}" if ratios and name != OURS else shown
 
 
@@ -131,8 +131,9 @@ class Report:
             f"Measured on {self.date} on one server: {machine['processor']},"
             f" {machine['cores']} cores, {machine['memory']}, {machine['system']}; {versions}.\n"
             f"Medians of {rounds} round{'s' * (rounds != 1)}. After the dot: ours as a multiple of"
-            " it, the median of the rounds' ratios (least to greatest). Of rates, above 1 means that"
-            " ours is faster; of times and sizes, below 1 is better."
+            " it, the median of the rounds' ratios (least to greatest). Of rates, above 1 means"
+            " that ours is faster; of times and sizes, below 1 is better. A dash: not measured, or"
+            " failed."
         )
 
     def adding(self, *, briefly: bool) -> str:

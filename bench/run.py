@@ -11,6 +11,7 @@ import argparse
 import json
 import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import date
@@ -93,8 +94,9 @@ def main() -> int:
         try:
             for name, part in PARTS.items():
                 if chosen.only is None or name in chosen.only:
-                    bench.part = name
+                    bench.part, start = name, time.monotonic()
                     part(bench)
+                    print(f"[{name}: {time.monotonic() - start:.0f} s]\n", flush=True)
         finally:
             if chosen.json:
                 whole = {
