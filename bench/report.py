@@ -288,7 +288,7 @@ class Report:
                 "xtick.color": grey, "ytick.color": grey, "axes.edgecolor": grey,
             }
         )  # fmt: skip
-        drawing, axes = pyplot.subplots(figsize=(8, 0.55 * len(names) + 1.2), layout="constrained")
+        drawing, axes = pyplot.subplots(figsize=(8, 0.45 * len(names) + 1), layout="constrained")
         height = 0.8 / len(figures)
         for index, (label, figure) in enumerate(figures):
             rates = [figure.median(name) or 0 for name in names]
@@ -298,6 +298,8 @@ class Report:
                 bars, [f"{rate:,.0f}" if rate else "-" for rate in rates], padding=4, size=9
             )
         axes.set_yticks(range(len(names)), names)
+        for tick in axes.get_yticklabels():
+            tick.set_fontweight("bold" if tick.get_text().startswith(OURS) else "normal")
         axes.set_xlabel("jobs drained a second")
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.margins(x=0.12)
