@@ -25,6 +25,7 @@ from graphile_worker.worker import (
     Retry,
     RetryAfter,
     Snooze,
+    Worker,
     context,
 )
 from pg import Database, wait_for
@@ -348,6 +349,30 @@ def test_jobs_of_a_killed_worker_run_again_soon(db: Database) -> None:
         on a.queue_name = b.queue_name and a.ctid <> b.ctid
         and a.started < b.started and b.started < a.ended"""
     assert db.value(overlaps) == 0
+
+
+def test_no_heartbeat_comes_after_the_last_one(db: Database) -> None:
+    async def task(payload: Any) -> None: ...
+
+    async def life() -> None:
+        worker = Worker({"task": task}, dsn=work_dsn(db))
+        running = asyncio.create_task(worker.run())
+        while worker.health().last_fetch_seconds_ago is None:
+            await asyncio.sleep(0.01)
+        stop = worker._protocol.stop
+
+        async def asked_meanwhile(worker_id: str) -> int:
+            worker._presence._soon.set()
+            await asyncio.sleep(0.05)
+            return await stop(worker_id)
+
+        worker._protocol.stop = asked_meanwhile  # type: ignore[method-assign]
+        worker.stop()
+        await running
+
+    for _ in range(5):
+        asyncio.run(life())
+        assert db.value("select count(*) from graphile_worker.workers") == 0
 
 
 def test_recurring_jobs_of_tasks_and_of_the_crontab_are_added_and_run(db: Database) -> None:

@@ -143,11 +143,12 @@ class Presence:
 
     async def stop(self) -> None:
         """End every id; whatever is locked in its name is given back."""
-        async with self._lock:
-            for identity in [*self._old, self.current]:
-                if count := await self._protocol.stop(identity.worker_id):
-                    logger.warning("%d jobs of %s were given back", count, identity.worker_id)
-            self._old.clear()
+        # Kept for good: a heartbeat that came after would be one of a worker that has left.
+        await self._lock.acquire()
+        for identity in [*self._old, self.current]:
+            if count := await self._protocol.stop(identity.worker_id):
+                logger.warning("%d jobs of %s were given back", count, identity.worker_id)
+        self._old.clear()
 
     def _emit(self, name: str, worker_id: str, **more: object) -> None:
         if self._events.wanted(name):
