@@ -61,6 +61,9 @@ def parser() -> argparse.ArgumentParser:
         "--only", choices=PARTS, action="append", help="one part of it; may be repeated"
     )
     found.add_argument("--rounds", type=int, help="how many (5)")
+    found.add_argument(
+        "--clients", type=int, nargs="+", help="that add jobs at once, one number after the other"
+    )
     found.add_argument("--jobs", type=int, help="of a drain (50,000)")
     found.add_argument(
         "--seconds", type=float, dest="most_seconds",
@@ -88,6 +91,8 @@ def main() -> int:
         for name in ("rounds", "jobs", "most_seconds", "scale", "churn_seconds")
         if (value := getattr(chosen, name)) is not None
     }
+    if chosen.clients:
+        given["clients"] = tuple(chosen.clients)
     sizes = replace(QUICK if chosen.quick else FULL, **given)
     with Server(durable=True, settings=SETTINGS) as server:
         bench = Bench(server, sizes, chosen.peer)
