@@ -210,9 +210,16 @@ def _queued(bench: Bench, queues: int, title: str, peer: Peer) -> dict[str, floa
         return _compared(title, clean, hostile, [])
 
 
+def _peers(bench: Bench) -> list[Peer]:
+    """Return the contestants with their schemas ready: ours alone where tables are small."""
+    peers = PEERS if bench.sizes.scale >= 0.1 else PEERS[:1]
+    bench.prepare(peers)
+    return peers
+
+
 def hostile(bench: Bench) -> None:
     """Jobs in the way that cannot be taken, and jobs in very many queues."""
-    bench.prepare(PEERS)
+    peers = _peers(bench)
     scale = bench.sizes.scale
     measures: dict[str, Callable[[str, Peer], dict[str, float]]] = {
         state.title.format(state.scaled(scale)): partial(_beside, bench, state) for state in STATES
@@ -223,7 +230,7 @@ def hostile(bench: Bench) -> None:
         measures[title] = partial(_queued, bench, queues)
     for title, measure in measures.items():
         bench.compare_all(
-            _figures(title), {peer.name: partial(measure, title, peer) for peer in PEERS}
+            _figures(title), {peer.name: partial(measure, title, peer) for peer in peers}
         )
 
 
@@ -279,17 +286,17 @@ def _churned(bench: Bench, peer: Peer, titles: tuple[str, str]) -> list[dict[str
 
 def churn(bench: Bench) -> None:
     """A table that was churned for some minutes while somebody held a snapshot, or nobody did."""
-    bench.prepare(PEERS)
+    peers = _peers(bench)
     seconds = f"{bench.sizes.churn_seconds:.0f} s of churn"
     titles = (f"a snapshot held during {seconds}", f"{seconds}, no snapshot held")
     pairs: dict[str, list[dict[str, float]]] = {}
-    for peer in PEERS:
+    for peer in peers:
         if peer is PEERS[0] or bench.runs(peer.name):
             try:
                 pairs[peer.name] = _churned(bench, peer, titles)
             except PeerError as error:
                 print(f"! {peer.name}: {error}", flush=True)
-                pairs[peer.name] = [{}] * len(pairs[PEERS[0].name])
+                pairs[peer.name] = [{}] * bench.sizes.rounds
     for title in titles:
         for figure, unit in {**_figures(title), f"{title}: churned before": " jobs"}.items():
             bench.report(
