@@ -1306,7 +1306,7 @@ set enable_mergejoin = off
 set jit = off
 as $$
 declare
-  c_walk constant integer := greatest(2000, 10 * max_jobs);
+  c_walk constant integer := greatest(1000, 2 * max_jobs);
   c_lanes constant integer := 500;
   v_task_ids integer[];
   v_priorities smallint[];
