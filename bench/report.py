@@ -138,7 +138,7 @@ class Report:
 
     def adding(self, *, briefly: bool) -> str:
         """Return the table of adding jobs."""
-        figures = self._of("enqueue", "many", "protocol")
+        figures = self._of("enqueue", "keyed", "many", "protocol")
         if briefly:
             clients = [f.title.split()[1] for f in self._of("enqueue")]
             ends = {min(clients, key=int), max(clients, key=int)} if clients else set()
