@@ -1611,8 +1611,8 @@ begin
       -- adders of jobs do, and no second round starts while this one's locks are held: the round is
       -- undone where it took nothing, and is the last where it took something.
       --
-      -- What was seen may have changed: each row is looked at once more under its lock, where it was;
-      -- one that was changed since is somewhere else, and is left for the next call.
+      -- What was seen may have changed: each row is looked at once more under its lock, where it
+      -- was; one that was changed since is somewhere else, and is left for the next call.
       --
       -- Queues are locked before their jobs here, so the lock on the table comes first: collectors
       -- of names, who take that and then the queues, are not met halfway.

@@ -17,6 +17,7 @@ from graphile_worker.gw import values
 from graphile_worker.gw.cli import COMMANDS, build_parser
 from graphile_worker.worker.options import WorkerOptions
 from pg import Database, wait_for
+from twins import commands_of, without_twin
 
 from gw.program import answer, program, said
 
@@ -118,23 +119,14 @@ def test_variables_are_checked_like_flags_and_lists_have_commas(
 
 
 def test_every_flag_has_a_twin_in_the_environment() -> None:
-    (commands,) = (a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
-    without = {
-        (name, action.dest)
-        for name, parser in commands.choices.items()
-        for action in parser._actions
-        if action.option_strings and "[env: GW_" not in str(action.help)
-        and action.dest not in ("help", "scripts")
-    }  # fmt: skip
+    commands = commands_of(build_parser())
     selects = {"task", "queue", "state", "yes"}  # a variable must not choose what is changed
-    assert without == {
+    assert without_twin(commands) == {
         *((name, flag) for name in ("retry", "fail", "complete", "reschedule") for flag in selects),
         ("retry", "all_failed"), ("remove", "key"), ("unlock", "force"), ("cleanup", "yes"),
         ("doctor", "fix"),
     }  # fmt: skip
-    assert all(
-        "--json" in p._option_string_actions for n, p in commands.choices.items() if n != "run"
-    )
+    assert all("--json" in p._option_string_actions for n, p in commands.items() if n != "run")
 
 
 def test_the_flags_of_run_are_settings_of_a_worker() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
@@ -19,6 +18,7 @@ from graphile_worker.install_cli import build_parser
 from interop.node import url
 from pg import Database, wait_for
 from python.test_install import PROGRAM, gw
+from twins import commands_of, without_twin
 
 GW = "graphile_worker"
 
@@ -69,14 +69,7 @@ def test_every_command_answers_in_json_and_only_prints_where_it_is_told(
 
 
 def test_every_flag_has_a_twin_in_the_environment() -> None:
-    (commands,) = (a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
-    without = {
-        (name, action.dest)
-        for name, parser in commands.choices.items()
-        for action in parser._actions
-        if action.option_strings and "[env: GW_" not in str(action.help)
-        and action.dest not in ("help", "scripts")
-    }  # fmt: skip
+    without = without_twin(commands_of(build_parser()))
     assert without == {("uninstall", "with_jobs"), ("uninstall", "cascade")}  # these lose something
 
 

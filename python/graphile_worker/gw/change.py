@@ -11,7 +11,7 @@ from graphile_worker import flags
 from graphile_worker.client import WorkerUtils
 from graphile_worker.errors import Busy, InvalidFilter
 from graphile_worker.flags import Parser
-from graphile_worker.gw.jobs import STATES
+from graphile_worker.gw.jobs import STATE, STATES
 from graphile_worker.gw.queue import Queue, agreed, connects, opened
 from graphile_worker.gw.values import job_id, many, moment, plain, whole
 from graphile_worker.job import Job
@@ -20,16 +20,11 @@ from graphile_worker.job import Job
 AT_ONCE = 1000
 Verb = Callable[[WorkerUtils, Sequence[int]], list[Job]]
 
-_MATCHING = """
-    select id from {s}.jobs
+_MATCHING = f"""
+    select id from {{s}}.jobs
     where (%(tasks)s::text[] is null or task_identifier = any (%(tasks)s::text[]))
     and (%(queues)s::text[] is null or queue_name = any (%(queues)s::text[]))
-    and case
-      when locked_at is not null then 'running'
-      when attempts >= max_attempts then 'failed'
-      when run_at > pg_catalog.now() then 'scheduled'
-      else 'ready'
-    end = any (%(states)s::text[])
+    and {STATE} = any (%(states)s::text[])
     order by id
 """
 _WHY = """

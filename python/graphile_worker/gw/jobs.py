@@ -18,6 +18,15 @@ from graphile_worker.job import Job, JobState
 STATES: tuple[str, ...] = get_args(JobState)
 
 
+#: The state of a row of the view jobs, as ``state_of`` tells it of a job.
+STATE = """case
+      when locked_at is not null then 'running'
+      when attempts >= max_attempts then 'failed'
+      when run_at > pg_catalog.now() then 'scheduled'
+      else 'ready'
+    end"""
+
+
 def state_of(job: Job, now: datetime) -> str:
     """Return the state of a job."""
     if job.locked_at is not None:

@@ -11,28 +11,25 @@ from typing import Any
 from graphile_worker import flags
 from graphile_worker.flags import Parser
 from graphile_worker.gw import tables
+from graphile_worker.gw.jobs import STATE, STATES
 from graphile_worker.gw.queue import Queue, connects, opened
 from graphile_worker.gw.tables import Table
 from graphile_worker.gw.values import seconds, since, span, whole
 
-_STATES = """
-  pg_catalog.count(*) filter (where locked_at is null and attempts < max_attempts
-    and run_at <= pg_catalog.now()) as ready,
-  pg_catalog.count(*) filter (where locked_at is null and attempts < max_attempts
-    and run_at > pg_catalog.now()) as scheduled,
-  pg_catalog.count(*) filter (where locked_at is not null) as running,
-  pg_catalog.count(*) filter (where locked_at is null and attempts >= max_attempts) as failed
-"""
+_STATES = ", ".join(
+    f"pg_catalog.count(*) filter (where state = '{state}') as {state}" for state in STATES
+)
+_JOBS = f"(select jobs.*, {STATE} as state from {{s}}.jobs) as jobs"
 _ALL = f"""
   select {_STATES},
     coalesce(extract(epoch from pg_catalog.now() - pg_catalog.min(run_at) filter (
-      where locked_at is null and attempts < max_attempts and run_at <= pg_catalog.now()
+      where state = 'ready'
     )), 0)::float8 as oldest_due_seconds,
     pg_catalog.now() as now
-  from {{s}}.jobs
+  from {_JOBS}
 """
 _BY = f"""
-  select {{column}} as name, {_STATES} from {{s}}.jobs
+  select {{column}} as name, {_STATES} from {_JOBS}
   where {{column}} is not null
   group by {{column}}
   order by ready desc, running desc, scheduled desc, failed desc, name

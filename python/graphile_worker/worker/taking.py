@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import math
 import time
 from collections import deque
 from typing import Any
@@ -133,8 +132,8 @@ class Taker:
         """Return whether there is a reason to look before it is time to."""
         poll_interval = self._options.poll_interval
         while not (woken := await happens(self._wake, min(idle, poll_interval))):
-            since = -math.inf if self.last_fetch is None else self.last_fetch
-            if idle < poll_interval or time.monotonic() - since > poll_interval:
+            assert self.last_fetch is not None  # a take came before
+            if idle < poll_interval or time.monotonic() - self.last_fetch > poll_interval:
                 break
         return woken
 

@@ -1,0 +1,22 @@
+"""The flags of a command line, and their twins in the environment."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """Return the parser of each command."""
+    (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return dict(commands.choices)
+
+
+def without_twin(commands: dict[str, argparse.ArgumentParser]) -> set[tuple[str, str]]:
+    """Return the flags, by command, that no variable stands for."""
+    return {
+        (name, action.dest)
+        for name, parser in commands.items()
+        for action in parser._actions
+        if action.option_strings and "[env: GW_" not in str(action.help)
+        and action.dest not in ("help", "scripts")
+    }  # fmt: skip
