@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from urllib.error import URLError
@@ -83,7 +84,8 @@ def started(
         yield process
     finally:
         process.kill()
-        process.communicate()
+        # Shown by a test that fails.
+        print(f"gw run, exit code {process.poll()}:", process.communicate()[1])
 
 
 def workers(db: Database) -> int:
@@ -202,9 +204,7 @@ def test_when_the_main_process_is_killed_the_others_end_their_jobs_and_stop(
 
 
 def test_each_process_tells_of_its_health(db: Database, app: Path) -> None:
-    port = free_port()
-    while free_port() == port + 1:
-        port = free_port()
+    port = two_ports()
     with started(
         db, app, "app", "--processes", "2", "--uvloop", "--metrics-port", str(port)
     ) as process:
@@ -219,6 +219,14 @@ def test_each_process_tells_of_its_health(db: Database, app: Path) -> None:
         assert sum(done in each for each in numbers) == 1
         process.terminate()
         ended(process)
+
+
+def two_ports() -> int:
+    """Return a free port whose next one is free as well, which takes a look: it may be a client's."""
+    while True:
+        port = free_port()
+        with suppress(OSError), socket.create_server(("127.0.0.1", port + 1)):
+            return port
 
 
 def got(port: int, path: str) -> str | None:
