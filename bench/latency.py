@@ -3,7 +3,8 @@
 One job is added in a transaction whose commit does not wait for the disk. The clock runs from
 before the commit is sent, in this process, to the first line of the task, in the worker's: the same
 machine, the same clock. Idle: the next job is added after a pause when the last one was started.
-Half load: half as many jobs as the contestant can drain are added beside, every 50 ms.
+Light load: as many jobs a second for all contestants are added beside, every 50 ms. Half load: half
+as many as the contestant can drain.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ NOTIFY = BareNotify(name="LISTEN and NOTIFY alone")
 PEERS: list[Peer] = [OURS, NODE, NODE_BATCHED, PROCRASTINATE, PGQUEUER, AWA, NOTIFY]
 PAUSE = 0.02
 HALF_OF = "drained before: the half load is half of it"
-#: Between two lots of jobs of the half load.
+#: Jobs a second of the light load: every contestant can do more.
+LIGHT = 200
+#: Between two lots of jobs of a load.
 BEAT = 0.05
 
 
@@ -40,10 +43,10 @@ def _probe(run: Run, number: int) -> int:
 
 
 @contextmanager
-def _half_load(run: Run, rate: float) -> Iterator[None]:
-    """Add jobs at half the rate meanwhile."""
+def _load(run: Run, rate: float) -> Iterator[None]:
+    """Add so many jobs a second meanwhile."""
     stop, late = threading.Event(), []
-    lot = max(1, round(rate / 2 * BEAT))
+    lot = max(1, round(rate * BEAT))
 
     def add() -> None:
         with psycopg.connect(run.dsn, autocommit=True) as conn:
@@ -82,14 +85,16 @@ def _latency(bench: Bench, peer: Peer) -> dict[str, float]:
         if peer is NOTIFY:
             return figures
         rate = run.drain(bench.sizes.jobs // 2, most_seconds=bench.sizes.most_seconds / 4)
-        added = {}
-        with _half_load(run, rate):
-            time.sleep(0.3)
-            for number in range(probes + 1, 2 * probes + 1):
-                time.sleep(PAUSE)
-                added[number] = _probe(run, number)
-        busy = [(process.wait_for(number, 30) - at) / 1e6 for number, at in added.items()]
-        return {**figures, **_figures("half load", busy), HALF_OF: rate}
+        for kind, load in (("light load", LIGHT), ("half load", rate / 2)):
+            added, first = {}, number + 1
+            with _load(run, load):
+                time.sleep(0.3)
+                for number in range(first, first + probes):
+                    time.sleep(PAUSE)
+                    added[number] = _probe(run, number)
+            busy = [(process.wait_for(number, 30) - at) / 1e6 for number, at in added.items()]
+            figures |= _figures(kind, busy)
+        return {**figures, HALF_OF: rate}
 
 
 def latency(bench: Bench) -> None:
@@ -97,7 +102,7 @@ def latency(bench: Bench) -> None:
     bench.prepare(PEERS)
     figures = {
         f"latency, {kind}, {which}": " ms"
-        for kind in ("idle", "half load")
+        for kind in ("idle", "light load", "half load")
         for which in ("median", "99th percentile")
     }
     bench.compare_all(

@@ -31,7 +31,7 @@ DRAINS = {
 }
 LATENCIES = {
     f"{kind}, {short}": f"latency, {kind}, {which}"
-    for kind in ("idle", "half load")
+    for kind in ("idle", "light load", "half load")
     for short, which in (("p50", "median"), ("p99", "99th percentile"))
 }
 USES = {

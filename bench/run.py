@@ -42,11 +42,11 @@ PARTS: dict[str, Callable[[Bench], None]] = {
 }
 
 FULL = Sizes(
-    rounds=5, seconds=3, clients=(1, 4, 16), jobs=50_000, most_seconds=10, probes=200,
+    rounds=5, seconds=3, clients=(1, 4, 16), jobs=100_000, most_seconds=10, probes=200,
     idle_seconds=20, scale=1, churn_seconds=300,
 )  # fmt: skip
 QUICK = Sizes(
-    rounds=1, seconds=1, clients=(4,), jobs=10_000, most_seconds=1, probes=30, idle_seconds=2,
+    rounds=1, seconds=1, clients=(4,), jobs=10_000, most_seconds=1, probes=20, idle_seconds=2,
     scale=0.05, churn_seconds=2,
 )  # fmt: skip
 

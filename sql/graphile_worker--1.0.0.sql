@@ -1272,16 +1272,19 @@ $$;
 -- one job and only while none of its jobs is in flight. Never waits, locks only what it takes, and
 -- goes on behind rows that another taker holds, so that takers do not starve each other.
 --
--- Two ways through the jobs. First along the order, in windows that grow. When the head of the
--- order is crowded with jobs that cannot be taken (their queue is locked, their task is not ours),
--- then from lane to lane, which passes each crowd in one step. Among very many lanes it looks at a
--- random stretch of them, so that a call stays cheap and each lane gets its turn.
+-- One look at the first few jobs is often all there is to do: they are all that are available, or
+-- one is enough, and none has a queue. A worker that sleeps has its job in half the time so.
+--
+-- Else there are two ways through the jobs. First along the order, in windows that grow. When the
+-- head of the order is crowded with jobs that cannot be taken (their queue is locked, their task is
+-- not ours), then from lane to lane, which passes each crowd in one step. Among very many lanes it
+-- looks at a random stretch of them, so that a call stays cheap and each lane gets its turn.
 --
 -- What was taken leaves dead entries at the head of the order, which a scan passes one by one until
 -- vacuum removes them, and vacuum cannot while any old transaction is open. Where that takes long,
 -- the session remembers each priority's head for as long as twenty such scans take, ten seconds at
--- most. A job that comes to be before a remembered head waits for that long, if others are there to
--- be taken; with none it is looked for at once.
+-- most, and does without the look at the first few. A job that comes to be before a remembered head
+-- waits for that long, if others are there to be taken; with none it is looked for at once.
 --
 -- A queue grows from nothing to millions between two runs of analyze, so the planner's numbers
 -- cannot be trusted: the settings leave it no plan but to follow the indexes in their order.
@@ -1306,40 +1309,10 @@ set enable_mergejoin = off
 set jit = off
 as $$
 declare
-  c_walk constant integer := greatest(1000, 2 * max_jobs);
-  c_lanes constant integer := 500;
+  c_few constant integer := 16;
   v_task_ids integer[];
-  v_priorities smallint[];
-  v_head_run_ats timestamptz[];
-  v_head_ids bigint[];
   v_setting text := pg_catalog.current_setting('graphile_worker.heads', true);
-  v_heads json := nullif(v_setting, '');
-  v_heads_until timestamptz;
   v_started timestamptz;
-  v_remembered boolean;
-  v_is_first boolean := true;
-  v_at integer := 1;
-  v_after_run_at timestamptz;
-  v_after_id bigint;
-  v_wanted integer := max_jobs;
-  v_window integer := max_jobs;
-  v_walked integer := 0;
-  v_by_lane boolean := false;
-  v_seen integer;
-  v_seen_run_at timestamptz;
-  v_seen_id bigint;
-  v_first_run_at timestamptz;
-  v_first_id bigint;
-  v_keyed boolean;
-  v_last_run_at timestamptz;
-  v_ids bigint[];
-  v_tids tid[];
-  v_queue_ids integer[];
-  v_free_ids integer[];
-  v_tried_ids bigint[] := '{}';
-  v_tried_queue_ids integer[] := '{}';
-  v_start bigint;
-  v_tries integer := 0;
   v_taken integer;
 begin
   if worker_id is null or worker_id = '' then
@@ -1360,17 +1333,125 @@ begin
   end if;
 
   v_started := pg_catalog.clock_timestamp();
-  if v_heads ->> 0 = pg_catalog.pg_typeof(null::@extschema@._private_jobs)::oid::text then
-    v_heads_until := v_heads ->> 1;
+  if coalesce(v_setting, '') = '' then
+    begin
+      return query
+      with seen as materialized (
+        select
+          jobs.ctid as tid, jobs.id, jobs.job_queue_id,
+          jobs.run_at <= pg_catalog.now()
+            and (v_task_ids is null or jobs.task_id = any (v_task_ids))
+            and (forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags)
+            as is_takeable
+        from @extschema@._private_jobs as jobs
+        where jobs.is_available
+        order by jobs.priority, jobs.run_at, jobs.id
+        limit c_few
+      ),
+      picked as materialized (
+        select seen.tid, seen.id
+        from seen
+        where seen.is_takeable
+        and (
+          select pg_catalog.count(every.job_queue_id) = 0 and (
+            max_jobs = 1 or (
+              pg_catalog.count(*) < c_few
+              and pg_catalog.count(*) filter (where every.is_takeable) <= max_jobs
+            )
+          )
+          from seen as every
+        )
+        limit max_jobs
+      ),
+      locked as materialized (
+        select jobs.ctid as tid, jobs.job_queue_id
+        from picked
+        join @extschema@._private_jobs as jobs on jobs.ctid = picked.tid
+        where jobs.id = picked.id
+        and jobs.locked_at is null
+        and jobs.attempts < jobs.max_attempts
+        and jobs.run_at <= pg_catalog.now()
+        and jobs.job_queue_id is null
+        and (v_task_ids is null or jobs.task_id = any (v_task_ids))
+        and (forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags)
+        order by jobs.key, jobs.id
+        for update of jobs skip locked
+      ),
+      taken as (
+        update @extschema@._private_jobs as jobs
+        set attempts = jobs.attempts + 1, locked_at = pg_catalog.now(), locked_by = worker_id
+        from locked
+        where jobs.ctid = locked.tid
+        returning jobs.*
+      )
+      select
+        taken.id, tasks.identifier, taken.payload, null::text,
+        taken.priority, taken.run_at, taken.attempts, taken.max_attempts, taken.last_error,
+        taken.created_at, taken.updated_at, taken.key, taken.locked_at, taken.locked_by,
+        taken.revision, taken.flags
+      from taken
+      join @extschema@._private_tasks as tasks on tasks.id = taken.task_id
+      order by taken.priority, taken.run_at, taken.id;
+      get diagnostics v_taken = row_count;
+      if v_taken = 0 then
+        raise sqlstate 'GWRTY' using message = 'Nothing was taken', hint = 'Caught below.';
+      end if;
+      if v_setting is null then
+        perform pg_catalog.set_config('graphile_worker.heads', '', false);
+      elsif pg_catalog.clock_timestamp() > v_started + interval '1 millisecond' then
+        -- The next call finds out whether the head of the order is worth to be remembered.
+        perform pg_catalog.set_config('graphile_worker.heads', 'null', false);
+      end if;
+      return;
+    exception when sqlstate 'GWRTY' then
+      null;
+    end;
   end if;
-  v_remembered := v_started >= v_heads_until - interval '10 seconds' and v_started < v_heads_until;
-  if v_remembered then
-    v_priorities := array(select pg_catalog.json_array_elements_text(v_heads -> 2));
-    v_head_run_ats := array(select pg_catalog.json_array_elements_text(v_heads -> 3));
-    v_head_ids := array(select pg_catalog.json_array_elements_text(v_heads -> 4));
-  else
-    -- The priorities that have a due job: one step in the index for each priority there is.
-    with recursive step (priority, run_at, id) as (
+
+  declare
+    c_walk constant integer := greatest(1000, 2 * max_jobs);
+    c_lanes constant integer := 500;
+    v_priorities smallint[];
+    v_head_run_ats timestamptz[];
+    v_head_ids bigint[];
+    v_heads json := nullif(v_setting, '');
+    v_heads_until timestamptz;
+    v_remembered boolean;
+    v_is_first boolean := true;
+    v_at integer := 1;
+    v_after_run_at timestamptz;
+    v_after_id bigint;
+    v_wanted integer := max_jobs;
+    v_window integer := max_jobs;
+    v_walked integer := 0;
+    v_by_lane boolean := false;
+    v_seen integer;
+    v_seen_run_at timestamptz;
+    v_seen_id bigint;
+    v_first_run_at timestamptz;
+    v_first_id bigint;
+    v_keyed boolean;
+    v_last_run_at timestamptz;
+    v_ids bigint[];
+    v_tids tid[];
+    v_queue_ids integer[];
+    v_free_ids integer[];
+    v_tried_ids bigint[] := '{}';
+    v_tried_queue_ids integer[] := '{}';
+    v_start bigint;
+    v_tries integer := 0;
+  begin
+    if v_heads ->> 0 = pg_catalog.pg_typeof(null::@extschema@._private_jobs)::oid::text then
+      v_heads_until := v_heads ->> 1;
+    end if;
+    v_remembered := v_started >= v_heads_until - interval '10 seconds' and v_started < v_heads_until;
+    if v_remembered then
+      v_priorities := array(select pg_catalog.json_array_elements_text(v_heads -> 2));
+      v_head_run_ats := array(select pg_catalog.json_array_elements_text(v_heads -> 3));
+      v_head_ids := array(select pg_catalog.json_array_elements_text(v_heads -> 4));
+    else
+      -- The priorities that have a due job: one step in the index for each priority there is.
+      with recursive step (priority, run_at, id) as (
     (
       select jobs.priority, jobs.run_at, jobs.id
       from @extschema@._private_jobs as jobs
@@ -1389,330 +1470,332 @@ begin
       limit 1
     ) as further
   )
-    select
-      pg_catalog.array_agg(step.priority order by step.priority),
-      pg_catalog.array_agg(step.run_at order by step.priority),
-      pg_catalog.array_agg(step.id order by step.priority)
-    into v_priorities, v_head_run_ats, v_head_ids
-    from step
-    where step.run_at <= pg_catalog.now();
-    v_heads_until := v_started + least(
-      20 * (pg_catalog.clock_timestamp() - v_started), interval '10 seconds'
-    );
-    -- Not worth it below a millisecond; and the first call of a session takes its time to plan.
-    if v_setting is null or v_heads_until < v_started + interval '20 milliseconds' then
-      v_heads_until := null;
-    end if;
-  end if;
-
-  while v_priorities is not null loop
-    if v_is_first then
-      v_after_run_at := v_head_run_ats[v_at];
-      v_after_id := v_head_ids[v_at] - 1;
-    end if;
-    if not v_by_lane then
-      -- A window of the order: what can be taken from it, and where it ends.
-      with due as materialized (
-        select
-          jobs.ctid as tid, jobs.id, jobs.job_queue_id, jobs.task_id, jobs.run_at, jobs.flags,
-          jobs.key
-        from @extschema@._private_jobs as jobs
-        where jobs.is_available
-        and jobs.priority = v_priorities[v_at]
-        and jobs.run_at <= pg_catalog.now()
-        and (jobs.run_at, jobs.id) > (v_after_run_at, v_after_id)
-        order by jobs.priority, jobs.run_at, jobs.id
-        limit v_window
-      ),
-      ours as materialized (
-        select due.tid, due.id, due.job_queue_id, due.run_at
-        from due
-        where (v_task_ids is null or due.task_id = any (v_task_ids))
-        and (forbidden_flags is null or due.flags is null or not due.flags ?| forbidden_flags)
-      ),
-      chosen as (
-        select ours.tid, ours.id, ours.job_queue_id, ours.run_at
-        from ours
-        where ours.job_queue_id is null
-        union all
-        (
-          -- One look at each queue by its number: joined, a table of queues that has just grown is
-          -- read whole for each job.
-          select heads.tid, heads.id, heads.job_queue_id, heads.run_at
-          from (
-            select distinct on (ours.job_queue_id)
-              ours.tid, ours.id, ours.job_queue_id, ours.run_at
-            from ours
-            where ours.job_queue_id is not null
-            order by ours.job_queue_id, ours.run_at, ours.id
-          ) as heads
-          where (
-            select queues.is_available
-            from @extschema@._private_job_queues as queues
-            where queues.id = heads.job_queue_id
-          )
-        )
-        order by run_at, id
-        limit v_wanted
-      )
       select
-        seen.jobs, seen.keyed, head.run_at, head.id, tail.run_at, tail.id,
-        picks.ids, picks.tids, picks.queue_ids, picks.run_at
-      into
-        v_seen, v_keyed, v_first_run_at, v_first_id, v_seen_run_at, v_seen_id,
-        v_ids, v_tids, v_queue_ids, v_last_run_at
-      from (
-        select pg_catalog.count(*) as jobs, pg_catalog.bool_or(due.key is not null) as keyed
-        from due
-      ) as seen
-      left join (select due.run_at, due.id from due limit 1) as head on true
-      left join (select due.run_at, due.id from due offset v_window - 1 limit 1) as tail on true
-      cross join (
-        select
-          pg_catalog.array_agg(chosen.id order by chosen.run_at, chosen.id) as ids,
-          pg_catalog.array_agg(chosen.tid order by chosen.run_at, chosen.id) as tids,
-          pg_catalog.array_agg(chosen.job_queue_id order by chosen.run_at, chosen.id) as queue_ids,
-          pg_catalog.max(chosen.run_at) as run_at
-        from chosen
-      ) as picks;
-      if v_is_first and v_seen > 0 then
-        v_head_run_ats[v_at] := v_first_run_at;
-        v_head_ids[v_at] := v_first_id;
+        pg_catalog.array_agg(step.priority order by step.priority),
+        pg_catalog.array_agg(step.run_at order by step.priority),
+        pg_catalog.array_agg(step.id order by step.priority)
+      into v_priorities, v_head_run_ats, v_head_ids
+      from step
+      where step.run_at <= pg_catalog.now();
+      v_heads_until := v_started + least(
+        20 * (pg_catalog.clock_timestamp() - v_started), interval '10 seconds'
+      );
+      -- Not worth it below a millisecond; and the first call of a session takes its time to plan.
+      if v_setting is null or v_heads_until < v_started + interval '20 milliseconds' then
+        v_heads_until := null;
       end if;
-      v_is_first := false;
-    else
-      -- From lane to lane, all those without a queue and a stretch of those with one. A step goes
-      -- past a whole queue that is locked, past a lane that is not ours or has shown its first job,
-      -- and else to the next priority of the lane.
-      v_start := (1 + pg_catalog.floor(pg_catalog.random() * (
-        select coalesce(pg_catalog.max(queues.id), 0) from @extschema@._private_job_queues as queues
-      )))::bigint << 32;
-      with recursive step (lane, priority, until, depth, id, queue_id, task_id, at, run_at) as (
-        select
-          seed.lane, 32767::smallint, seed.until, 0,
-          null::bigint, null::integer, null::integer, null::smallint, null::timestamptz
-        from (values
-          (0::bigint, 1::bigint << 32),
-          (v_start - 1, 9223372036854775807),
-          ((1::bigint << 32) - 1, v_start)
-        ) as seed (lane, until)
-        union all
-        select
-          case when head.is_free then head.lane else ((head.lane >> 32) + 1 << 32) - 1 end,
-          case
-            when head.is_free and head.is_ours
-              and not (head.is_due and head.queue_id is not null and forbidden_flags is null)
-              then head.priority
-            else 32767::smallint
-          end,
-          step.until,
-          step.depth + 1,
-          case when head.is_free and head.is_ours and head.is_due then head.id end,
-          head.queue_id,
-          head.task_id,
-          head.priority,
-          head.run_at
-        from step
-        cross join lateral (
+    end if;
+
+    while v_priorities is not null loop
+      if v_is_first then
+        v_after_run_at := v_head_run_ats[v_at];
+        v_after_id := v_head_ids[v_at] - 1;
+      end if;
+      if not v_by_lane then
+        -- A window of the order: what can be taken from it, and where it ends.
+        with due as materialized (
           select
-            first.id, first.lane, first.queue_id, first.task_id, first.priority, first.run_at,
-            first.run_at <= pg_catalog.now() as is_due,
-            v_task_ids is null or first.task_id = any (v_task_ids) as is_ours,
-            first.queue_id is null or (
-              coalesce(queues.is_available, false) and queues.id <> all (v_tried_queue_ids)
-            ) as is_free
-          from (
+            jobs.ctid as tid, jobs.id, jobs.job_queue_id, jobs.task_id, jobs.run_at, jobs.flags,
+            jobs.key
+          from @extschema@._private_jobs as jobs
+          where jobs.is_available
+          and jobs.priority = v_priorities[v_at]
+          and jobs.run_at <= pg_catalog.now()
+          and (jobs.run_at, jobs.id) > (v_after_run_at, v_after_id)
+          order by jobs.priority, jobs.run_at, jobs.id
+          limit v_window
+        ),
+        ours as materialized (
+          select due.tid, due.id, due.job_queue_id, due.run_at
+          from due
+          where (v_task_ids is null or due.task_id = any (v_task_ids))
+          and (forbidden_flags is null or due.flags is null or not due.flags ?| forbidden_flags)
+        ),
+        chosen as (
+          select ours.tid, ours.id, ours.job_queue_id, ours.run_at
+          from ours
+          where ours.job_queue_id is null
+          union all
+          (
+            -- One look at each queue by its number: joined, a table of queues that has just grown is
+            -- read whole for each job.
+            select heads.tid, heads.id, heads.job_queue_id, heads.run_at
+            from (
+              select distinct on (ours.job_queue_id)
+                ours.tid, ours.id, ours.job_queue_id, ours.run_at
+              from ours
+              where ours.job_queue_id is not null
+              order by ours.job_queue_id, ours.run_at, ours.id
+            ) as heads
+            where (
+              select queues.is_available
+              from @extschema@._private_job_queues as queues
+              where queues.id = heads.job_queue_id
+            )
+          )
+          order by run_at, id
+          limit v_wanted
+        )
+        select
+          seen.jobs, seen.keyed, head.run_at, head.id, tail.run_at, tail.id,
+          picks.ids, picks.tids, picks.queue_ids, picks.run_at
+        into
+          v_seen, v_keyed, v_first_run_at, v_first_id, v_seen_run_at, v_seen_id,
+          v_ids, v_tids, v_queue_ids, v_last_run_at
+        from (
+          select pg_catalog.count(*) as jobs, pg_catalog.bool_or(due.key is not null) as keyed
+          from due
+        ) as seen
+        left join (select due.run_at, due.id from due limit 1) as head on true
+        left join (select due.run_at, due.id from due offset v_window - 1 limit 1) as tail on true
+        cross join (
+          select
+            pg_catalog.array_agg(chosen.id order by chosen.run_at, chosen.id) as ids,
+            pg_catalog.array_agg(chosen.tid order by chosen.run_at, chosen.id) as tids,
+            pg_catalog.array_agg(chosen.job_queue_id order by chosen.run_at, chosen.id) as queue_ids,
+            pg_catalog.max(chosen.run_at) as run_at
+          from chosen
+        ) as picks;
+        if v_is_first and v_seen > 0 then
+          v_head_run_ats[v_at] := v_first_run_at;
+          v_head_ids[v_at] := v_first_id;
+        end if;
+        v_is_first := false;
+      else
+        -- From lane to lane, all those without a queue and a stretch of those with one. A step goes
+        -- past a whole queue that is locked, past a lane that is not ours or has shown its first job,
+        -- and else to the next priority of the lane.
+        v_start := (1 + pg_catalog.floor(pg_catalog.random() * (
+          select coalesce(pg_catalog.max(queues.id), 0) from @extschema@._private_job_queues as queues
+        )))::bigint << 32;
+        with recursive step (lane, priority, until, depth, id, queue_id, task_id, at, run_at) as (
+          select
+            seed.lane, 32767::smallint, seed.until, 0,
+            null::bigint, null::integer, null::integer, null::smallint, null::timestamptz
+          from (values
+            (0::bigint, 1::bigint << 32),
+            (v_start - 1, 9223372036854775807),
+            ((1::bigint << 32) - 1, v_start)
+          ) as seed (lane, until)
+          union all
+          select
+            case when head.is_free then head.lane else ((head.lane >> 32) + 1 << 32) - 1 end,
+            case
+              when head.is_free and head.is_ours
+                and not (head.is_due and head.queue_id is not null and forbidden_flags is null)
+                then head.priority
+              else 32767::smallint
+            end,
+            step.until,
+            step.depth + 1,
+            case when head.is_free and head.is_ours and head.is_due then head.id end,
+            head.queue_id,
+            head.task_id,
+            head.priority,
+            head.run_at
+          from step
+          cross join lateral (
             select
-              jobs.id, ((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id) as lane,
-              jobs.job_queue_id as queue_id, jobs.task_id, jobs.priority, jobs.run_at
-            from @extschema@._private_jobs as jobs
-            where jobs.is_available
-            and (((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id), jobs.priority)
-              > (step.lane, step.priority)
+              first.id, first.lane, first.queue_id, first.task_id, first.priority, first.run_at,
+              first.run_at <= pg_catalog.now() as is_due,
+              v_task_ids is null or first.task_id = any (v_task_ids) as is_ours,
+              first.queue_id is null or (
+                coalesce(queues.is_available, false) and queues.id <> all (v_tried_queue_ids)
+              ) as is_free
+            from (
+              select
+                jobs.id, ((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id) as lane,
+                jobs.job_queue_id as queue_id, jobs.task_id, jobs.priority, jobs.run_at
+              from @extschema@._private_jobs as jobs
+              where jobs.is_available
+              and (((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id), jobs.priority)
+                > (step.lane, step.priority)
+              order by
+                ((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id), jobs.priority, jobs.run_at, jobs.id
+              limit 1
+            ) as first
+            left join @extschema@._private_job_queues as queues on queues.id = first.queue_id
+          ) as head
+          where step.depth < c_lanes and head.lane < step.until
+        ),
+        lanes as (
+          select step.queue_id as job_queue_id, step.task_id, step.at as priority
+          from step
+          where step.id is not null
+          order by step.at, step.run_at, step.id
+          limit case when forbidden_flags is null and v_tried_ids = '{}' then v_wanted end
+        ),
+        takeable as (
+          select jobs.tid, jobs.id, jobs.job_queue_id, jobs.priority, jobs.run_at
+          from lanes
+          cross join lateral (
+            select
+              candidates.ctid as tid, candidates.id, candidates.job_queue_id, candidates.priority,
+              candidates.run_at
+            from @extschema@._private_jobs as candidates
+            where candidates.is_available
+            and (((coalesce(candidates.job_queue_id, 0)::bigint << 32) | candidates.task_id), candidates.priority)
+              >= (((coalesce(lanes.job_queue_id, 0)::bigint << 32) | lanes.task_id), lanes.priority)
+            and (
+              ((coalesce(candidates.job_queue_id, 0)::bigint << 32) | candidates.task_id), candidates.priority,
+              candidates.run_at
+            ) <= (
+              ((coalesce(lanes.job_queue_id, 0)::bigint << 32) | lanes.task_id), lanes.priority, pg_catalog.now()
+            )
+            and candidates.id <> all (v_tried_ids)
+            and (
+              forbidden_flags is null or candidates.flags is null
+              or not candidates.flags ?| forbidden_flags
+            )
             order by
-              ((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id), jobs.priority, jobs.run_at, jobs.id
-            limit 1
-          ) as first
-          left join @extschema@._private_job_queues as queues on queues.id = first.queue_id
-        ) as head
-        where step.depth < c_lanes and head.lane < step.until
-      ),
-      lanes as (
-        select step.queue_id as job_queue_id, step.task_id, step.at as priority
-        from step
-        where step.id is not null
-        order by step.at, step.run_at, step.id
-        limit case when forbidden_flags is null and v_tried_ids = '{}' then v_wanted end
-      ),
-      takeable as (
-        select jobs.tid, jobs.id, jobs.job_queue_id, jobs.priority, jobs.run_at
-        from lanes
-        cross join lateral (
+              ((coalesce(candidates.job_queue_id, 0)::bigint << 32) | candidates.task_id), candidates.priority,
+              candidates.run_at, candidates.id
+            limit case when lanes.job_queue_id is null then v_wanted else 1 end
+          ) as jobs
+        ),
+        chosen as (
           select
-            candidates.ctid as tid, candidates.id, candidates.job_queue_id, candidates.priority,
-            candidates.run_at
-          from @extschema@._private_jobs as candidates
-          where candidates.is_available
-          and (((coalesce(candidates.job_queue_id, 0)::bigint << 32) | candidates.task_id), candidates.priority)
-            >= (((coalesce(lanes.job_queue_id, 0)::bigint << 32) | lanes.task_id), lanes.priority)
-          and (
-            ((coalesce(candidates.job_queue_id, 0)::bigint << 32) | candidates.task_id), candidates.priority,
-            candidates.run_at
-          ) <= (
-            ((coalesce(lanes.job_queue_id, 0)::bigint << 32) | lanes.task_id), lanes.priority, pg_catalog.now()
-          )
-          and candidates.id <> all (v_tried_ids)
-          and (
-            forbidden_flags is null or candidates.flags is null
-            or not candidates.flags ?| forbidden_flags
-          )
-          order by
-            ((coalesce(candidates.job_queue_id, 0)::bigint << 32) | candidates.task_id), candidates.priority,
-            candidates.run_at, candidates.id
-          limit case when lanes.job_queue_id is null then v_wanted else 1 end
-        ) as jobs
-      ),
-      chosen as (
-        select
-          takeable.tid, takeable.id, takeable.job_queue_id, takeable.priority, takeable.run_at
-        from takeable
-        where takeable.job_queue_id is null
-        union all
-        (
-          select distinct on (takeable.job_queue_id)
             takeable.tid, takeable.id, takeable.job_queue_id, takeable.priority, takeable.run_at
           from takeable
-          where takeable.job_queue_id is not null
-          order by takeable.job_queue_id, takeable.priority, takeable.run_at, takeable.id
-        )
-        order by priority, run_at, id
-        limit v_wanted
-      )
-      select
-        pg_catalog.array_agg(chosen.id order by chosen.priority, chosen.run_at, chosen.id),
-        pg_catalog.array_agg(chosen.tid order by chosen.priority, chosen.run_at, chosen.id),
-        pg_catalog.array_agg(chosen.job_queue_id order by chosen.priority, chosen.run_at, chosen.id)
-      into v_ids, v_tids, v_queue_ids
-      from chosen;
-      v_tries := v_tries + 1;
-      exit when v_tries = 8;
-      continue when v_ids is null;
-      v_tried_ids := v_tried_ids || v_ids;
-      v_keyed := exists (
-        select from @extschema@._private_jobs as jobs
-        where jobs.id = any (v_ids) and jobs.key is not null
-      );
-      v_tried_queue_ids := v_tried_queue_ids || pg_catalog.array_remove(v_queue_ids, null);
-    end if;
-
-    if v_ids is not null then
-      -- SKIP LOCKED waits after all where a row was updated a moment ago and is being updated again
-      -- (the newer version is locked without regard to it). So keyed jobs are locked by key, as
-      -- adders of jobs do, and no second round starts while this one's locks are held: the round is
-      -- undone where it took nothing, and is the last where it took something.
-      --
-      -- What was seen may have changed: each row is looked at once more under its lock, where it
-      -- was; one that was changed since is somewhere else, and is left for the next call.
-      --
-      -- Queues are locked before their jobs here, so the lock on the table comes first: collectors
-      -- of names, who take that and then the queues, are not met halfway.
-      begin
-        lock table @extschema@._private_jobs in row exclusive mode;
-        select pg_catalog.array_agg(free.id) into v_free_ids
-        from (
-          select queues.id
-          from @extschema@._private_job_queues as queues
-          where queues.id = any (v_queue_ids) and queues.is_available
-          order by queues.id
-          for update skip locked
-        ) as free;
-        return query
-        with locked as materialized (
-          select jobs.ctid as tid, jobs.job_queue_id
-          from rows from (
-            pg_catalog.unnest(v_tids), pg_catalog.unnest(v_ids), pg_catalog.unnest(v_queue_ids)
-          ) as picked (tid, id, job_queue_id)
-          join @extschema@._private_jobs as jobs on jobs.ctid = picked.tid
-          where jobs.id = picked.id
-          and jobs.locked_at is null
-          and jobs.attempts < jobs.max_attempts
-          and jobs.run_at <= pg_catalog.now()
-          and jobs.job_queue_id is not distinct from picked.job_queue_id
-          and (jobs.job_queue_id is null or jobs.job_queue_id = any (v_free_ids))
-          and (v_task_ids is null or jobs.task_id = any (v_task_ids))
-          and (forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags)
-          order by jobs.key, jobs.id
-          for update of jobs skip locked
-        ),
-        locked_queues as (
-          update @extschema@._private_job_queues as queues
-          set locked_at = pg_catalog.now(), locked_by = worker_id
-          from locked
-          where queues.id = locked.job_queue_id
-        ),
-        taken as (
-          update @extschema@._private_jobs as jobs
-          set attempts = jobs.attempts + 1, locked_at = pg_catalog.now(), locked_by = worker_id
-          from locked
-          where jobs.ctid = locked.tid
-          returning jobs.*
+          where takeable.job_queue_id is null
+          union all
+          (
+            select distinct on (takeable.job_queue_id)
+              takeable.tid, takeable.id, takeable.job_queue_id, takeable.priority, takeable.run_at
+            from takeable
+            where takeable.job_queue_id is not null
+            order by takeable.job_queue_id, takeable.priority, takeable.run_at, takeable.id
+          )
+          order by priority, run_at, id
+          limit v_wanted
         )
         select
-          taken.id, tasks.identifier, taken.payload, queues.queue_name, taken.priority, taken.run_at,
-          taken.attempts, taken.max_attempts, taken.last_error, taken.created_at, taken.updated_at,
-          taken.key, taken.locked_at, taken.locked_by, taken.revision, taken.flags
-        from taken
-        join @extschema@._private_tasks as tasks on tasks.id = taken.task_id
-        left join @extschema@._private_job_queues as queues on queues.id = taken.job_queue_id
-        order by taken.priority, taken.run_at, taken.id;
-        get diagnostics v_taken = row_count;
-        if v_taken = 0 and v_keyed then
-          raise sqlstate 'GWRTY' using message = 'Nothing was taken', hint = 'Caught below.';
-        end if;
-      exception when sqlstate 'GWRTY' then
-        null;
-      end;
-    end if;
-
-    if not v_by_lane then
-      if pg_catalog.cardinality(v_ids) = v_wanted then
-        v_after_run_at := v_last_run_at;
-        v_after_id := v_ids[v_wanted];
-      elsif v_seen < v_window then
-        v_at := v_at + 1;
-        v_is_first := true;
-      else
-        v_after_run_at := v_seen_run_at;
-        v_after_id := v_seen_id;
+          pg_catalog.array_agg(chosen.id order by chosen.priority, chosen.run_at, chosen.id),
+          pg_catalog.array_agg(chosen.tid order by chosen.priority, chosen.run_at, chosen.id),
+          pg_catalog.array_agg(chosen.job_queue_id order by chosen.priority, chosen.run_at, chosen.id)
+        into v_ids, v_tids, v_queue_ids
+        from chosen;
+        v_tries := v_tries + 1;
+        exit when v_tries = 8;
+        continue when v_ids is null;
+        v_tried_ids := v_tried_ids || v_ids;
+        v_keyed := exists (
+          select from @extschema@._private_jobs as jobs
+          where jobs.id = any (v_ids) and jobs.key is not null
+        );
+        v_tried_queue_ids := v_tried_queue_ids || pg_catalog.array_remove(v_queue_ids, null);
       end if;
-      v_walked := v_walked + v_seen - coalesce(pg_catalog.cardinality(v_ids), 0);
-      v_window := least(4 * v_window, c_walk);
-      v_by_lane := v_walked >= c_walk;
-    end if;
-    if v_ids is not null then
-      v_wanted := v_wanted - v_taken;
-    end if;
-    exit when v_wanted = 0
-      or (v_keyed and v_taken > 0)
-      or v_at > pg_catalog.cardinality(v_priorities);
-  end loop;
 
-  if v_remembered and v_wanted = max_jobs then
-    perform pg_catalog.set_config('graphile_worker.heads', '', false);
-    return query
-    select * from @extschema@.get_jobs(worker_id, max_jobs, task_identifiers, forbidden_flags);
-  elsif v_setting is null then
-    perform pg_catalog.set_config('graphile_worker.heads', '', false);
-  elsif v_heads_until is not null and v_priorities is not null then
-    perform pg_catalog.set_config(
-      'graphile_worker.heads',
-      pg_catalog.json_build_array(
-        pg_catalog.pg_typeof(null::@extschema@._private_jobs)::oid::text, v_heads_until,
-        v_priorities, v_head_run_ats, v_head_ids
-      )::text,
-      false
-    );
-  end if;
+      if v_ids is not null then
+        -- SKIP LOCKED waits after all where a row was updated a moment ago and is being updated again
+        -- (the newer version is locked without regard to it). So keyed jobs are locked by key, as
+        -- adders of jobs do, and no second round starts while this one's locks are held: the round is
+        -- undone where it took nothing, and is the last where it took something.
+        --
+        -- What was seen may have changed: each row is looked at once more under its lock, where it
+        -- was; one that was changed since is somewhere else, and is left for the next call.
+        --
+        -- Queues are locked before their jobs here, so the lock on the table comes first: collectors
+        -- of names, who take that and then the queues, are not met halfway.
+        begin
+          lock table @extschema@._private_jobs in row exclusive mode;
+          select pg_catalog.array_agg(free.id) into v_free_ids
+          from (
+            select queues.id
+            from @extschema@._private_job_queues as queues
+            where queues.id = any (v_queue_ids) and queues.is_available
+            order by queues.id
+            for update skip locked
+          ) as free;
+          return query
+          with locked as materialized (
+            select jobs.ctid as tid, jobs.job_queue_id
+            from rows from (
+              pg_catalog.unnest(v_tids), pg_catalog.unnest(v_ids), pg_catalog.unnest(v_queue_ids)
+            ) as picked (tid, id, job_queue_id)
+            join @extschema@._private_jobs as jobs on jobs.ctid = picked.tid
+            where jobs.id = picked.id
+            and jobs.locked_at is null
+            and jobs.attempts < jobs.max_attempts
+            and jobs.run_at <= pg_catalog.now()
+            and jobs.job_queue_id is not distinct from picked.job_queue_id
+            and (jobs.job_queue_id is null or jobs.job_queue_id = any (v_free_ids))
+            and (v_task_ids is null or jobs.task_id = any (v_task_ids))
+            and (forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags)
+            order by jobs.key, jobs.id
+            for update of jobs skip locked
+          ),
+          locked_queues as (
+            update @extschema@._private_job_queues as queues
+            set locked_at = pg_catalog.now(), locked_by = worker_id
+            from locked
+            where queues.id = locked.job_queue_id
+          ),
+          taken as (
+            update @extschema@._private_jobs as jobs
+            set attempts = jobs.attempts + 1, locked_at = pg_catalog.now(), locked_by = worker_id
+            from locked
+            where jobs.ctid = locked.tid
+            returning jobs.*
+          )
+          select
+            taken.id, tasks.identifier, taken.payload, queues.queue_name,
+            taken.priority, taken.run_at, taken.attempts, taken.max_attempts, taken.last_error,
+            taken.created_at, taken.updated_at, taken.key, taken.locked_at, taken.locked_by,
+            taken.revision, taken.flags
+          from taken
+          join @extschema@._private_tasks as tasks on tasks.id = taken.task_id
+          left join @extschema@._private_job_queues as queues on queues.id = taken.job_queue_id
+          order by taken.priority, taken.run_at, taken.id;
+          get diagnostics v_taken = row_count;
+          if v_taken = 0 and v_keyed then
+            raise sqlstate 'GWRTY' using message = 'Nothing was taken', hint = 'Caught below.';
+          end if;
+        exception when sqlstate 'GWRTY' then
+          null;
+        end;
+      end if;
+
+      if not v_by_lane then
+        if pg_catalog.cardinality(v_ids) = v_wanted then
+          v_after_run_at := v_last_run_at;
+          v_after_id := v_ids[v_wanted];
+        elsif v_seen < v_window then
+          v_at := v_at + 1;
+          v_is_first := true;
+        else
+          v_after_run_at := v_seen_run_at;
+          v_after_id := v_seen_id;
+        end if;
+        v_walked := v_walked + v_seen - coalesce(pg_catalog.cardinality(v_ids), 0);
+        v_window := least(4 * v_window, c_walk);
+        v_by_lane := v_walked >= c_walk;
+      end if;
+      if v_ids is not null then
+        v_wanted := v_wanted - v_taken;
+      end if;
+      exit when v_wanted = 0
+        or (v_keyed and v_taken > 0)
+        or v_at > pg_catalog.cardinality(v_priorities);
+    end loop;
+
+    if v_remembered and v_wanted = max_jobs then
+      perform pg_catalog.set_config('graphile_worker.heads', '', false);
+      return query
+      select * from @extschema@.get_jobs(worker_id, max_jobs, task_identifiers, forbidden_flags);
+    elsif v_setting is null or (v_setting <> '' and v_heads_until is null) then
+      perform pg_catalog.set_config('graphile_worker.heads', '', false);
+    elsif v_heads_until is not null and v_priorities is not null then
+      perform pg_catalog.set_config(
+        'graphile_worker.heads',
+        pg_catalog.json_build_array(
+          pg_catalog.pg_typeof(null::@extschema@._private_jobs)::oid::text, v_heads_until,
+          v_priorities, v_head_run_ats, v_head_ids
+        )::text,
+        false
+      );
+    end if;
+  end;
 end;
 $$;
 

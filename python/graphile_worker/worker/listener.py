@@ -47,6 +47,7 @@ class Listener:
             self._dsn, autocommit=True, fallback_application_name="graphile_worker listen"
         )
         try:
+            conn.add_notify_handler(self._heard)
             await conn.execute('listen "jobs:insert"')
             await conn.execute('listen "worker:migrate"')
             self.listening = True
@@ -54,14 +55,39 @@ class Listener:
             backoff.reset()
             self._events.emit(Event("listen:start", self._worker_id()))
             self._on_jobs()
-            async for note in conn.notifies():
-                if note.channel == "jobs:insert":
-                    self._on_jobs()
-                else:
-                    self._migration(note.payload)
+            await self._hear(conn)
         finally:
             self.listening = False
             await conn.close()
+
+    async def _hear(self, conn: psycopg.AsyncConnection[Any]) -> None:
+        """Hear until the connection is lost, without a turn of the event loop between."""
+        loop, pgconn = asyncio.get_running_loop(), conn.pgconn
+        lost: asyncio.Future[None] = loop.create_future()
+        encoding = conn.info.encoding
+
+        def readable() -> None:
+            try:
+                pgconn.consume_input()
+                while note := pgconn.notifies():
+                    name, payload = note.relname.decode(encoding), note.extra.decode(encoding)
+                    self._heard(psycopg.Notify(name, payload, note.be_pid))
+            except Exception as error:
+                loop.remove_reader(socket)
+                lost.set_exception(error)
+
+        socket = pgconn.socket
+        loop.add_reader(socket, readable)
+        try:
+            await lost
+        finally:
+            loop.remove_reader(socket)
+
+    def _heard(self, note: psycopg.Notify) -> None:
+        if note.channel == "jobs:insert":
+            self._on_jobs()
+        else:
+            self._migration(note.payload)
 
     def _migration(self, payload: str) -> None:
         try:

@@ -5,23 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.rows import tuple_row
-from psycopg.types.string import ByteaBinaryLoader
 
 from graphile_worker import verbs
 from graphile_worker.drivers import arun, translated, without_driver
 from graphile_worker.errors import InvalidConnection
 from graphile_worker.statements import in_schema
+from graphile_worker.worker.link import DirectLink, Link, Row
 from graphile_worker.worker.waiting import Backoff
 
 logger = logging.getLogger("graphile_worker")
-Row = tuple[Any, ...]
 
 # By function, so that errors name it. Payloads are text, so that one which cannot be decoded fails
 # its own job and not the whole take; Python knows no time before the year 1. A heartbeat sweeps as
@@ -98,57 +96,6 @@ class Beat(NamedTuple):
     dead: list[tuple[str, int]]
 
 
-class Link:
-    """One connection that is opened when it is needed, and again after it was lost.
-
-    With ``raw`` answers are binary, and times bytes.
-    """
-
-    def __init__(
-        self, connect: Callable[[], Awaitable[psycopg.AsyncConnection[Any]]], *, raw: bool = False
-    ) -> None:
-        self._connect, self._raw = connect, raw
-        self._conn: psycopg.AsyncConnection[Any] | None = None
-        self._cursor: psycopg.AsyncCursor[Row] | None = None
-        self._lock = asyncio.Lock()
-
-    async def connection(self) -> psycopg.AsyncConnection[Any]:
-        """Return the connection, open."""
-        if self._conn is None or self._conn.closed:
-            self._conn = await self._connect()
-            self._cursor = psycopg.AsyncCursor(self._conn, row_factory=tuple_row)
-            if self._raw:
-                self._cursor.format = psycopg.pq.Format.BINARY
-                self._cursor.adapters.register_loader("timestamptz", ByteaBinaryLoader)
-        return self._conn
-
-    async def ready(self) -> None:
-        """Open the connection, if it is not."""
-        async with self._lock:
-            await self.connection()
-
-    async def rows(self, query: bytes, values: Sequence[Any]) -> list[Row]:
-        """Run a statement in a transaction of its own; raise what the database says."""
-        async with self._lock:
-            await self.connection()
-            assert self._cursor is not None
-            try:
-                await self._cursor.execute(query, values)
-                return await self._cursor.fetchall()
-            except BaseException as error:
-                # Cut off in the middle, there is no telling what the next answer belongs to; and a
-                # session that has forgotten its prepared statements does not get them back.
-                if not isinstance(error, psycopg.Error) or error.sqlstate in (None, "26000"):
-                    await self.close()
-                raise
-
-    async def close(self) -> None:
-        """Close the connection, if it is open."""
-        conn, self._conn, self._cursor = self._conn, None, None
-        if conn is not None:
-            await conn.close()
-
-
 class Protocol:
     """The functions of the extension that a worker calls.
 
@@ -162,8 +109,8 @@ class Protocol:
     ) -> None:  # fmt: skip
         self._dsn, self._schema, self._prepare = conninfo(dsn), schema, prepare
         self._on_error = on_error
-        self._links = {
-            "take": Link(self._connect, raw=True),
+        self._links: dict[str, Link] = {
+            "take": DirectLink(self._connect, prepare=prepare),
             "tell": Link(self._connect),
             "beat": Link(self._connect),
         }
@@ -183,7 +130,7 @@ class Protocol:
 
     async def check(self) -> None:
         """Raise a SchemaError unless the schema has what is called here."""
-        conn = await self._links["take"].connection()
+        conn = await self._links["beat"].connection()
         await arun(conn, verbs.check(self._schema))
 
     async def close(self) -> None:

@@ -18,9 +18,10 @@ from graphile_worker.worker.calling import RunnableTask
 from graphile_worker.worker.context import ClaimedJob, Context
 from graphile_worker.worker.events import Event
 from graphile_worker.worker.execution import Outcome, error_text, execute, failure
+from graphile_worker.worker.link import Row
 from graphile_worker.worker.options import WorkerOptions
 from graphile_worker.worker.presence import Identity
-from graphile_worker.worker.protocol import Row, conninfo
+from graphile_worker.worker.protocol import conninfo
 from graphile_worker.worker.writing import Writer
 
 logger = logging.getLogger("graphile_worker")

@@ -10,9 +10,10 @@ from collections import deque
 from typing import Any
 
 from graphile_worker.worker.events import Event
+from graphile_worker.worker.link import Row
 from graphile_worker.worker.options import WorkerOptions
 from graphile_worker.worker.presence import Identity, Presence
-from graphile_worker.worker.protocol import Protocol, Row, is_passing, is_uncertain
+from graphile_worker.worker.protocol import Protocol, is_passing, is_uncertain
 from graphile_worker.worker.running import Runs
 from graphile_worker.worker.waiting import Backoff, happens
 from graphile_worker.worker.writing import Writer
@@ -119,6 +120,8 @@ class Taker:
                 await happens(self._stop, backoff.wait)
                 more = True
                 continue
+            # The jobs come before the books.
+            await asyncio.sleep(0)
             backoff.reset()
             more = taken >= want
             if taken:
