@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--clients", type=int, nargs="+", help="that add jobs at once, one number after the other"
     )
-    found.add_argument("--jobs", type=int, help="of a drain (50,000)")
+    found.add_argument("--jobs", type=int, help="of a drain (100,000)")
     found.add_argument(
         "--seconds", type=float, dest="most_seconds",
         help="of a drain that a slow contestant gets fewer jobs for (10)",

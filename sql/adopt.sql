@@ -5,6 +5,7 @@ set local search_path = pg_catalog, pg_temp;
 -- caller checks first that the schema is one.
 --
 -- lock: _private_jobs access exclusive
+-- lock: _private_job_queues share update exclusive
 -- lock: migrations row exclusive
 
 alter table @extschema@._private_jobs drop constraint if exists jobs_key_key1;
@@ -23,6 +24,9 @@ create index jobs_order_idx on @extschema@._private_jobs (priority, run_at, id)
 create index jobs_lane_idx on @extschema@._private_jobs (
   ((coalesce(job_queue_id, 0)::bigint << 32) | task_id), priority, run_at, id
 ) where is_available;
+
+-- A queue's row is changed twice for each of its jobs: with room on its page, its indexes are not.
+alter table @extschema@._private_job_queues set (fillfactor = 30);
 
 -- When names were last collected, in microseconds since 1970. A sequence, since it shows its value to
 -- transactions whose snapshot is older; it goes with its table.
