@@ -77,7 +77,7 @@ def _latency(bench: Bench, peer: Peer) -> dict[str, float]:
     with running(bench, peer) as run:
         process = run.processes[0]
         idle: list[float] = []
-        for number in range(1, probes + 1):
+        for number in range(1, 2 * probes + 1):
             time.sleep(PAUSE)
             at = _probe(run, number)
             idle.append((process.wait_for(number, 30) - at) / 1e6)
@@ -85,16 +85,21 @@ def _latency(bench: Bench, peer: Peer) -> dict[str, float]:
         if peer is NOTIFY:
             return figures
         rate = run.drain(bench.sizes.jobs // 2, most_seconds=bench.sizes.most_seconds / 4)
+        figures[HALF_OF] = rate
         for kind, load in (("light load", LIGHT), ("half load", rate / 2)):
             added, first = {}, number + 1
-            with _load(run, load):
-                time.sleep(0.3)
-                for number in range(first, first + probes):
-                    time.sleep(PAUSE)
-                    added[number] = _probe(run, number)
+            try:
+                with _load(run, load):
+                    time.sleep(0.3)
+                    for number in range(first, first + probes):
+                        time.sleep(PAUSE)
+                        added[number] = _probe(run, number)
+            except PeerError as error:
+                print(f"! {peer.name}, {kind}: {error}", flush=True)
+                break
             busy = [(process.wait_for(number, 30) - at) / 1e6 for number, at in added.items()]
             figures |= _figures(kind, busy)
-        return {**figures, HALF_OF: rate}
+        return figures
 
 
 def latency(bench: Bench) -> None:

@@ -131,19 +131,22 @@ class Bench:
         """Measure several figures of each contestant at once; they are given with their units.
 
         Each round measures all contestants one after the other, so that what else the machine does
-        hits them alike. The ratios are those of the first contestant to the others, round by round.
+        hits them alike; with each round another one begins, since a disk remembers who came before.
+        The ratios are those of the first contestant to the others, round by round.
         """
         first, *_ = contestants
         seen: dict[str, list[dict[str, float]]] = {
             name: [] for name in contestants if name == first or self.runs(name)
         }
+        order = list(seen)
         for _ in range(rounds or self.sizes.rounds):
-            for name in seen:
+            for name in order:
                 try:
                     seen[name].append(contestants[name]())
                 except PeerError as error:
                     print(f"! {name}: {error}", flush=True)
                     seen[name].append({})
+            order.append(order.pop(0))
         for title, unit in figures.items():
             values = {name: [each.get(title) for each in rounds] for name, rounds in seen.items()}
             self.report(title, unit, values)

@@ -1411,7 +1411,7 @@ begin
   end if;
 
   declare
-    c_walk constant integer := greatest(1000, 2 * max_jobs);
+    c_walk constant integer := greatest(256, 2 * max_jobs);
     c_lanes constant integer := 500;
     v_priorities smallint[];
     v_head_run_ats timestamptz[];

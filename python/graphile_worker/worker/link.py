@@ -137,9 +137,9 @@ class DirectLink(Link):
         loop, pgconn = asyncio.get_running_loop(), conn.pgconn
         self._results.clear()
         self._answered = loop.create_future()
-        if pgconn.flush():
-            loop.add_writer(pgconn.socket, self._send, pgconn)
         try:
+            if pgconn.flush():
+                loop.add_writer(pgconn.socket, self._send, pgconn)
             result = await self._answered
         finally:
             self._answered = None
@@ -152,7 +152,7 @@ class DirectLink(Link):
             if pgconn.flush() == 0:
                 asyncio.get_running_loop().remove_writer(pgconn.socket)
         except Exception as error:
-            self._lost(error)
+            self._lost(pgconn, error)
 
     def _receive(self, pgconn: PGconn) -> None:
         try:
@@ -165,12 +165,14 @@ class DirectLink(Link):
                 else:
                     self._results.append(result)
         except Exception as error:
-            self._lost(error)
+            self._lost(pgconn, error)
 
-    def _lost(self, error: Exception) -> None:
-        # The socket is closed by now, and its number may be given to another one.
+    def _lost(self, pgconn: PGconn, error: Exception) -> None:
+        # At once: a closed socket's number may be given to another one.
         self._stop_hearing()
-        if self._answered is not None and not self._answered.done():
+        if self._answered is None:
+            pgconn.finish()
+        elif not self._answered.done():
             self._answered.set_exception(error)
 
 

@@ -62,9 +62,8 @@ class Listener:
 
     async def _hear(self, conn: psycopg.AsyncConnection[Any]) -> None:
         """Hear until the connection is lost, without a turn of the event loop between."""
-        loop, pgconn = asyncio.get_running_loop(), conn.pgconn
-        lost: asyncio.Future[None] = loop.create_future()
-        encoding = conn.info.encoding
+        loop, pgconn, encoding = asyncio.get_running_loop(), conn.pgconn, conn.info.encoding
+        socket, lost = pgconn.socket, loop.create_future()
 
         def readable() -> None:
             try:
@@ -73,15 +72,16 @@ class Listener:
                     name, payload = note.relname.decode(encoding), note.extra.decode(encoding)
                     self._heard(psycopg.Notify(name, payload, note.be_pid))
             except Exception as error:
+                # At once: a closed socket's number may be given to another one.
                 loop.remove_reader(socket)
                 lost.set_exception(error)
 
-        socket = pgconn.socket
         loop.add_reader(socket, readable)
         try:
             await lost
-        finally:
+        except asyncio.CancelledError:
             loop.remove_reader(socket)
+            raise
 
     def _heard(self, note: psycopg.Notify) -> None:
         if note.channel == "jobs:insert":
