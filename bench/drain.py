@@ -69,7 +69,7 @@ def _drain(bench: Bench, peer: Peer, processes: int, jobs: int, wait: float = 0.
 def drain(bench: Bench) -> None:
     """Jobs that do nothing, with one and with two processes."""
     bench.prepare(NOTHING)
-    for processes in (1, 2):
+    for processes in bench.sizes.processes:
         bench.compare(
             f"drain of {bench.sizes.jobs:,} jobs, {processes} process{'es' * (processes > 1)}",
             {
@@ -82,7 +82,7 @@ def drain(bench: Bench) -> None:
 def wait(bench: Bench) -> None:
     """Jobs that wait for 1 and for 10 ms, 24 at once."""
     bench.prepare(WAITING)
-    for milliseconds in (1, 10):
+    for milliseconds in bench.sizes.waits:
         seconds = milliseconds / 1000
         # No more than what even the perfect worker needs the time for.
         most = int(bench.sizes.most_seconds / 2 * CONCURRENCY / seconds)

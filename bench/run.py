@@ -42,11 +42,12 @@ PARTS: dict[str, Callable[[Bench], None]] = {
 }
 
 FULL = Sizes(
-    rounds=5, seconds=3, clients=(1, 4, 16), jobs=100_000, most_seconds=10, probes=200,
-    idle_seconds=20, scale=1, churn_seconds=300,
+    rounds=5, seconds=3, clients=(1, 4, 16), jobs=100_000, most_seconds=10,
+    processes=(1, 2), waits=(1, 10), probes=200, idle_seconds=20, scale=1, churn_seconds=300,
 )  # fmt: skip
 QUICK = Sizes(
-    rounds=1, seconds=1, clients=(4,), jobs=10_000, most_seconds=1, probes=20, idle_seconds=2,
+    rounds=1, seconds=1, clients=(4,), jobs=5_000, most_seconds=0.5,
+    processes=(2,), waits=(10,), probes=10, idle_seconds=1,
     scale=0.05, churn_seconds=2,
 )  # fmt: skip
 

@@ -39,6 +39,9 @@ class Sizes:
     #: Jobs of a drain, and for about how many seconds of them slow contestants get.
     jobs: int
     most_seconds: float
+    #: How many processes drain, and for how many milliseconds jobs wait.
+    processes: tuple[int, ...]
+    waits: tuple[int, ...]
     #: Jobs whose latency is measured, and seconds for which an idle worker is watched.
     probes: int
     idle_seconds: float
