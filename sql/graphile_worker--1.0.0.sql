@@ -1446,7 +1446,8 @@ begin
     if v_heads ->> 0 = pg_catalog.pg_typeof(null::@extschema@._private_jobs)::oid::text then
       v_heads_until := v_heads ->> 1;
     end if;
-    v_remembered := v_started >= v_heads_until - interval '10 seconds' and v_started < v_heads_until;
+    v_remembered := v_started >= v_heads_until - interval '10 seconds'
+      and v_started < v_heads_until;
     if v_remembered then
       v_priorities := array(select pg_catalog.json_array_elements_text(v_heads -> 2));
       v_head_run_ats := array(select pg_catalog.json_array_elements_text(v_heads -> 3));
@@ -1519,8 +1520,8 @@ begin
           where ours.job_queue_id is null
           union all
           (
-            -- One look at each queue by its number: joined, a table of queues that has just grown is
-            -- read whole for each job.
+            -- One look at each queue by its number: joined, a table of queues that has just grown
+            -- is read whole for each job.
             select heads.tid, heads.id, heads.job_queue_id, heads.run_at
             from (
               select distinct on (ours.job_queue_id)
