@@ -46,18 +46,21 @@ def _fresh(bench: Bench, peer: Peer) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
-def _pgbench(bench: Bench, peer: Peer, query: str, clients: int, options: str) -> float:
-    """Return the transactions per second of a statement."""
-    with _fresh(bench, peer) as connection, tempfile.NamedTemporaryFile("w") as script:
+def pgbench(
+    bench: Bench, dbname: str, query: str, clients: int, options: str, *, rate: int = 0
+) -> float:
+    """Return the transactions per second of a statement, at a rate or as fast as can be."""
+    with tempfile.NamedTemporaryFile("w") as script:
         script.write(query.replace("\n", " ") + ";\n")
         script.flush()
         done = subprocess.run(
             [
                 wheel_bin_dir() / "pgbench", "-n", "-M", "prepared", "-h", "127.0.0.1",
                 "-p", str(bench.server.port), "-U", "postgres", "-c", str(clients), "-j", "2",
-                "-T", str(bench.sizes.seconds), "-f", script.name, connection.info.dbname,
+                "-T", str(bench.sizes.seconds), "-f", script.name,
+                *(["-R", str(rate)] if rate else []), dbname,
             ],
-            env={**os.environ, "PGOPTIONS": options},
+            env={**os.environ, **({"PGOPTIONS": options} if options else {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -67,6 +70,12 @@ def _pgbench(bench: Bench, peer: Peer, query: str, clients: int, options: str) -
     found = re.search(r"tps = ([\d.]+)", done.stdout)
     assert found, done.stdout
     return float(found[1])
+
+
+def _pgbench(bench: Bench, peer: Peer, query: str, clients: int, options: str) -> float:
+    """Return the transactions per second of a statement in a fresh database."""
+    with _fresh(bench, peer) as connection:
+        return pgbench(bench, connection.info.dbname, query, clients, options)
 
 
 def _timed(bench: Bench, peer: Peer, key: str, query: str, rows: int = 20_000) -> float:

@@ -33,7 +33,7 @@ LIGHT = 200
 BEAT = 0.05
 
 
-def _probe(run: Run, number: int) -> int:
+def probe(run: Run, number: int) -> int:
     """Add a job; return the time before its commit, in nanoseconds."""
     payload = {"n": number, "wait": 0}
     with run.conn.transaction():
@@ -79,7 +79,7 @@ def _latency(bench: Bench, peer: Peer) -> dict[str, float]:
         idle: list[float] = []
         for number in range(1, 2 * probes + 1):
             time.sleep(PAUSE)
-            at = _probe(run, number)
+            at = probe(run, number)
             idle.append((process.wait_for(number, 30) - at) / 1e6)
         figures = _figures("idle", idle)
         if peer is NOTIFY:
@@ -93,7 +93,7 @@ def _latency(bench: Bench, peer: Peer) -> dict[str, float]:
                     time.sleep(0.3)
                     for number in range(first, first + probes):
                         time.sleep(PAUSE)
-                        added[number] = _probe(run, number)
+                        added[number] = probe(run, number)
             except PeerError as error:
                 print(f"! {peer.name}, {kind}: {error}", flush=True)
                 break

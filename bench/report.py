@@ -176,6 +176,16 @@ class Report:
             {head: self._named("latency", title) for head, title in LATENCIES.items()}
         )
 
+    def beside(self) -> str:
+        """Return the table of jobs that are added while a worker runs them."""
+        return self._contestants(
+            {
+                figure.title.removeprefix("added ").replace(" beside a worker", "")
+                .replace("median", "p50").replace("99th percentile", "p99"): figure
+                for figure in self._of("beside")
+            }
+        )  # fmt: skip
+
     def use(self) -> str:
         """Return the table of what a worker uses."""
         return self._contestants(
@@ -236,6 +246,7 @@ class Report:
             ("Jobs are added:", self.adding(briefly=True)),
             (self._drain_line(), self.draining()),
             ("From the commit of `add_job` to the first line of the task, in ms:", self.latency()),
+            ("Jobs are added while a worker runs them, durably, one by one:", self.beside()),
             ("A queue with this in the way of the jobs that are drained:", self.hostile()),
             ("One worker process:", self.use()),
         )
@@ -248,6 +259,7 @@ class Report:
             ("### Adding jobs", self.adding(briefly=False)),
             ("### Draining\n\n" + self._drain_line(), self.draining()),
             ("### Latency", self.latency()),
+            ("### Adding beside a worker", self.beside()),
             ("### Hostile tables", self.hostile()),
             ("### What a worker uses", self.use()),
             ("### Every figure", self.everything()),

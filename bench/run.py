@@ -18,6 +18,7 @@ from datetime import date
 from pathlib import Path
 
 import adding
+import beside
 import drain
 import hostile
 import latency
@@ -31,6 +32,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "enqueue": adding.one,
     "keyed": adding.keyed,
     "many": adding.many,
+    "beside": beside.beside,
     "protocol": adding.protocol,
     "client": python_client.measure,
     "drain": drain.drain,

@@ -117,6 +117,7 @@ create table @extschema@._private_heartbeats (
   swept_at timestamptz,
   task_identifiers text[],
   details json,
+  is_busy boolean not null default false,
   constraint heartbeats_pkey primary key (worker_id)
 );
 alter table @extschema@._private_heartbeats enable row level security;
@@ -220,7 +221,8 @@ select
       interval '30 seconds'
     ) as is_alive,
   beats.task_identifiers,
-  beats.details
+  beats.details,
+  beats.is_busy
 from @extschema@._private_heartbeats as beats;
 
 create view @extschema@.queues as
@@ -502,6 +504,10 @@ begin
     and (v_job.revision = 0 or job_key_mode is distinct from 'unsafe_dedupe')
     and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
     not in ('off', 'false', 'no', '0')
+    and (
+      pg_catalog.current_setting('graphile_worker.notify', true) is distinct from 'idle'
+      or @extschema@._somebody_sleeps()
+    )
   then
     perform pg_catalog.pg_notify(
       'jobs:insert',
@@ -746,7 +752,11 @@ begin
     end if;
   end if;
   if v_due > 0 and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
-    not in ('off', 'false', 'no', '0') then
+    not in ('off', 'false', 'no', '0')
+    and (
+      pg_catalog.current_setting('graphile_worker.notify', true) is distinct from 'idle'
+      or @extschema@._somebody_sleeps()
+    ) then
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || v_due || '}'
@@ -792,7 +802,11 @@ begin
       else pg_catalog.array_fill(job_key_modes[1], array[v_specs]) end
   );
   if v_due > 0 and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
-    not in ('off', 'false', 'no', '0') then
+    not in ('off', 'false', 'no', '0')
+    and (
+      pg_catalog.current_setting('graphile_worker.notify', true) is distinct from 'idle'
+      or @extschema@._somebody_sleeps()
+    ) then
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || v_due || '}'
@@ -2153,16 +2167,67 @@ begin
 end;
 $$;
 
+-- Whether a worker may sleep. With graphile_worker.notify = idle, who adds jobs notifies only then.
+-- Workers without a heartbeat, as Node's, are believed to sleep only where there are no others.
+--
+-- No job is overlooked in between. Who adds jobs locks their table until the end of the transaction,
+-- and asks after that. A worker says that it is going to sleep in a transaction of its own, then asks
+-- for the writing_transactions, and looks again until they have ended. A snapshot from before the
+-- jobs were added shows workers as they were, so it is not relied on.
+create function @extschema@._somebody_sleeps()
+returns boolean
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable')
+    or coalesce(
+      (select pg_catalog.bool_or(not beats.is_busy) from @extschema@._private_heartbeats as beats),
+      true
+    );
+end;
+$$;
+
+-- The transactions that may have written jobs and are open, by virtual ids, other than the caller's;
+-- given some, those of them that are still open.
+create function @extschema@.writing_transactions(
+  among text[] = null
+)
+returns text[]
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return array(
+    select distinct locks.virtualtransaction
+    from pg_catalog.pg_locks as locks
+    join pg_catalog.pg_database as databases on databases.oid = locks.database
+    where databases.datname = pg_catalog.current_database()
+    and locks.relation = '@extschema@._private_jobs'::pg_catalog.regclass
+    and locks.mode = 'RowExclusiveLock'
+    and locks.granted
+    and locks.pid is distinct from pg_catalog.pg_backend_pid()
+    and (among is null or locks.virtualtransaction = any (among))
+  );
+end;
+$$;
+
 -- Says that the worker runs; it has to do so more than twice within dead_after. Answers is_known:
 -- false for the first time, and where others have taken it for dead meanwhile and given its jobs
 -- away. Its times are those of the clock, since the transaction may have waited.
+--
+-- A worker that is_busy looks for jobs all the time and need not be woken.
 --
 -- Locks of the worker that are older than an hour are made younger, once an hour: whoever goes by
 -- their age alone, as Node's workers do, does not run a long job a second time.
 create function @extschema@.heartbeat(
   worker_id text,
   task_identifiers text[] = null,
-  details json = null
+  details json = null,
+  is_busy boolean = false
 )
 returns table (is_known boolean, dead_after interval, next_job_in interval, is_due boolean)
 language plpgsql
@@ -2189,10 +2254,11 @@ begin
   is_known := found and v_beats.swept_at is null;
   v_now := pg_catalog.clock_timestamp();
   insert into @extschema@._private_heartbeats as beats (
-    worker_id, started_at, beat_at, steady_since, refreshed_at, task_identifiers, details
+    worker_id, started_at, beat_at, steady_since, refreshed_at, task_identifiers, details, is_busy
   )
   values (
-    heartbeat.worker_id, v_now, v_now, v_now, v_now, heartbeat.task_identifiers, heartbeat.details
+    heartbeat.worker_id, v_now, v_now, v_now, v_now, heartbeat.task_identifiers, heartbeat.details,
+    coalesce(heartbeat.is_busy, false)
   )
   on conflict on constraint heartbeats_pkey do update set
     started_at = case
@@ -2210,7 +2276,8 @@ begin
       else beats.refreshed_at
     end,
     task_identifiers = excluded.task_identifiers,
-    details = excluded.details;
+    details = excluded.details,
+    is_busy = excluded.is_busy;
 
   if v_now - v_beats.refreshed_at > interval '1 hour' then
     with old as materialized (
@@ -2499,7 +2566,7 @@ begin
     where queues.locked_by = beats.worker_id
   );
   update @extschema@._private_heartbeats as beats
-  set swept_at = v_now
+  set swept_at = v_now, is_busy = false
   where beats.worker_id = any (v_dead);
   with gone as materialized (
     select crashes.job_id
@@ -2818,7 +2885,11 @@ begin
       v_schema, grantee
     );
     execute pg_catalog.format(
-      'grant execute on function %1$s.heartbeat(text, text[], json) to %2$I',
+      'grant execute on function %1$s.heartbeat(text, text[], json, boolean) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.writing_transactions(text[]) to %2$I',
       v_schema, grantee
     );
     execute pg_catalog.format(
@@ -2992,7 +3063,11 @@ begin
     v_schema, grantee
   );
   execute pg_catalog.format(
-    'revoke all on function %1$s.heartbeat(text, text[], json) from %2$I',
+    'revoke all on function %1$s.heartbeat(text, text[], json, boolean) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.writing_transactions(text[]) from %2$I',
     v_schema, grantee
   );
   execute pg_catalog.format(
@@ -3104,6 +3179,10 @@ begin
     v_schema, grantee
   );
   execute pg_catalog.format(
+    'revoke all on function %1$s._somebody_sleeps() from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
     'revoke all on function %1$s._add_access(name, text) from %2$I',
     v_schema, grantee
   );
@@ -3150,7 +3229,8 @@ revoke all on function @extschema@.finish_jobs(text, bigint[]) from public;
 revoke all on function @extschema@.fail_jobs(text, json) from public;
 revoke all on function @extschema@.return_jobs(text, bigint[], timestamptz) from public;
 revoke all on function @extschema@.release_stale_locks() from public;
-revoke all on function @extschema@.heartbeat(text, text[], json) from public;
+revoke all on function @extschema@.heartbeat(text, text[], json, boolean) from public;
+revoke all on function @extschema@.writing_transactions(text[]) from public;
 revoke all on function @extschema@.stop_heartbeat(text) from public;
 revoke all on function @extschema@.return_unknown_jobs(text, bigint[]) from public;
 revoke all on function @extschema@.release_dead_workers(text) from public;
@@ -3178,6 +3258,7 @@ revoke all on function @extschema@._prepare_specs(@extschema@.job_spec[]) from p
 revoke all on function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]) from public;
 revoke all on function @extschema@._give_back(text, bigint[]) from public;
 revoke all on function @extschema@._next_jobs() from public;
+revoke all on function @extschema@._somebody_sleeps() from public;
 revoke all on function @extschema@._add_access(name, text) from public;
 revoke all on function @extschema@.grant_access(name, text) from public;
 revoke all on function @extschema@.revoke_access(name) from public;
@@ -3225,6 +3306,7 @@ comment on column @extschema@._private_heartbeats.refreshed_at is 'When the lock
 comment on column @extschema@._private_heartbeats.swept_at is 'When the worker was presumed dead, if something that it held could not be freed yet.';
 comment on column @extschema@._private_heartbeats.task_identifiers is 'Tasks that the worker runs; null: every task, or it did not say.';
 comment on column @extschema@._private_heartbeats.details is 'What else the worker tells of itself.';
+comment on column @extschema@._private_heartbeats.is_busy is 'Whether it looks for jobs all the time and need not be woken.';
 comment on table @extschema@._private_crashes is 'Internal: the jobs whose worker died while it ran them.';
 comment on column @extschema@._private_crashes.job_id is 'The job.';
 comment on column @extschema@._private_crashes.crashes is 'How often.';
@@ -3260,6 +3342,7 @@ comment on column @extschema@.workers.beat_at is 'When the worker was last heard
 comment on column @extschema@.workers.is_alive is 'Whether it was heard of lately; if not, its jobs will be given to others.';
 comment on column @extschema@.workers.task_identifiers is 'Tasks that the worker runs; null: every task, or it did not say.';
 comment on column @extschema@.workers.details is 'What else the worker tells of itself.';
+comment on column @extschema@.workers.is_busy is 'Whether it looks for jobs all the time and need not be woken.';
 comment on view @extschema@.queues is 'The named queues.';
 comment on column @extschema@.queues.id is 'Identity of the queue.';
 comment on column @extschema@.queues.queue_name is 'Name of the queue.';
@@ -3327,7 +3410,8 @@ comment on function @extschema@.finish_jobs(text, bigint[]) is 'Deletes jobs tha
 comment on function @extschema@.fail_jobs(text, json) is 'Puts failed jobs back for later; failures is a json array of objects with id, error, payload, run_at, final.';
 comment on function @extschema@.return_jobs(text, bigint[], timestamptz) is 'Gives back jobs that the worker took but will not run, without using up the attempt.';
 comment on function @extschema@.release_stale_locks() is 'Unlocks jobs and queues that have been locked for more than 4 hours.';
-comment on function @extschema@.heartbeat(text, text[], json) is 'Says that the worker runs. is_known is false for the first time, and after others took it for dead; next_job_in tells when the next job of the future is due, is_due whether one, of any task, is due now.';
+comment on function @extschema@.heartbeat(text, text[], json, boolean) is 'Says that the worker runs. is_known is false for the first time, and after others took it for dead; next_job_in tells when the next job of the future is due, is_due whether one, of any task, is due now.';
+comment on function @extschema@.writing_transactions(text[]) is 'Transactions that may have written jobs and are open, by virtual ids; given some, those of them.';
 comment on function @extschema@.stop_heartbeat(text) is 'Ends a worker: what it still holds is given back; answers how many jobs.';
 comment on function @extschema@.return_unknown_jobs(text, bigint[]) is 'Gives back the jobs that the worker holds without knowing of them; answers how many.';
 comment on function @extschema@.release_dead_workers(text) is 'Frees what workers hold that have not been heard of for too long.';
@@ -3355,6 +3439,7 @@ comment on function @extschema@._prepare_specs(@extschema@.job_spec[]) is 'Inter
 comment on function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]) is 'Internal: adds many jobs with keys, with a job key mode each.';
 comment on function @extschema@._give_back(text, bigint[]) is 'Internal: gives back what a worker holds, other than the jobs to keep.';
 comment on function @extschema@._next_jobs() is 'Internal: whether a job is due, and the time until the next one of the future is.';
+comment on function @extschema@._somebody_sleeps() is 'Internal: whether jobs that were just written have to be notified of where that is only done for workers that sleep.';
 comment on function @extschema@._add_access(name, text) is 'Internal: gives a role the rights of a level.';
 comment on function @extschema@.grant_access(name, text) is 'Gives a role one level of access: enqueue, work, admin or observe.';
 comment on function @extschema@.revoke_access(name) is 'Takes every right on the queue from a role.';

@@ -39,7 +39,8 @@ alter extension graphile_worker add function @extschema@.finish_jobs(text, bigin
 alter extension graphile_worker add function @extschema@.fail_jobs(text, json);
 alter extension graphile_worker add function @extschema@.return_jobs(text, bigint[], timestamptz);
 alter extension graphile_worker add function @extschema@.release_stale_locks();
-alter extension graphile_worker add function @extschema@.heartbeat(text, text[], json);
+alter extension graphile_worker add function @extschema@.heartbeat(text, text[], json, boolean);
+alter extension graphile_worker add function @extschema@.writing_transactions(text[]);
 alter extension graphile_worker add function @extschema@.stop_heartbeat(text);
 alter extension graphile_worker add function @extschema@.return_unknown_jobs(text, bigint[]);
 alter extension graphile_worker add function @extschema@.release_dead_workers(text);
@@ -67,6 +68,7 @@ alter extension graphile_worker add function @extschema@._prepare_specs(@extsche
 alter extension graphile_worker add function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]);
 alter extension graphile_worker add function @extschema@._give_back(text, bigint[]);
 alter extension graphile_worker add function @extschema@._next_jobs();
+alter extension graphile_worker add function @extschema@._somebody_sleeps();
 alter extension graphile_worker add function @extschema@._add_access(name, text);
 alter extension graphile_worker add function @extschema@.grant_access(name, text);
 alter extension graphile_worker add function @extschema@.revoke_access(name);

@@ -23,6 +23,7 @@ CALLS = {
         "select graphile_worker.return_jobs('w', '{1}')",
         "select graphile_worker.release_stale_locks()",
         "select graphile_worker.heartbeat('w')",
+        "select graphile_worker.writing_transactions()",
         "select graphile_worker.release_dead_workers('w')",
         "select graphile_worker.return_unknown_jobs('w', '{}')",
         "select graphile_worker.stop_heartbeat('w')",
@@ -146,7 +147,7 @@ def test_every_definer_function_pins_its_search_path(db: Database) -> None:
     ) == []  # fmt: skip
     assert db.value(
         "select count(*) from pg_proc where pronamespace = 'graphile_worker'::regnamespace and prosecdef"
-    ) == 26  # fmt: skip
+    ) == 27  # fmt: skip
 
 
 def test_hostile_objects_of_the_caller_are_not_picked_up(db: Database, role: str) -> None:

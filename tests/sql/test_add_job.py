@@ -277,6 +277,35 @@ def test_the_setting_silences_the_notifications(db: Database) -> None:
     assert len(wakes(db, "select graphile_worker.add_job('t')")) == 1
 
 
+def test_only_a_worker_that_sleeps_is_woken_where_that_is_set(db: Database) -> None:
+    spec = SPEC.format("'t'", "'{}'", "null")
+    keyed = SPEC.format("'t'", "'{}'", "'k'")
+    adding = [
+        "select graphile_worker.add_job('t')",
+        f"select graphile_worker.add_jobs(array[{spec}])",
+        f"select graphile_worker.add_jobs_with_modes(array[{keyed}], '{{replace}}')",
+    ]
+
+    def beat(worker: str, busy: bool | None) -> None:
+        db.rows("select graphile_worker.heartbeat(%s, null, null, %s)", worker, busy)
+
+    db.rows("set graphile_worker.notify = idle")
+    assert len(wakes(db, *adding)) == 3  # there is nobody with a heartbeat, but maybe Node's
+    beat("a", False)
+    assert len(wakes(db, *adding)) == 3
+    beat("a", True)
+    assert wakes(db, *adding) == []
+    old = "begin isolation level repeatable read; {}; commit"
+    assert len(wakes(db, *map(old.format, adding))) == 3
+    beat("b", None)
+    assert len(wakes(db, *adding)) == 3
+    db.rows("select graphile_worker.stop_heartbeat('b')")
+    assert wakes(db, *adding) == []
+    # What is not added is always told of.
+    taken = "select graphile_worker.get_jobs('a'); select graphile_worker.stop_heartbeat('a')"
+    assert len(wakes(db, taken)) == 1
+
+
 def test_a_rolled_back_job_is_not_there_and_wakes_nobody(db: Database) -> None:
     connection = db.connect(autocommit=False)
     connection.execute("select graphile_worker.add_job('t')")

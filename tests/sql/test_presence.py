@@ -51,6 +51,45 @@ def age(db: Database, worker: str, ago: str) -> None:
         )
 
 
+def test_who_adds_jobs_is_among_the_writing_transactions_until_the_end(db: Database) -> None:
+    writing = f"select {G}.writing_transactions(%s)"
+    add(db)  # the name is there: nobody waits for the other one
+    assert db.value(writing, None) == []
+    first, second = db.connect(autocommit=False), db.connect(autocommit=False)
+    with first.transaction():
+        first.execute(f"select {G}.add_job('t')")
+        (one,) = db.value(writing, None)
+        second.execute("savepoint s")
+        second.execute(f"select {G}.add_job('t')")
+        second.execute("release s")
+        second.execute("select 1")
+        assert len(both := db.value(writing, None)) == 2
+        assert db.value(writing, [one, "9/9"]) == [one]
+        # Nobody reads its own.
+        assert first.execute(writing, (None,)).fetchone() == (
+            [each for each in both if each != one],
+        )
+    assert db.value(writing, [one]) == []
+    second.rollback()
+    assert db.value(writing, both) == []
+
+
+def test_a_busy_worker_that_dies_is_not_busy_any_more(db: Database) -> None:
+    ready(db)
+    add(db)
+    db.rows(f"select {G}.heartbeat('dead', null, null, true)")
+    assert take(db, "dead")
+    # What it holds cannot be freed while somebody else holds it, so that its row stays.
+    other = db.connect(autocommit=False)
+    with other.transaction():
+        other.execute(f"select from {G}._private_jobs for update")
+        shift(db, "dead", "beat_at", "1 hour")
+        db.rows(SWEEP, None)
+        assert db.row(f"select is_busy, swept_at is not null from {G}._private_heartbeats") == (
+            False, True,
+        )  # fmt: skip
+
+
 def ready(db: Database) -> Database:
     """Make 2 seconds of silence enough, and wait until the server has been up for longer."""
     db.rows(f"select {G}.set_recovery('2 seconds')")

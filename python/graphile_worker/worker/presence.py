@@ -53,6 +53,9 @@ class Presence:
         self._lock = asyncio.Lock()
         self._every = 10.0
         self._last_beat: float | None = None
+        self._busy = False
+        #: Whether who adds jobs notifies only workers that are not busy.
+        self.only_idle = False
         self._last_stale = time.monotonic()
 
     @property
@@ -80,6 +83,12 @@ class Presence:
         if self.age is None or self.age > 1:
             self._soon.set()
 
+    async def announce(self, busy: bool) -> None:
+        """Say that the worker looks for jobs all the time, or that it sleeps from now on."""
+        async with self._lock:
+            self._busy = busy
+            await self._all()
+
     async def doubt(self, identity: Identity) -> None:
         """Go on under a new id: the answer of a take under this one was lost."""
         async with self._lock:
@@ -97,8 +106,11 @@ class Presence:
         self._emit("worker:lost", old.worker_id, data={"why": why})
 
     async def _beat(self, identity: Identity) -> Beat:
-        beat = await self._protocol.beat(identity.worker_id, self._tasks, self._details)
+        # Nobody has to wake an id that takes no more.
+        busy = self._busy or identity in self._old
+        beat = await self._protocol.beat(identity.worker_id, self._tasks, self._details, busy)
         self._last_beat = time.monotonic()
+        self.only_idle = beat.only_idle
         self._every = min(beat.dead_after / 3, 10.0)
         if beat.next_job_in is not None:
             self._on_due(beat.next_job_in)

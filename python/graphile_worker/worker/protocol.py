@@ -35,11 +35,13 @@ from {s}.get_jobs(%s, %s, %s, %s)""",
 from {s}.return_jobs(%s, %s, coalesce(%s::timestamptz, now() + %s::interval))""",
     "heartbeat": """select beat.is_known, extract(epoch from beat.dead_after)::float8,
   extract(epoch from beat.next_job_in)::float8, beat.is_due,
+  coalesce(current_setting('graphile_worker.notify', true) = 'idle', false),
   array(
     select array[dead.dead_worker_id, dead.released_jobs::text]
     from {s}.release_dead_workers(%s) as dead
   )
-from {s}.heartbeat(%s, %s, %s) as beat""",
+from {s}.heartbeat(%s, %s, %s, %s) as beat""",
+    "writing_transactions": "select {s}.writing_transactions(%s)",
     "stop_heartbeat": "select {s}.stop_heartbeat(%s)",
     "return_unknown_jobs": "select {s}.return_unknown_jobs(%s, %s)",
     "release_stale_locks": "select released_jobs, released_queues from {s}.release_stale_locks()",
@@ -92,6 +94,8 @@ class Beat(NamedTuple):
     next_job_in: float | None
     #: Whether a job of any task is due.
     is_due: bool
+    #: Whether only workers that sleep are notified.
+    only_idle: bool
     #: The ids of dead workers, with the numbers of their jobs.
     dead: list[tuple[str, int]]
 
@@ -217,13 +221,20 @@ class Protocol:
 
         await self._persist("tell", "return_jobs", values(), again=values)
 
-    async def beat(self, worker_id: str, tasks: list[str], details: dict[str, Any]) -> Beat:
+    async def beat(
+        self, worker_id: str, tasks: list[str], details: dict[str, Any], busy: bool
+    ) -> Beat:
         """Say that the worker lives, and free what dead ones hold."""
         (row,) = await self._persist(
-            "beat", "heartbeat", (worker_id, worker_id, tasks, json.dumps(details))
+            "beat", "heartbeat", (worker_id, worker_id, tasks, json.dumps(details), busy)
         )
         *answer, dead = row
         return Beat._make([*answer, [(worker, int(jobs)) for worker, jobs in dead]])
+
+    async def writers(self, among: list[str] | None = None) -> list[str]:
+        """Return the open transactions that may have added jobs; given some, those of them."""
+        ((open_ones,),) = await self._persist("beat", "writing_transactions", (among,))
+        return list(open_ones)
 
     async def stop(self, worker_id: str) -> int:
         """End a worker: what it still holds is given back; return how many jobs that were."""

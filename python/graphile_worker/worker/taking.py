@@ -24,6 +24,14 @@ logger = logging.getLogger("graphile_worker")
 MOST_AHEAD = 500
 #: Taken ahead is what runs in about so many seconds.
 AHEAD = 0.25
+#: Seconds until an idle worker looks again; doubled after each look.
+FIRST_LOOK = 1.0
+#: Seconds without a pause after which a worker says that it is busy, and without a job after which
+#: it says that it sleeps: it is of use only where adders notify workers that sleep and no others.
+BUSY_AFTER = 0.1
+#: A pause, in seconds: so often looks a worker that nobody wakes. Also the first wait for those
+#: who added jobs before it said that it sleeps, and the longest such wait.
+PAUSE, LONGEST_PAUSE = 0.002, 0.25
 
 
 class Taker:
@@ -32,6 +40,10 @@ class Taker:
     An idle worker looks after one second, two, four and so on up to the poll interval, and at
     once when ``wake`` or ``wake_in`` says so; when a heartbeat has looked for it, it need not. With
     ``once`` it ends when nothing is due.
+
+    With ``graphile_worker.notify = idle``, one that is kept awake says so, and looks by itself from
+    then on. When no more jobs come it says that it sleeps, and watches the transactions that may
+    have added jobs before they knew.
     """
 
     def __init__(
@@ -47,6 +59,10 @@ class Taker:
         #: When it was last known what is due, by the monotonic clock.
         self.last_fetch: float | None = None
         self._poll = False
+        self._busy = False
+        self._awake_since = self._last_taken = time.monotonic()
+        self._writers: list[str] = []
+        self._pause = PAUSE
 
     def __len__(self) -> int:
         """How many jobs are taken and have not started."""
@@ -97,11 +113,11 @@ class Taker:
 
     async def run(self) -> None:
         """Take jobs until stopped; raise what no time heals."""
-        backoff, more, idle = Backoff(), True, 1.0
+        backoff, more, idle = Backoff(), True, FIRST_LOOK
         while not self._stop.is_set():
             if not more:
                 woken = await self._sleep(idle)
-                idle = 1.0 if woken and not self._poll else idle * 2
+                idle = FIRST_LOOK if woken and not self._poll else idle * 2
                 self._poll = False
             while (want := self._want()) <= 0 and not self._stop.is_set():
                 self._room.clear()
@@ -125,14 +141,48 @@ class Taker:
             backoff.reset()
             more = taken >= want
             if taken:
-                idle = 1.0
+                idle = FIRST_LOOK
             if self._once and not (taken or self._runs or self._queue or self._writer.pending):
                 return
             if not more:
                 self._presence.look()
+            if (self._presence.only_idle or self._busy) and not self._once:
+                more = await self._announce(taken) or more
+
+    async def _announce(self, taken: int) -> bool:
+        """Say whether the worker has to be woken, if that changes; return whether to look now."""
+        now = time.monotonic()
+        if taken:
+            self._last_taken = now
+        quiet = now - self._last_taken > BUSY_AFTER
+        if self._busy and (quiet or not self._presence.only_idle):
+            await self._presence.announce(busy=False)
+            self._writers = await self._protocol.writers()
+            self._busy, self._awake_since, self._pause = False, time.monotonic(), PAUSE
+            return True
+        if not self._busy and now - self._awake_since > BUSY_AFTER:
+            await self._presence.announce(busy=True)
+            self._busy, self._last_taken, self._writers = True, time.monotonic(), []
+        return False
 
     async def _sleep(self, idle: float) -> bool:
         """Return whether there is a reason to look before it is time to."""
+        if self._busy:
+            await happens(self._wake, PAUSE)
+            return True
+        if self._writers:
+            if not await happens(self._wake, self._pause):
+                self._awake_since = time.monotonic()
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            self._writers = await self._protocol.writers(self._writers)
+            return True
+        asleep = time.monotonic()
+        woken = await self._until_woken(idle)
+        if time.monotonic() - asleep > PAUSE:
+            self._awake_since = time.monotonic()
+        return woken
+
+    async def _until_woken(self, idle: float) -> bool:
         poll_interval = self._options.poll_interval
         while not (woken := await happens(self._wake, min(idle, poll_interval))):
             assert self.last_fetch is not None  # a take came before

@@ -1,0 +1,166 @@
+"""With graphile_worker.notify = idle, busy workers are not notified, and no job is left lying."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from graphile_worker.worker import Worker, taking
+from pg import Database, wait_for
+
+from worker.live import running
+
+ADD = "select graphile_worker.add_job(%s, %s::text::json)"
+BUSY = "select array_agg(is_busy) from graphile_worker.workers"
+#: Seconds from the commit to the start: a worker that is not woken looks after ten, see below.
+SOON = 5.0
+
+
+@pytest.fixture
+def idle_db(db: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
+    """A database whose adders notify workers that sleep, and these do not look by themselves."""
+    db.rows(f"alter database {db.name} set graphile_worker.notify = idle")
+    monkeypatch.setattr(taking, "FIRST_LOOK", 60.0)
+    return db
+
+
+@contextmanager
+def adding(db: Database, task: str = "t") -> Iterator[None]:
+    """Add jobs one by one meanwhile."""
+    stop = threading.Event()
+
+    def add() -> None:
+        with db.connect() as conn:
+            while not stop.is_set():
+                conn.execute(ADD, (task, "{}"))
+
+    thread = threading.Thread(target=add)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_busy_worker_is_not_notified_and_one_that_sleeps_is(idle_db: Database) -> None:
+    ran: list[Any] = []
+
+    async def t(payload: Any) -> None:
+        ran.append(payload)
+
+    listener = idle_db.connect()
+    with running({"t": t}, idle_db, poll_interval=120):
+        with adding(idle_db):
+            wait_for(lambda: idle_db.value(BUSY) == [True], "it is busy")
+            listener.execute('listen "jobs:insert"')
+            before = len(ran)
+            wait_for(lambda: len(ran) > before + 100, "it works")
+            assert not list(listener.notifies(timeout=0))
+        wait_for(lambda: idle_db.value(BUSY) == [False], "it sleeps")
+        idle_db.rows(ADD, "t", '{"last": true}')
+        wait_for(lambda: ran[-1] == {"last": True}, "it was woken", SOON)
+        assert len(list(listener.notifies(timeout=0.2))) == 1
+
+
+def test_a_job_committed_long_after_its_adder_saw_a_busy_worker_is_not_left_lying(
+    idle_db: Database,
+) -> None:
+    ran: list[Any] = []
+
+    async def t(payload: Any) -> None:
+        ran.append(payload)
+
+    listener = idle_db.connect()
+    late = idle_db.connect(autocommit=False)
+    with running({"t": t}, idle_db, poll_interval=120):
+        with adding(idle_db):
+            wait_for(lambda: idle_db.value(BUSY) == [True], "it is busy")
+            late.execute(ADD, ("t", '{"late": true}'))
+        wait_for(lambda: idle_db.value(BUSY) == [False], "it sleeps")
+        listener.execute('listen "jobs:insert"')
+        time.sleep(1)  # nothing comes: it is to sleep as deeply as it ever does
+        assert idle_db.value(BUSY) == [False]
+        late.commit()
+        wait_for(lambda: ran[-1] == {"late": True}, "it was seen", SOON)
+        assert not list(listener.notifies(timeout=0))
+
+
+@pytest.mark.majors(13, 18)
+def test_no_job_is_left_lying_in_a_random_life(
+    idle_db: Database, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bursts that end one transaction after the other, around the time when workers fall asleep."""
+    # Adders and workers share this process: one that is kept awake has pauses.
+    monkeypatch.setattr(taking, "BUSY_AFTER", 0.05)
+    monkeypatch.setattr(taking, "PAUSE", 0.02)
+    end = time.monotonic() + (900 if pytestconfig.getoption("--slow") else 12)
+    seed = random.randrange(10**6)
+    print("seed", seed)
+    numbers, added, said = itertools.count(), dict[int, float](), list[bool]()
+    started: dict[int, float] = {}
+
+    async def task(payload: Any) -> None:
+        started[payload["n"]] = time.monotonic()
+
+    def adder(dice: random.Random) -> None:
+        """Add for a while; then one transaction more, that some time passes before and within."""
+        burst = time.monotonic() + dice.uniform(0.1, 0.3)
+        with idle_db.connect(autocommit=False) as conn:
+            while time.monotonic() < burst:
+                transaction(conn, dice)
+            time.sleep(dice.random() * 0.15)
+            transaction(conn, dice, dice.random() ** 2 * 0.3)
+
+    def transaction(
+        conn: psycopg.Connection[Any], dice: random.Random, seconds: float = 0.0
+    ) -> None:
+        if dice.random() < 0.2:
+            conn.execute("set transaction isolation level repeatable read")
+            conn.execute("select")
+        mine = [next(numbers) for _ in range(dice.choice((1, 1, 3)))]
+        for number in mine:
+            conn.execute(ADD, (dice.choice("ab"), f'{{"n": {number}}}'))
+        time.sleep(seconds)
+        if seconds == 0.0 and dice.random() < 0.1:
+            conn.rollback()
+        else:
+            conn.commit()
+            added.update(dict.fromkeys(mine, time.monotonic()))
+
+    def hear(worker: Worker) -> None:
+        announce = worker._presence.announce
+
+        async def heard(busy: bool) -> None:
+            said.append(busy)
+            await announce(busy)
+
+        worker._presence.announce = heard  # type: ignore[method-assign]
+
+    with (
+        running({"a": task}, idle_db, poll_interval=120, concurrency=3) as first,
+        running({"a": task, "b": task}, idle_db, poll_interval=120) as second,
+        ThreadPoolExecutor(3) as pool,
+    ):
+        hear(first)
+        hear(second)
+        for name in "ab":  # old snapshots have to know them
+            idle_db.rows(ADD, name, f'{{"n": {next(numbers)}}}')
+        for burst in itertools.count():
+            dice = [random.Random(f"{seed} {burst} {each}") for each in range(3)]
+            list(pool.map(adder, dice))
+            # Nothing else comes that could wake them.
+            wait_for(lambda: added.keys() <= started.keys(), f"seed {seed}: all run", SOON)
+            if time.monotonic() > end:
+                break
+    slowest = max(started[number] - at for number, at in added.items())
+    assert said.count(False) > burst, said
+    print(f"{burst} bursts, {len(added)} jobs, {len(said)} changes, slowest {slowest:.3f} s")
