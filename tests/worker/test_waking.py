@@ -6,7 +6,7 @@ import itertools
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -95,16 +95,19 @@ def test_a_job_committed_long_after_its_adder_saw_a_busy_worker_is_not_left_lyin
 
 
 @pytest.mark.majors(13, 18)
+@pytest.mark.parametrize(
+    "seconds", [pytest.param(12, id="12"), pytest.param(900, id="900", marks=pytest.mark.slow)]
+)
 def test_no_job_is_left_lying_in_a_random_life(
-    idle_db: Database, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    idle_db: Database, seconds: int, monkeypatch: pytest.MonkeyPatch,
+    record_property: Callable[[str, object], None],
+) -> None:  # fmt: skip
     """Bursts that end one transaction after the other, around the time when workers fall asleep."""
     # Adders and workers share this process: one that is kept awake has pauses.
     monkeypatch.setattr(taking, "BUSY_AFTER", 0.05)
     monkeypatch.setattr(taking, "PAUSE", 0.02)
-    end = time.monotonic() + (900 if pytestconfig.getoption("--slow") else 12)
+    end = time.monotonic() + seconds
     seed = random.randrange(10**6)
-    print("seed", seed)
     numbers, added, said = itertools.count(), dict[int, float](), list[bool]()
     started: dict[int, float] = {}
 
@@ -163,4 +166,7 @@ def test_no_job_is_left_lying_in_a_random_life(
                 break
     slowest = max(started[number] - at for number, at in added.items())
     assert said.count(False) > burst, said
-    print(f"{burst} bursts, {len(added)} jobs, {len(said)} changes, slowest {slowest:.3f} s")
+    record_property(
+        "commit to start",
+        f"{slowest:.3f} s at most: {burst} bursts, {len(added)} jobs, {len(said)} changes",
+    )

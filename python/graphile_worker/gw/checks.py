@@ -64,7 +64,7 @@ _OVERDUE = """
 _ALIVE = """
     select workers.task_identifiers from {s}.workers where is_alive
 """
-_UNSEEN = """
+UNSEEN = """
     select exists (
       select from {s}.jobs
       where locked_by is not null
@@ -158,7 +158,7 @@ def unknown_tasks(look: Look) -> list[Finding]:
     if not overdue or None in alive:  # one that does not list its tasks may know any
         return []
     if not alive:
-        if look.queue.row(_UNSEEN)["found"]:
+        if look.queue.row(UNSEEN)["found"]:
             return []  # Node's workers do, and do not say which tasks they know
         jobs = sum(row["jobs"] for row in overdue)
         longest = span(max(row["seconds"] for row in overdue))

@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 
+from graphile_worker.gw.checks import UNSEEN
 from graphile_worker.gw.findings import Finding, Look, SkippedError
 from graphile_worker.gw.values import plain, short, span
 
@@ -201,20 +202,33 @@ def sequences(look: Look) -> list[Finding]:
 
 
 def notifications(look: Look) -> list[Finding]:
-    """Find a listener that does not read what the server keeps for it."""
+    """Find a listener that does not read what is kept for it, and ones that are not notified."""
+    found = []
     used = look.queue.row("select pg_catalog.pg_notification_queue_usage() as used")["used"]
-    if used <= look.limits.notify_share:
-        return []
-    return [
-        Finding(
-            "notifications", "problem",
-            f"the server's queue of notifications is {used:.1%} full",
-            "once it is full, whoever adds a job fails; a session that listens and stays in one"
-            " transaction keeps it from being emptied",
-            "end the longest transaction that the server's log names, or the sessions in"
-            " pg_stat_activity that are idle in transaction and listen",
-        )
-    ]  # fmt: skip
+    if used > look.limits.notify_share:
+        found.append(
+            Finding(
+                "notifications", "problem",
+                f"the server's queue of notifications is {used:.1%} full",
+                "once it is full, whoever adds a job fails; a session that listens and stays in one"
+                " transaction keeps it from being emptied",
+                "end the longest transaction that the server's log names, or the sessions in"
+                " pg_stat_activity that are idle in transaction and listen",
+            )
+        )  # fmt: skip
+    mode = look.queue.row("select current_setting('graphile_worker.notify', true) as mode")["mode"]
+    if mode == "idle" and look.queue.row(UNSEEN)["found"]:
+        found.append(
+            Finding(
+                "notifications", "warning",
+                "graphile_worker.notify is idle, and workers without heartbeats (as Node's) hold"
+                " jobs",
+                "they are not notified while all Python workers are busy, and wait for their poll",
+                f"`alter database {look.queue.conn.info.dbname} set graphile_worker.notify = on`,"
+                " or have Python workers only",
+            )
+        )  # fmt: skip
+    return found
 
 
 def clock(look: Look) -> list[Finding]:
