@@ -212,7 +212,7 @@ def _queued(bench: Bench, queues: int, title: str, peer: Peer) -> dict[str, floa
 
 def _peers(bench: Bench) -> list[Peer]:
     """Return the contestants with their schemas ready: ours alone where tables are small."""
-    peers = PEERS if bench.sizes.scale >= 0.1 else PEERS[:1]
+    peers = PEERS[:1] if bench.sizes.is_small else PEERS
     bench.prepare(peers)
     return peers
 

@@ -84,14 +84,15 @@ def _use(bench: Bench, peer: Peer) -> dict[str, float]:
 
 def memory(bench: Bench) -> None:
     """Measure all of it."""
-    bench.prepare(PEERS)
+    peers = PEERS[:3] if bench.sizes.is_small else PEERS
+    bench.prepare(peers)
     with bench.database("postgres") as connection:
         connection.execute("alter system set pg_stat_statements.track = 'top'")
         connection.execute("select pg_reload_conf()")
     try:
         bench.compare_all(
             FIGURES,
-            {peer.name: partial(_use, bench, peer) for peer in PEERS},
+            {peer.name: partial(_use, bench, peer) for peer in peers},
             rounds=min(bench.sizes.rounds, 3),
         )
     finally:

@@ -49,6 +49,11 @@ class Sizes:
     scale: float
     churn_seconds: float
 
+    @property
+    def is_small(self) -> bool:
+        """Whether it is a quick look, in which not everybody takes part everywhere."""
+        return self.scale < 0.1
+
 
 @dataclass
 class Bench:
