@@ -1345,6 +1345,7 @@ begin
     v_window integer := max_jobs;
     v_walked integer := 0;
     v_by_lane boolean := false;
+    v_is_last boolean := false;
     v_seen integer;
     v_seen_run_at timestamptz;
     v_seen_id bigint;
@@ -1593,11 +1594,14 @@ begin
         select
           pg_catalog.array_agg(chosen.id order by chosen.priority, chosen.run_at, chosen.id),
           pg_catalog.array_agg(chosen.tid order by chosen.priority, chosen.run_at, chosen.id),
-          pg_catalog.array_agg(chosen.job_queue_id order by chosen.priority, chosen.run_at, chosen.id)
-        into v_ids, v_tids, v_queue_ids
+          pg_catalog.array_agg(chosen.job_queue_id order by chosen.priority, chosen.run_at, chosen.id),
+          -- Every lane was seen, and this is all that can be taken.
+          pg_catalog.count(*) < v_wanted
+            and (select pg_catalog.max(step.depth) from step) < c_lanes
+        into v_ids, v_tids, v_queue_ids, v_is_last
         from chosen;
         v_tries := v_tries + 1;
-        exit when v_tries = 8;
+        exit when v_tries = 8 or (v_is_last and v_ids is null);
         continue when v_ids is null;
         v_tried_ids := v_tried_ids || v_ids;
         v_keyed := exists (
@@ -1690,12 +1694,13 @@ begin
         end if;
         v_walked := v_walked + v_seen - coalesce(pg_catalog.cardinality(v_ids), 0);
         v_window := least(4 * v_window, c_walk);
-        v_by_lane := v_walked >= c_walk;
+        v_by_lane := v_walked >= c_walk or (v_ids is null and v_seen >= 256);
       end if;
       if v_ids is not null then
         v_wanted := v_wanted - v_taken;
       end if;
       exit when v_wanted = 0
+        or v_is_last
         or (v_keyed and v_taken > 0)
         or v_at > pg_catalog.cardinality(v_priorities);
     end loop;
