@@ -325,6 +325,27 @@ def test_jobs_behind_a_crowd_are_still_taken_in_order(db: Database, crowd_of: st
     assert taken == expected
 
 
+def test_among_very_many_lanes_a_call_looks_in_several_places(db: Database) -> None:
+    """Each look is at 500 lanes of 2,000: one finds the only queue that is free once in four."""
+    db.rows(
+        "insert into graphile_worker._private_job_queues (queue_name, locked_at, locked_by)"
+        " select 'q' || i, locked.at, 'somebody' from generate_series(1, 2000) as i"
+        " cross join lateral (select case when i <> 1000 then now() end) as locked (at) order by i"
+    )
+    job = add(db, "mine", queue_name="q1000")
+    db.rows(
+        "insert into graphile_worker._private_jobs (task_id, job_queue_id, run_at)"
+        " select 1, id, now() - interval '1 day' from graphile_worker._private_job_queues"
+        " where not is_available"
+    )
+    found = 0
+    for _ in range(30):
+        if take(db, n=10) == [job]:
+            found += 1
+            db.rows("select graphile_worker.return_jobs('w', %s)", [job])
+    assert found > 18, found
+
+
 @pytest.mark.parametrize("queues", [True, False])
 def test_taking_matches_a_naive_model(db: Database, queues: bool) -> None:
     """Random jobs, queues, tasks and locks: what comes is what a sorted list would give."""
