@@ -27,7 +27,7 @@ def answer(db: Database, *args: str, code: int = 0) -> Any:
     return json.loads(gw(*args, "--json", code=code, env={"GW_DSN": db.dsn}))
 
 
-@pytest.mark.majors(13, 18)
+@pytest.mark.majors(18)
 @pytest.mark.parametrize("mode", ["extension", "plain"])
 def test_every_command_answers_in_json_and_only_prints_where_it_is_told(
     empty_db: Database, mode: str
