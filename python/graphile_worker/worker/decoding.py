@@ -147,6 +147,8 @@ def bind_by_position(identifier: str, parameters: list[Parameter]) -> Binder:
         return lambda payload, context: ((payload, context), {})
     if decode is None and not by_name and slots == ["payload"]:
         return lambda payload, context: ((payload,), {})
+    if decode is not None and not by_name and slots == ["payload"]:
+        return lambda payload, context: ((decode(payload, "payload"),), {})
 
     def bind(payload: Any, context: Context) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if decode is not None:

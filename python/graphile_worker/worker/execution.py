@@ -48,6 +48,7 @@ class Outcome:
 
 
 SUCCESS = Outcome("success")
+_LISTS = (list, tuple)
 
 
 async def execute(
@@ -56,10 +57,13 @@ async def execute(
     """Call the task and return what becomes of the job; only being cancelled is raised."""
     job, options = context.job, runnable.options
     try:
-        work = _work(runnable, context, middleware)
-        if options.timeout is None:
-            return await work
-        return await _in_time(work, options.timeout, context)
+        if options.timeout is not None:
+            return await _in_time(_work(runnable, context, middleware), options.timeout, context)
+        if middleware:
+            return await _work(runnable, context, middleware)
+        # As _work does: most jobs are called so.
+        result = await runnable.call(job.payload, context)
+        return await _batch(job, result, options) if isinstance(result, _LISTS) else SUCCESS
     except Snooze as snooze:
         return Outcome("snooze", snooze, snooze.when)
     except Exception as error:
@@ -77,9 +81,7 @@ async def _work(
         result = await call()
     else:
         result = await runnable.call(job.payload, context)
-    if isinstance(result, list | tuple) and isinstance(job.payload, list):
-        return await _batch(job.payload, result, job, runnable.options)
-    return SUCCESS
+    return await _batch(job, result, runnable.options) if isinstance(result, _LISTS) else SUCCESS
 
 
 async def _in_time(work: Awaitable[Outcome], seconds: float, context: Context) -> Outcome:
@@ -115,9 +117,12 @@ def failure(error: BaseException, job: ClaimedJob, options: RunOptions) -> Outco
 
 
 async def _batch(
-    payload: list[Any], result: list[Any] | tuple[Any, ...], job: ClaimedJob, options: RunOptions
+    job: ClaimedJob, result: list[Any] | tuple[Any, ...], options: RunOptions
 ) -> Outcome:
     """Settle the elements of a batch one by one: those that failed are all that is left."""
+    payload = job.payload
+    if not isinstance(payload, list):
+        return SUCCESS
     if len(result) != len(payload):
         for element in result:
             if inspect.iscoroutine(element):

@@ -29,7 +29,7 @@ _TEXTS = {
   greatest(run_at, timestamptz '0001-01-02 00:00+00'), attempts, max_attempts, last_error,
   created_at, updated_at, key, locked_at, locked_by, revision, flags
 from {s}.get_jobs(%s, %s, %s, %s)""",
-    "finish_jobs": "select job_id from {s}.finish_jobs(%s, %s) where not done",
+    "finish_jobs": "select job_id from {s}.finish_jobs(%s, %s::text::bigint[]) where not done",
     "fail_jobs": "select job_id from {s}.fail_jobs(%s, %s) where not done",
     "return_jobs": """select job_id, done
 from {s}.return_jobs(%s, %s, coalesce(%s::timestamptz, now() + %s::interval))""",
@@ -188,7 +188,9 @@ class Protocol:
 
     async def finish(self, worker_id: str, ids: list[int]) -> list[int]:
         """Delete jobs that are done; return those that were not the worker's any more."""
-        rows = await self._persist("tell", "finish_jobs", (worker_id, ids))
+        # Written here: the driver looks at each number on its own.
+        array = f"{{{','.join(map(str, ids))}}}"
+        rows = await self._persist("tell", "finish_jobs", (worker_id, array))
         return [job for (job,) in rows]
 
     async def fail(

@@ -26,6 +26,7 @@ from graphile_worker.worker.writing import Writer
 
 logger = logging.getLogger("graphile_worker")
 _decode = json.JSONDecoder().decode
+_scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 #: Why a run is cancelled, as its task is told.
 _REASONS = {
@@ -33,6 +34,15 @@ _REASONS = {
     "shutdown": "the worker stops, and its grace is over",
     "force": "the worker is stopped by force",
 }
+
+
+def _decoded(text: str) -> Any:
+    """Decode JSON; to look for white space around it takes as long as a small payload itself."""
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration:
+        return _decode(text)
+    return value if end == len(text) else _decode(text)
 
 
 class AbortedError(GraphileWorkerError):
@@ -75,14 +85,15 @@ class Runs:
         """Run a job that was taken."""
         error: Exception | None = None
         try:
-            row = (row[0], row[1], _decode(row[2]), *row[3:])
+            row = (row[0], row[1], _decoded(row[2]), *row[3:])
         except (ValueError, RecursionError) as undecoded:
             error = InvalidPayload(f"payload cannot be decoded: {undecoded}")
         loop = asyncio.get_running_loop()
         context = Context(ClaimedJob(row), self._connections.lend, loop, self._options.schema)
         run = _Run(identity, context)
         self._runs.add(run)
-        run.task = loop.create_task(self._one(run, error))
+        # With a name, none is made up for it.
+        run.task = loop.create_task(self._one(run, error), name=row[1])
 
     def taken_again(self, job_id: int) -> None:
         """Stop a job's run: others had it meanwhile, and it is here once more."""

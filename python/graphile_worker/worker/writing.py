@@ -93,9 +93,9 @@ class Writer:
                     if not identity.lost:
                         await box.write(identity, group)
             finally:
-                for identity, job, _ in batch:
-                    if job.id not in box.anew:
-                        identity.held.discard(job.id)
+                for identity, group in by_worker.items():
+                    ids = {job.id for _, job, _ in group}
+                    identity.held.difference_update(ids - box.anew)
                 box.in_flight = 0
             self._tell(batch, time.perf_counter() - started)
 
