@@ -1779,18 +1779,21 @@ begin
 
       if not v_by_lane then
         if pg_catalog.cardinality(v_ids) = v_wanted then
+          -- Enough was there; what of it others have is no crowd.
           v_after_run_at := v_last_run_at;
           v_after_id := v_ids[v_wanted];
-        elsif v_seen < v_window then
-          v_at := v_at + 1;
-          v_is_first := true;
         else
-          v_after_run_at := v_seen_run_at;
-          v_after_id := v_seen_id;
+          if v_seen < v_window then
+            v_at := v_at + 1;
+            v_is_first := true;
+          else
+            v_after_run_at := v_seen_run_at;
+            v_after_id := v_seen_id;
+          end if;
+          v_walked := v_walked + v_seen - coalesce(pg_catalog.cardinality(v_ids), 0);
+          v_window := least(4 * v_window, c_walk);
+          v_by_lane := v_walked >= c_walk or (v_ids is null and v_seen >= 256);
         end if;
-        v_walked := v_walked + v_seen - coalesce(pg_catalog.cardinality(v_ids), 0);
-        v_window := least(4 * v_window, c_walk);
-        v_by_lane := v_walked >= c_walk or (v_ids is null and v_seen >= 256);
       end if;
       if v_ids is not null then
         v_wanted := v_wanted - v_taken;

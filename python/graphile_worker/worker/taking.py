@@ -139,8 +139,8 @@ class Taker:
             # The jobs come before the books.
             await asyncio.sleep(0)
             backoff.reset()
-            more = taken >= want
-            if taken:
+            # Fewer than wanted are not all there are, if others took some at the same time.
+            if more := taken > 0:
                 idle = FIRST_LOOK
             if self._once and not (taken or self._runs or self._queue or self._writer.pending):
                 return
