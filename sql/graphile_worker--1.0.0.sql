@@ -1442,6 +1442,7 @@ begin
     v_walked integer := 0;
     v_by_lane boolean := false;
     v_is_last boolean := false;
+    v_is_plain boolean := true;
     v_seen integer;
     v_seen_run_at timestamptz;
     v_seen_id bigint;
@@ -1509,7 +1510,38 @@ begin
         v_after_run_at := v_head_run_ats[v_at];
         v_after_id := v_head_ids[v_at] - 1;
       end if;
-      if not v_by_lane then
+      if v_is_plain then
+        -- As many as are wanted, in one pass: mostly all of them can be taken.
+        v_window := v_wanted;
+        select
+          pg_catalog.count(*),
+          coalesce(
+            pg_catalog.bool_and(
+              due.job_queue_id is null
+              and (v_task_ids is null or due.task_id = any (v_task_ids))
+                and (forbidden_flags is null or due.flags is null or not due.flags ?| forbidden_flags)
+            ),
+            true
+          ),
+          pg_catalog.bool_or(due.key is not null),
+          pg_catalog.min(due.run_at), pg_catalog.max(due.run_at),
+          pg_catalog.array_agg(due.id), pg_catalog.array_agg(due.tid)
+        into v_seen, v_is_plain, v_keyed, v_first_run_at, v_last_run_at, v_ids, v_tids
+        from (
+          select
+            jobs.ctid as tid, jobs.id, jobs.job_queue_id, jobs.task_id, jobs.run_at, jobs.flags,
+            jobs.key
+          from @extschema@._private_jobs as jobs
+          where jobs.is_available
+          and jobs.priority = v_priorities[v_at]
+          and jobs.run_at <= pg_catalog.now()
+          and (jobs.run_at, jobs.id) > (v_after_run_at, v_after_id)
+          order by jobs.priority, jobs.run_at, jobs.id
+          limit v_window
+        ) as due;
+        v_first_id := v_ids[1];
+      end if;
+      if not v_is_plain and not v_by_lane then
         -- A window of the order: what can be taken from it, and where it ends.
         with due as materialized (
           select
@@ -1574,6 +1606,8 @@ begin
             pg_catalog.max(chosen.run_at) as run_at
           from chosen
         ) as picks;
+      end if;
+      if not v_by_lane then
         if v_is_first and v_seen > 0 then
           v_head_run_ats[v_at] := v_first_run_at;
           v_head_ids[v_at] := v_first_id;
@@ -1796,11 +1830,13 @@ begin
         end if;
       end if;
       if v_ids is not null then
+        -- Others are at it, too: with what they left it is better to begin than to compete for more.
+        v_is_last := v_is_last
+          or (v_taken > 0 and (v_keyed or v_taken < pg_catalog.cardinality(v_ids)));
         v_wanted := v_wanted - v_taken;
       end if;
       exit when v_wanted = 0
         or v_is_last
-        or (v_keyed and v_taken > 0)
         or v_at > pg_catalog.cardinality(v_priorities);
     end loop;
 
