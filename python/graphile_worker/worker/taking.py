@@ -21,7 +21,7 @@ from graphile_worker.worker.writing import Writer
 logger = logging.getLogger("graphile_worker")
 
 #: No more jobs are taken ahead than this by default.
-MOST_AHEAD = 500
+MOST_AHEAD = 750
 #: Taken ahead is what runs in about so many seconds.
 AHEAD = 0.25
 #: Seconds until an idle worker looks again; doubled after each look.
@@ -205,7 +205,8 @@ class Taker:
         free = self._options.concurrency - len(self._runs) - waiting
         if free > 0:
             return free + ahead
-        return ahead - waiting if waiting <= ahead // 2 else 0
+        # Two thirds are left when the rest is asked for: they run while it comes.
+        return ahead - waiting if waiting <= 2 * ahead // 3 else 0
 
     async def _forbidden(self) -> list[str] | None:
         flags: Any = self._options.forbidden_flags
