@@ -267,10 +267,8 @@ class Report:
         return _paragraphs(parts)
 
     def _drain_line(self) -> str:
-        return (
-            f"{self.sizes['jobs']:,} jobs that do nothing are drained by 1 and by 2 processes,"
-            " and jobs that wait for 1 and for 10 ms, 24 at once:"
-        )
+        waits = ", and jobs that wait for 1 and for 10 ms, 24 at once" if self._of("wait") else ""
+        return f"{self.sizes['jobs']:,} jobs that do nothing are drained by 1 and by 2 processes{waits}:"
 
     def plot(self, path: Path) -> None:
         """Draw the drained jobs a second of each contestant, by 1 and by 2 processes."""
