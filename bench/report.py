@@ -268,7 +268,10 @@ class Report:
 
     def _drain_line(self) -> str:
         waits = ", and jobs that wait for 1 and for 10 ms, 24 at once" if self._of("wait") else ""
-        return f"{self.sizes['jobs']:,} jobs that do nothing are drained by 1 and by 2 processes{waits}:"
+        return (
+            f"{self.sizes['jobs']:,} jobs that do nothing are drained by 1 and by 2 processes"
+            f"{waits}:"
+        )
 
     def plot(self, path: Path) -> None:
         """Draw the drained jobs a second of each contestant, by 1 and by 2 processes."""
