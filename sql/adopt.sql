@@ -28,7 +28,7 @@ create index jobs_lane_idx on @extschema@._private_jobs (
 -- A queue's row is changed twice for each of its jobs: with room on its page, its indexes are not.
 alter table @extschema@._private_job_queues set (fillfactor = 30);
 
--- When names were last collected, in microseconds since 1970. A sequence, since it shows its value to
+-- The transaction in which names were last collected. A sequence, since it shows its value to
 -- transactions whose snapshot is older; it goes with its table.
 create sequence @extschema@.names_collected_seq owned by @extschema@._private_tasks.id;
 
@@ -1036,19 +1036,28 @@ begin
 end;
 $$;
 
--- Refuses to go on in a transaction that keeps its first snapshot, where names were collected after
--- it began: it would add a job for a name that is there in its eyes only.
+-- Refuses to go on in a transaction that keeps its first snapshot, where names were collected that
+-- are there in its eyes: it would add a job for a name that is gone. Collectors follow one another, so
+-- that who sees the last one's work sees everybody's. A number that no transaction here has had yet
+-- came with the tables from elsewhere.
 create or replace function @extschema@._reject_old_snapshot()
 returns void
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_collector xid8;
 begin
   lock table @extschema@._private_jobs in row exclusive mode;
-  if (select last_value from @extschema@.names_collected_seq)
-    >= extract(epoch from pg_catalog.now()) * 1000000
-  then
+  select collected.last_value::text::xid8 into v_collector
+  from @extschema@.names_collected_seq as collected;
+  if not pg_catalog.pg_visible_in_snapshot(v_collector, pg_catalog.pg_current_snapshot()) then
+    begin
+      perform pg_catalog.pg_xact_status(v_collector);
+    exception when invalid_parameter_value then
+      return;
+    end;
     raise exception 'Names of tasks or queues were collected since this transaction began'
       using errcode = 'serialization_failure', hint = 'Repeat the transaction.';
   end if;
@@ -1129,8 +1138,7 @@ begin
   get diagnostics v_collected = row_count;
   if v_collected > 0 then
     perform pg_catalog.setval(
-      '@extschema@.names_collected_seq',
-      (extract(epoch from pg_catalog.clock_timestamp()) * 1000000)::bigint
+      '@extschema@.names_collected_seq', pg_catalog.pg_current_xact_id()::text::bigint
     );
   end if;
   return v_collected;
@@ -1179,8 +1187,7 @@ begin
   get diagnostics v_collected = row_count;
   if v_collected > 0 then
     perform pg_catalog.setval(
-      '@extschema@.names_collected_seq',
-      (extract(epoch from pg_catalog.clock_timestamp()) * 1000000)::bigint
+      '@extschema@.names_collected_seq', pg_catalog.pg_current_xact_id()::text::bigint
     );
   end if;
   return v_collected;
@@ -3347,7 +3354,7 @@ comment on constraint settings_id_check on @extschema@._private_settings is 'One
 comment on sequence @extschema@.jobs_id_seq1 is 'Ids of jobs.';
 comment on sequence @extschema@.tasks_id_seq is 'Ids of tasks.';
 comment on sequence @extschema@.job_queues_id_seq is 'Ids of queues.';
-comment on sequence @extschema@.names_collected_seq is 'When collect_queues or collect_tasks last removed names, in microseconds since 1970.';
+comment on sequence @extschema@.names_collected_seq is 'The transaction in which collect_queues or collect_tasks last removed names.';
 comment on function @extschema@.add_job(text, json, text, timestamptz, integer, text, integer, text[], text) is 'Adds a job and answers its row. Null arguments mean the defaults; job_key_mode is replace, preserve_run_at or unsafe_dedupe.';
 comment on function @extschema@.add_jobs(@extschema@.job_spec[], boolean) is 'Adds many jobs in one call, with one notification; answers a row for each, in order.';
 comment on function @extschema@.add_jobs_with_modes(@extschema@.job_spec[], text[]) is 'add_jobs with a job key mode for each spec, or one mode for all.';

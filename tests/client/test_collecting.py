@@ -8,6 +8,7 @@ from typing import Any
 
 import graphile_worker as gw
 import psycopg
+import pytest
 from graphile_worker import errors
 from pg import Database, wait_for
 
@@ -106,3 +107,24 @@ def test_collecting_names_in_a_loop_loses_no_job(db: Database) -> None:
     assert trouble == []
     assert db.column(LOST) == []
     assert sorted(ran) == sorted(added)
+
+
+def test_a_snapshot_taken_while_names_are_being_collected_is_too_old(db: Database) -> None:
+    db.rows("select graphile_worker.add_job('t', queue_name := 'q')")
+    db.rows("delete from graphile_worker._private_jobs")
+    collector, adder = db.connect(autocommit=False), db.connect(autocommit=False)
+    adder.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    for verb in ("collect_queues()", "collect_tasks()"):
+        collector.execute(f"select graphile_worker.{verb}")
+        adder.execute("select now()")  # after the names were removed, before it was committed
+        collector.commit()
+        with pytest.raises(psycopg.errors.SerializationFailure):
+            adder.execute("select graphile_worker.add_job('t', queue_name := 'q')")
+        adder.rollback()
+    assert db.column(LOST) == []
+    adder.execute("select graphile_worker.add_job('t', queue_name := 'q')")
+    adder.commit()
+    # A number from another server, as a dump of a plain schema may bring.
+    db.rows("select setval('graphile_worker.names_collected_seq', 9000000000000)")
+    adder.execute("select graphile_worker.add_job('t', queue_name := 'q')")
+    adder.commit()
