@@ -60,7 +60,7 @@ def pgbench(
                 "-T", str(bench.sizes.seconds), "-f", script.name,
                 *(["-R", str(rate)] if rate else []), dbname,
             ],
-            env={**os.environ, **({"PGOPTIONS": options} if options else {})},
+            env={**os.environ, "PGOPTIONS": options},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -33,22 +33,27 @@ CONTESTANTS: dict[str, tuple[Peer, str]] = {
 
 
 @contextmanager
-def _setting(notify: str) -> Iterator[None]:
+def _setting(notify: str) -> Iterator[str]:
     """Have every new connection of this process and of those it starts notify so."""
-    os.environ["PGOPTIONS"] = f"-c graphile_worker.notify={notify}"
+    os.environ["PGOPTIONS"] = options = f"-c graphile_worker.notify={notify}"
     try:
-        yield
+        yield options
     finally:
         del os.environ["PGOPTIONS"]
 
 
 def _beside(bench: Bench, peer: Peer, notify: str) -> dict[str, float]:
     figures: dict[str, float] = {}
-    with _setting(notify), running(bench, peer) as run, ThreadPoolExecutor(1) as pool:
+    with (
+        _setting(notify) as options,
+        running(bench, peer) as run,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        dbname = run.conn.info.dbname
         number = 0
         for kind, rate in KINDS.items():
             added: dict[int, int] = {}
-            adders = pool.submit(pgbench, bench, run.conn.info.dbname, ADD, CLIENTS, "", rate=rate)
+            adders = pool.submit(pgbench, bench, dbname, ADD, CLIENTS, options, rate=rate)
             time.sleep(0.3)
             while not adders.done():
                 number += 1

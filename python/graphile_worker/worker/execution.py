@@ -59,10 +59,8 @@ async def execute(
     try:
         if options.timeout is not None:
             return await _in_time(_work(runnable, context, middleware), options.timeout, context)
-        if middleware:
-            return await _work(runnable, context, middleware)
-        # As _work does: most jobs are called so.
-        result = await runnable.call(job.payload, context)
+        # As _work does, with a coroutine less: most jobs are called so.
+        result = await _call(runnable, context, middleware)
         return await _batch(job, result, options) if isinstance(result, _LISTS) else SUCCESS
     except Snooze as snooze:
         return Outcome("snooze", snooze, snooze.when)
@@ -70,18 +68,24 @@ async def execute(
         return failure(error, job, options)
 
 
+def _call(
+    runnable: RunnableTask, context: Context, middleware: tuple[Middleware, ...]
+) -> Awaitable[Any]:
+    payload = context.job.payload
+    if not middleware:
+        return runnable.call(payload, context)
+    call: Callable[[], Awaitable[Any]] = partial(runnable.call, payload, context)
+    for outer in reversed(middleware):
+        call = partial(outer, context, call)
+    return call()
+
+
 async def _work(
     runnable: RunnableTask, context: Context, middleware: tuple[Middleware, ...]
 ) -> Outcome:
-    job = context.job
-    if middleware:
-        call: Callable[[], Awaitable[Any]] = partial(runnable.call, job.payload, context)
-        for outer in reversed(middleware):
-            call = partial(outer, context, call)
-        result = await call()
-    else:
-        result = await runnable.call(job.payload, context)
-    return await _batch(job, result, runnable.options) if isinstance(result, _LISTS) else SUCCESS
+    job, options = context.job, runnable.options
+    result = await _call(runnable, context, middleware)
+    return await _batch(job, result, options) if isinstance(result, _LISTS) else SUCCESS
 
 
 async def _in_time(work: Awaitable[Outcome], seconds: float, context: Context) -> Outcome:

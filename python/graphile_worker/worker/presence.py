@@ -53,7 +53,8 @@ class Presence:
         self._lock = asyncio.Lock()
         self._every = 10.0
         self._last_beat: float | None = None
-        self._busy = False
+        #: Whether it was last said that the worker need not be woken.
+        self.busy = False
         #: Whether who adds jobs notifies only workers that are not busy.
         self.only_idle = False
         self._last_stale = time.monotonic()
@@ -86,7 +87,7 @@ class Presence:
     async def announce(self, busy: bool) -> None:
         """Say that the worker looks for jobs all the time, or that it sleeps from now on."""
         async with self._lock:
-            self._busy = busy
+            self.busy = busy
             await self._all()
 
     async def doubt(self, identity: Identity) -> None:
@@ -107,7 +108,7 @@ class Presence:
 
     async def _beat(self, identity: Identity) -> Beat:
         # Nobody has to wake an id that takes no more.
-        busy = self._busy or identity in self._old
+        busy = self.busy or identity in self._old
         beat = await self._protocol.beat(identity.worker_id, self._tasks, self._details, busy)
         self._last_beat = time.monotonic()
         self.only_idle = beat.only_idle

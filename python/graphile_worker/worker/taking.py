@@ -59,7 +59,6 @@ class Taker:
         #: When it was last known what is due, by the monotonic clock.
         self.last_fetch: float | None = None
         self._poll = False
-        self._busy = False
         self._awake_since = self._last_taken = time.monotonic()
         self._writers: list[str] = []
         self._pause = PAUSE
@@ -146,7 +145,7 @@ class Taker:
                 return
             if not more:
                 self._presence.look()
-            if (self._presence.only_idle or self._busy) and not self._once:
+            if (self._presence.only_idle or self._presence.busy) and not self._once:
                 more = await self._announce(taken) or more
 
     async def _announce(self, taken: int) -> bool:
@@ -155,19 +154,19 @@ class Taker:
         if taken:
             self._last_taken = now
         quiet = now - self._last_taken > BUSY_AFTER
-        if self._busy and (quiet or not self._presence.only_idle):
+        if self._presence.busy and (quiet or not self._presence.only_idle):
             await self._presence.announce(busy=False)
             self._writers = await self._protocol.writers()
-            self._busy, self._awake_since, self._pause = False, time.monotonic(), PAUSE
+            self._awake_since, self._pause = time.monotonic(), PAUSE
             return True
-        if not self._busy and now - self._awake_since > BUSY_AFTER:
+        if not self._presence.busy and now - self._awake_since > BUSY_AFTER:
             await self._presence.announce(busy=True)
-            self._busy, self._last_taken, self._writers = True, time.monotonic(), []
+            self._last_taken, self._writers = time.monotonic(), []
         return False
 
     async def _sleep(self, idle: float) -> bool:
         """Return whether there is a reason to look before it is time to."""
-        if self._busy:
+        if self._presence.busy:
             await happens(self._wake, PAUSE)
             return True
         if self._writers:
