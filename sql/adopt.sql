@@ -1276,7 +1276,7 @@ begin
         limit c_few
       ),
       picked as materialized (
-        select seen.tid, seen.id
+        select seen.tid
         from seen
         where seen.is_takeable
         and (
@@ -1291,10 +1291,9 @@ begin
         limit max_jobs
       ),
       locked as materialized (
-        select jobs.ctid as tid, jobs.job_queue_id
-        from picked
-        join @extschema@._private_jobs as jobs on jobs.ctid = picked.tid
-        where jobs.id = picked.id
+        select jobs.ctid as tid
+        from @extschema@._private_jobs as jobs
+        where jobs.ctid = any (array(select picked.tid from picked))
         and jobs.locked_at is null
         and jobs.attempts < jobs.max_attempts
         and jobs.run_at <= pg_catalog.now()
@@ -1307,12 +1306,12 @@ begin
       taken as (
         update @extschema@._private_jobs as jobs
         set attempts = jobs.attempts + 1, locked_at = pg_catalog.now(), locked_by = worker_id
-        from locked
-        where jobs.ctid = locked.tid
+        where jobs.ctid = any (array(select locked.tid from locked))
         returning jobs.*
       )
       select
-        taken.id, tasks.identifier, taken.payload, null::text,
+        taken.id, tasks.identifier, taken.payload,
+        null::text,
         taken.priority, taken.run_at, taken.attempts, taken.max_attempts, taken.last_error,
         taken.created_at, taken.updated_at, taken.key, taken.locked_at, taken.locked_by,
         taken.revision, taken.flags
@@ -1675,43 +1674,47 @@ begin
           ) as free;
           return query
           with locked as materialized (
-            select jobs.ctid as tid, jobs.job_queue_id
-            from rows from (
-              pg_catalog.unnest(v_tids), pg_catalog.unnest(v_ids), pg_catalog.unnest(v_queue_ids)
-            ) as picked (tid, id, job_queue_id)
-            join @extschema@._private_jobs as jobs on jobs.ctid = picked.tid
-            where jobs.id = picked.id
+            select jobs.ctid as tid
+            from @extschema@._private_jobs as jobs
+            where jobs.ctid = any (v_tids)
             and jobs.locked_at is null
             and jobs.attempts < jobs.max_attempts
             and jobs.run_at <= pg_catalog.now()
-            and jobs.job_queue_id is not distinct from picked.job_queue_id
-            and (jobs.job_queue_id is null or jobs.job_queue_id = any (v_free_ids))
+            and (
+              jobs.job_queue_id is null
+              or jobs.job_queue_id in (select pg_catalog.unnest(v_free_ids))
+            )
             and (v_task_ids is null or jobs.task_id = any (v_task_ids))
             and (forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags)
             order by jobs.key, jobs.id
             for update of jobs skip locked
           ),
-          locked_queues as (
-            update @extschema@._private_job_queues as queues
-            set locked_at = pg_catalog.now(), locked_by = worker_id
-            from locked
-            where queues.id = locked.job_queue_id
-          ),
           taken as (
             update @extschema@._private_jobs as jobs
             set attempts = jobs.attempts + 1, locked_at = pg_catalog.now(), locked_by = worker_id
-            from locked
-            where jobs.ctid = locked.tid
+            where jobs.ctid = any (array(select locked.tid from locked))
             returning jobs.*
+          ),
+          locked_queues as (
+            update @extschema@._private_job_queues as queues
+            set locked_at = pg_catalog.now(), locked_by = worker_id
+            from taken
+            where taken.job_queue_id is not null and queues.id = taken.job_queue_id
           )
           select
-            taken.id, tasks.identifier, taken.payload, queues.queue_name,
+            taken.id, tasks.identifier, taken.payload,
+            case
+              when taken.job_queue_id is not null then (
+                select queues.queue_name
+                from @extschema@._private_job_queues as queues
+                where queues.id = taken.job_queue_id
+              )
+            end,
             taken.priority, taken.run_at, taken.attempts, taken.max_attempts, taken.last_error,
             taken.created_at, taken.updated_at, taken.key, taken.locked_at, taken.locked_by,
             taken.revision, taken.flags
           from taken
           join @extschema@._private_tasks as tasks on tasks.id = taken.task_id
-          left join @extschema@._private_job_queues as queues on queues.id = taken.job_queue_id
           order by taken.priority, taken.run_at, taken.id;
           get diagnostics v_taken = row_count;
           if v_taken = 0 and v_keyed then
