@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +19,18 @@ from pytest_postgresql.executors import PostgreSQLExecutor
 from xdist.scheduler import LoadScopeScheduling
 
 PostgreSQLExecutor.MIN_SUPPORTED_VERSION = parse("13")
+
+#: Where files are kept in memory: there a database is made in a tenth of the time.
+MEMORY, ENOUGH = Path("/dev/shm"), 8 << 30
+
+
+def pytest_configure() -> None:
+    """Keep what tests write in memory, where there is enough and programs may run from it."""
+    if "TMPDIR" not in os.environ and MEMORY.is_dir():
+        found = os.statvfs(MEMORY)
+        if found.f_bavail * found.f_frsize >= ENOUGH and not found.f_flag & os.ST_NOEXEC:
+            os.environ["TMPDIR"] = str(MEMORY)
+            tempfile.tempdir = None  # which was looked for before
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
