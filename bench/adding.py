@@ -18,6 +18,8 @@ from peers.bare import DELETE, TAKE
 from peers.base import Peer
 from peers.node import Node
 from peers.ours import Ours
+from peers.pgqueuer import PgQueuer
+from peers.procrastinate import Procrastinate
 from server import Bench
 
 ADD = """select graphile_worker.add_job('bench', '{"to": "somebody"}')"""
@@ -28,13 +30,18 @@ KEYED = """select graphile_worker.add_job('bench', '%s',
 job_key := 'k' || floor(1000 * random())::int)"""
 
 SPECS = """create temp table given as
-select array_agg(row('bench', '{"to": "somebody"}', null, null, null, %s, null, null)
-::graphile_worker.job_spec) as specs from generate_series(1, 20000) as i"""
+select array_agg(row('bench', '{{"to": "somebody"}}', null, null, null, {key}, null, null)
+::graphile_worker.job_spec) as specs from generate_series(1, {rows}) as i"""
 ADD_MANY = "select count(*) from given, graphile_worker.add_jobs(given.specs)"
 INSERT_MANY = """insert into graphile_worker._private_jobs (task_id, payload, key)
 select 1, s.payload, s.job_key from given, unnest(given.specs) as s"""
 
+#: Jobs that are added at once, or in parts.
+MANY = 20_000
+
 OURS, NODE = Ours(name="ours"), Node(name="Node")
+#: What their clients send, with the task and the payload of ADD.
+OTHERS: list[Peer] = [Procrastinate(name="Procrastinate"), PgQueuer(name="PgQueuer")]
 
 
 @contextmanager
@@ -78,21 +85,32 @@ def _pgbench(bench: Bench, peer: Peer, query: str, clients: int, options: str) -
         return pgbench(bench, connection.info.dbname, query, clients, options)
 
 
-def _timed(bench: Bench, peer: Peer, key: str, query: str, rows: int = 20_000) -> float:
-    """Return the rows per second of one statement over specs that are ready in its session."""
+def _inserted(bench: Bench, peer: Peer, clients: int, options: str) -> float:
+    """Return the jobs per second that another queue's own insert adds in a fresh database."""
+    query = peer.insert % {"payload": """'{"to": "somebody"}'""", "count": 1}
+    with bench.copy(peer) as dsn, psycopg.connect(dsn) as connection:
+        return pgbench(bench, connection.info.dbname, query, clients, options)
+
+
+def _timed(bench: Bench, peer: Peer, key: str, rows: int, query: str) -> float:
+    """Return the rows per second of statements over specs that are ready in their session."""
+    calls, seconds = MANY // rows, 0.0
     with _fresh(bench, peer) as connection:
         connection.execute("set synchronous_commit = off")
-        connection.execute(SPECS % key)
+        connection.execute(SPECS.format(key=key, rows=rows))
         connection.execute(query.replace("given.specs", "given.specs[1:1]"))
-        connection.execute("delete from graphile_worker._private_jobs")
-        start = time.perf_counter()
-        connection.execute(query)
-        return rows / (time.perf_counter() - start)
+        for _ in range(calls):
+            connection.execute("delete from graphile_worker._private_jobs")
+            start = time.perf_counter()
+            connection.execute(query)
+            seconds += time.perf_counter() - start
+    return calls * rows / seconds
 
 
 def one(bench: Bench) -> None:
-    """``add_job`` in transactions of its own, beside a plain insert and Node's."""
-    bench.prepare([OURS, NODE])
+    """``add_job`` in transactions of its own, beside a plain insert and others."""
+    others = [] if bench.sizes.is_small else OTHERS
+    bench.prepare([OURS, NODE, *others])
     for commit in ("off", "on"):
         for notify in ("on", "off"):
             options = f"-c synchronous_commit={commit} -c graphile_worker.notify={notify}"
@@ -103,6 +121,10 @@ def one(bench: Bench) -> None:
                         "ours": partial(_pgbench, bench, OURS, ADD, clients, options),
                         "insert": partial(_pgbench, bench, OURS, INSERT, clients, options),
                         "Node": partial(_pgbench, bench, NODE, ADD, clients, options),
+                        **{
+                            peer.name: partial(_inserted, bench, peer, clients, options)
+                            for peer in others
+                        },
                     },
                 )
 
@@ -125,13 +147,15 @@ def keyed(bench: Bench) -> None:
 def many(bench: Bench) -> None:
     """``add_jobs``, with keys and without, beside an insert of equal rows and Node's."""
     bench.prepare([OURS, NODE])
-    for title, key in (("add_jobs of 20,000", "null"), ("add_jobs of 20,000 keyed", "'k' || i")):
+    for rows, title, key in (
+        (1_000, "", "null"), (MANY, "", "null"), (MANY, " keyed", "'k' || i"),
+    ):  # fmt: skip
         bench.compare(
-            title,
+            f"add_jobs of {rows:,}{title}",
             {
-                "ours": partial(_timed, bench, OURS, key, ADD_MANY),
-                "insert..select": partial(_timed, bench, OURS, key, INSERT_MANY),
-                "Node": partial(_timed, bench, NODE, key, ADD_MANY),
+                "ours": partial(_timed, bench, OURS, key, rows, ADD_MANY),
+                "insert..select": partial(_timed, bench, OURS, key, rows, INSERT_MANY),
+                "Node": partial(_timed, bench, NODE, key, rows, ADD_MANY),
             },
         )
 

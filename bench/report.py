@@ -144,15 +144,16 @@ class Report:
             ends = {min(clients, key=int), max(clients, key=int)} if clients else set()
             figures = [f for f in figures if f.part != "enqueue" or f.title.split()[1] in ends]
         limits = ("insert", "insert..select", "bare SQL")
+        others = ("Node", "Procrastinate", "PgQueuer")
         rows = [
             (
                 figure.title, figure.shown(OURS),
                 next((_beside(figure, each) for each in limits if each in figure.values), ""),
-                _beside(figure, "Node"),
+                *(_beside(figure, each) for each in others),
             )
             for figure in figures
         ]  # fmt: skip
-        return _table(("", "ours", "the limit: plain SQL", "Node"), rows) if rows else ""
+        return _table(("", "ours", "the limit: plain SQL", *others), rows) if rows else ""
 
     def _contestants(self, columns: dict[str, Figure | None]) -> str:
         shown = {head: figure for head, figure in columns.items() if figure}
