@@ -44,7 +44,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
 }
 
 FULL = Sizes(
-    rounds=5, seconds=3, clients=(1, 4, 16), jobs=100_000, most_seconds=10,
+    rounds=5, seconds=2, clients=(1, 4, 16), jobs=100_000, most_seconds=10,
     processes=(1, 2), waits=(1, 10), probes=200, idle_seconds=20, scale=1, churn_seconds=300,
 )  # fmt: skip
 QUICK = Sizes(
