@@ -40,7 +40,7 @@ select 1, s.payload, s.job_key from given, unnest(given.specs) as s"""
 MANY = 20_000
 
 OURS, NODE = Ours(name="ours"), Node(name="Node")
-#: What their clients send, with the task and the payload of ADD.
+#: These have an insert into their own table, with its triggers, of the task and payload of ADD.
 OTHERS: list[Peer] = [Procrastinate(name="Procrastinate"), PgQueuer(name="PgQueuer")]
 
 

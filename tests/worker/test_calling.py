@@ -20,6 +20,7 @@ from graphile_worker.errors import GraphileWorkerError, InvalidPayload, TaskCras
 from graphile_worker.retries import Snooze
 from graphile_worker.worker.calling import Executors, RunnableTask, runnable
 from graphile_worker.worker.context import Context, context
+from graphile_worker.worker.execution import Outcome, execute
 from pg import wait_for
 
 from worker import task_functions as functions
@@ -39,6 +40,16 @@ def call(function: Any, payload: Any = None, ctx: Context | None = None, process
     async def main() -> Any:
         async with executors(processes) as made:
             return await runnable("t", function, made).call(payload, ctx or a_context())
+
+    return asyncio.run(main())
+
+
+def executed(function: Any, payload: Any) -> Outcome:
+    """Return what becomes of a job whose task is the function."""
+
+    async def main() -> Outcome:
+        async with executors() as made:
+            return await execute(runnable("t", function, made), a_context(payload), ())
 
     return asyncio.run(main())
 
@@ -77,10 +88,11 @@ def test_what_a_function_raises_is_raised_and_never_ends_the_worker() -> None:
     for function in (fails, awaited):
         with pytest.raises(ValueError, match=r"^x$"):
             call(function, "value")
-        with pytest.raises(TaskCrashed, match=r"SystemExit\('x'\)"):
-            call(function, "exit")
         with pytest.raises(InvalidPayload):
             call(function, 1)
+        outcome = executed(function, "exit")
+        assert isinstance(outcome.error, TaskCrashed)
+        assert str(outcome.error) == "the task raised SystemExit('x')"
     with pytest.raises(TaskCrashed, match="StopIteration"):
         call(fails, "stop")
 

@@ -130,6 +130,8 @@ def test_a_policy_says_when_a_job_is_tried_again(db: Database) -> None:
 
 def test_of_a_batch_only_the_elements_that_failed_are_left(db: Database) -> None:
     async def one(element: Any) -> None:
+        if element == -4:
+            sys.exit(3)
         if element < 0:
             raise ValueError(f"{element} is negative")
 
@@ -149,7 +151,7 @@ def test_of_a_batch_only_the_elements_that_failed_are_left(db: Database) -> None
     assert error.splitlines() == [
         "2 of 4 elements failed",
         "1: ValueError: -2 is negative",
-        "3: ValueError: -4 is negative",
+        "3: TaskCrashed: it raised SystemExit(3)",
     ]
 
 

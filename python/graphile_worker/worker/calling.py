@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
 from graphile_worker.crontab import CronItem
-from graphile_worker.errors import TaskCrashed, TasksError
+from graphile_worker.errors import TasksError
 from graphile_worker.tasks import RunOptions, Task
 from graphile_worker.worker.context import Context, _current
 from graphile_worker.worker.decoding import bind_by_name, bind_by_position, read_parameters
@@ -29,8 +29,8 @@ class RunnableTask(Protocol):
     #: When it is due by itself.
     crontab: Sequence[CronItem]
 
-    async def call(self, payload: Any, context: Context) -> Any:
-        """Run the task with a payload, in this context, and return what it returns.
+    def call(self, payload: Any, context: Context) -> Coroutine[Any, Any, Any]:
+        """Run the task with a payload, in this context; await what it returns.
 
         Raise InvalidPayload for a payload that does not fit, which names the field; TaskCrashed
         where a process or program ended; and what the function raises. When it is cancelled, a
@@ -132,16 +132,12 @@ class _FunctionTask:
 class CoroutineTask(_FunctionTask):
     """A coroutine function, awaited in the worker's loop."""
 
-    async def call(self, payload: Any, context: Context) -> Any:
-        """Await the function."""
+    def call(self, payload: Any, context: Context) -> Coroutine[Any, Any, Any]:
+        """Call the function; the context stays that of the asyncio task in which this is done."""
         args, kwargs = self._bind(payload, context)
-        token = _current.set(context)
-        try:
-            return await self._function(*args, **kwargs)
-        except SystemExit as error:  # which would end the worker
-            raise TaskCrashed(f"the task raised {error!r}") from error
-        finally:
-            _current.reset(token)
+        _current.set(context)
+        coroutine: Coroutine[Any, Any, Any] = self._function(*args, **kwargs)
+        return coroutine
 
 
 class ThreadTask(_FunctionTask):

@@ -75,14 +75,11 @@ class AbortSignal:
     and needs no signal.
     """
 
-    __slots__ = ("_event", "reason")
-    #: For the making of an event, which takes longer than many a task.
+    #: Why to stop; None: go on.
+    reason: str | None = None
+    #: Made when a thread waits for it, which takes longer than many a task.
+    _event: threading.Event | None = None
     _lock = threading.Lock()
-
-    def __init__(self) -> None:
-        self._event: threading.Event | None = None
-        #: Why to stop; None: go on.
-        self.reason: str | None = None
 
     def is_set(self) -> bool:
         """Whether to stop."""

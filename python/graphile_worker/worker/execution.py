@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Literal
 
-from graphile_worker.errors import GraphileWorkerError
+from graphile_worker.errors import GraphileWorkerError, TaskCrashed
 from graphile_worker.retries import Discard, RetryAfter, Snooze, TaskOutcome
 from graphile_worker.tasks import RunOptions
 from graphile_worker.worker.calling import RunnableTask
@@ -64,6 +64,8 @@ async def execute(
         return await _batch(job, result, options) if isinstance(result, _LISTS) else SUCCESS
     except Snooze as snooze:
         return Outcome("snooze", snooze, snooze.when)
+    except SystemExit as error:  # which would end the worker
+        return failure(TaskCrashed(f"the task raised {error!r}"), job, options)
     except Exception as error:
         return failure(error, job, options)
 
@@ -150,7 +152,10 @@ async def _batch(
 
 async def _settle(element: Any) -> Any:
     if isinstance(element, Awaitable):
-        return await element
+        try:
+            return await element
+        except SystemExit as error:  # which would end the worker
+            raise TaskCrashed(f"it raised {error!r}") from error
     if isinstance(element, Exception):
         raise element
     return element

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
+from zlib import crc32
 
 import psycopg
 from psycopg import pq
@@ -74,17 +75,17 @@ class Link:
 
 
 class DirectLink(Link):
-    """A connection for a single statement, whose answers are binary, with times as bytes.
+    """A connection for what is said for each batch of jobs: binary answers, with times as bytes.
 
     A job that comes to a worker that sleeps waits for this. So it is libpq's calls with psycopg's
     adapters and no cursor between them, and one turn of the event loop: half of the time.
     """
 
-    _NAME = b"graphile_worker"
-
     def __init__(self, connect: Connect, *, prepare: bool) -> None:
         super().__init__(connect)
-        self._prepare, self._is_prepared = prepare, False
+        self._prepare = prepare
+        #: The names of statements, by their texts.
+        self._prepared: dict[bytes, bytes] = {}
         self._values: Sequence[Any] = ()
         self._dumped: Sequence[Any] = ()
         self._results: list[PGresult] = []
@@ -98,7 +99,7 @@ class DirectLink(Link):
     def _opened(self, conn: psycopg.AsyncConnection[Any]) -> None:
         conn.adapters.register_loader("timestamptz", ByteaBinaryLoader)
         self._adapters = Transformer.from_context(conn)
-        self._is_prepared, self._values = False, ()
+        self._prepared, self._values = {}, ()
         loop, socket = asyncio.get_running_loop(), conn.pgconn.socket
 
         def stop_hearing() -> None:
@@ -120,11 +121,14 @@ class DirectLink(Link):
         if not self._prepare:
             pgconn.send_query_params(_numbered(query, values), self._dumped, result_format=1)
         else:
-            if not self._is_prepared:
-                pgconn.send_prepare(self._NAME, _numbered(query, values))
+            name = self._prepared.get(query)
+            if name is None:
+                # Another connection's statement behind the same pooler has another name.
+                name = b"graphile_worker_%08x" % crc32(query)
+                pgconn.send_prepare(name, _numbered(query, values))
                 await self._answer(conn)
-                self._is_prepared = True
-            pgconn.send_query_prepared(self._NAME, self._dumped, result_format=1)
+                self._prepared[query] = name
+            pgconn.send_query_prepared(name, self._dumped, result_format=1)
         result = await self._answer(conn)
         adapters.set_pgresult(result, format=pq.Format.BINARY)
         return adapters.load_rows(0, result.ntuples, tuple)

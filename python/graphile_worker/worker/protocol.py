@@ -115,7 +115,7 @@ class Protocol:
         self._on_error = on_error
         self._links: dict[str, Link] = {
             "take": DirectLink(self._connect, prepare=prepare),
-            "tell": Link(self._connect),
+            "tell": DirectLink(self._connect, prepare=prepare),
             "beat": Link(self._connect),
         }
         #: Held from a take until its jobs are known, and while it is said again how jobs ended.

@@ -84,12 +84,13 @@ class Runs:
     def start(self, row: Row, identity: Identity) -> None:
         """Run a job that was taken."""
         error: Exception | None = None
+        columns = list(row)
         try:
-            row = (row[0], row[1], _decoded(row[2]), *row[3:])
+            columns[2] = _decoded(columns[2])
         except (ValueError, RecursionError) as undecoded:
             error = InvalidPayload(f"payload cannot be decoded: {undecoded}")
         loop = asyncio.get_running_loop()
-        context = Context(ClaimedJob(row), self._connections.lend, loop, self._options.schema)
+        context = Context(ClaimedJob(columns), self._connections.lend, loop, self._options.schema)
         run = _Run(identity, context)
         self._runs.add(run)
         # With a name, none is made up for it.
@@ -166,7 +167,10 @@ class Runs:
     def _tell(self, job: ClaimedJob, outcome: Outcome, seconds: float) -> None:
         if outcome.kind == "success":
             name = "job:success"
-            logger.debug("job %s, task %s: done in %.3f s", job.id, job.task_identifier, seconds)
+            if logger.isEnabledFor(logging.DEBUG):
+                logger.debug(
+                    "job %s, task %s: done in %.3f s", job.id, job.task_identifier, seconds
+                )
         elif outcome.kind == "snooze":
             name = "job:snoozed"
         else:

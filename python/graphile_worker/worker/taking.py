@@ -231,13 +231,13 @@ class Taker:
 
     def _taken(self, rows: list[Row], identity: Identity, seconds: float) -> None:
         self.last_fetch = now = time.monotonic()
-        for row in rows:
-            if row[0] in identity.held:
-                # It was free: it was given away, or what became of it is written.
-                self._writer.forget(row[0])
-                self._runs.taken_again(row[0])
-            identity.held.add(row[0])
-            self._queue.append((row, identity, now))
+        ids = {row[0] for row in rows}
+        for again in ids & identity.held:
+            # It was free: it was given away, or what became of it is written.
+            self._writer.forget(again)
+            self._runs.taken_again(again)
+        identity.held |= ids
+        self._queue.extend([(row, identity, now) for row in rows])
         if rows:
             events = self._options.events
             if events.wanted("fetch"):

@@ -46,8 +46,9 @@ class Writer:
     def add(self, ended: Ended) -> None:
         """Take note of a job that ended."""
         box = self._boxes[ended[2].kind]
+        if not box.waiting:
+            box.some.set()
         box.waiting.append(ended)
-        box.some.set()
         # A queue waits for its job to be off the table.
         if ended[1].queue_name is not None or len(box.waiting) >= ENOUGH:
             box.now.set()
