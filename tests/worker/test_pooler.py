@@ -158,7 +158,10 @@ def test_a_pooler_that_mixes_up_prepared_statements_ends_the_worker_with_advice(
 
     async def task(payload: Any) -> None: ...
 
-    with pytest.raises(InvalidConnection, match="prepare=False"):
+    def workers() -> None:
         for _ in range(10):  # one of them meets what another one has prepared
             add(db, "task")
             once(db, {"task": task}, dsn=bouncer)
+
+    with pytest.raises(InvalidConnection, match="prepare=False"):
+        workers()

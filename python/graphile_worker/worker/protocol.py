@@ -57,6 +57,7 @@ _KEEPALIVES = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30000,
 }
+_MIXED_UP = "the worker's prepared statements are mixed up by a pooler: pass prepare=False"
 #: A statement that was refused for these reasons has changed nothing, and may succeed if repeated.
 _ROLLED_BACK = {"40001", "40P01", "55P03", "57014", "25006", "26000"}
 
@@ -135,7 +136,10 @@ class Protocol:
     async def check(self) -> None:
         """Raise a SchemaError unless the schema has what is called here."""
         conn = await self._links["beat"].connection()
-        await arun(conn, verbs.check(self._schema))
+        try:
+            await arun(conn, verbs.check(self._schema))
+        except psycopg.errors.DuplicatePreparedStatement as error:
+            raise InvalidConnection(_MIXED_UP) from error
 
     async def close(self) -> None:
         """Close every connection."""
@@ -152,9 +156,7 @@ class Protocol:
                 self._on_error(error)
                 raise
             if isinstance(error, psycopg.errors.DuplicatePreparedStatement):
-                raise InvalidConnection(
-                    "the worker's prepared statements are mixed up by a pooler: pass prepare=False"
-                ) from error
+                raise InvalidConnection(_MIXED_UP) from error
             raise (translated(error, statement) or error) from error
 
     async def _persist(
