@@ -463,6 +463,7 @@ def test_behind_dead_rows_a_session_remembers_where_the_order_begins(db: Databas
     db.rows(
         "select from graphile_worker.finish_jobs('w', array(select id from graphile_worker.get_jobs('w', 39000)))"
     )
+    connection.execute("set graphile_worker.heads = ''")  # on a slow machine it remembers already
     take(connection, n=1)
     assert heads(connection) is None, "it has seen that looking takes long"
     (second,) = take(connection, n=1)

@@ -36,6 +36,7 @@ class RunnableTask(Protocol):
         where a process or program ended; and what the function raises. When it is cancelled, a
         coroutine is, a process is killed, and a thread is told by ``context.abort`` and left alone.
         """
+        ...
 
 
 class Executors:
