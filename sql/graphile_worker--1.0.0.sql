@@ -1309,6 +1309,10 @@ $$;
 -- most, and does without the look at the first few. A job that comes to be before a remembered head
 -- waits for that long, if others are there to be taken; with none it is looked for at once.
 --
+-- Where it ends early, since others take jobs at the same time or there are very many lanes, the
+-- setting graphile_worker.more says so: who got fewer jobs than wanted need not ask again to find
+-- that there are no more.
+--
 -- A queue grows from nothing to millions between two runs of analyze, so the planner's numbers
 -- cannot be trusted: the settings leave it no plan but to follow the indexes in their order.
 create function @extschema@.get_jobs(
@@ -1335,6 +1339,7 @@ declare
   c_few constant integer := 16;
   v_task_ids integer[];
   v_setting text := pg_catalog.current_setting('graphile_worker.heads', true);
+  v_more text := pg_catalog.current_setting('graphile_worker.more', true);
   v_started timestamptz;
   v_taken integer;
 begin
@@ -1355,6 +1360,9 @@ begin
     end if;
   end if;
 
+  if v_more <> '' then
+    perform pg_catalog.set_config('graphile_worker.more', '', false);
+  end if;
   v_started := pg_catalog.clock_timestamp();
   if coalesce(v_setting, '') = '' then
     begin
@@ -1447,7 +1455,8 @@ begin
     v_window integer := max_jobs;
     v_walked integer := 0;
     v_by_lane boolean := false;
-    v_is_last boolean := false;
+    v_is_all boolean := false;
+    v_is_crowded boolean := false;
     v_is_plain boolean := true;
     v_seen integer;
     v_seen_run_at timestamptz;
@@ -1734,10 +1743,10 @@ begin
           -- Every lane was seen, and this is all that can be taken.
           pg_catalog.count(*) < v_wanted
             and (select pg_catalog.max(step.depth) from step) < c_lanes
-        into v_ids, v_tids, v_queue_ids, v_is_last
+        into v_ids, v_tids, v_queue_ids, v_is_all
         from chosen;
         v_tries := v_tries + 1;
-        exit when v_tries = 8 or (v_is_last and v_ids is null);
+        exit when v_tries = 8 or (v_is_all and v_ids is null);
         continue when v_ids is null;
         v_tried_ids := v_tried_ids || v_ids;
         v_keyed := exists (
@@ -1841,19 +1850,26 @@ begin
       end if;
       if v_ids is not null then
         -- Others are at it, too: with what they left it is better to begin than to compete for more.
-        v_is_last := v_is_last
-          or (v_taken > 0 and (v_keyed or v_taken < pg_catalog.cardinality(v_ids)));
+        v_is_crowded := v_taken > 0 and (v_keyed or v_taken < pg_catalog.cardinality(v_ids));
         v_wanted := v_wanted - v_taken;
       end if;
-      exit when v_wanted = 0
-        or v_is_last
-        or v_at > pg_catalog.cardinality(v_priorities);
+      v_is_all := v_is_all or v_at > pg_catalog.cardinality(v_priorities);
+      exit when v_wanted = 0 or v_is_all or v_is_crowded;
     end loop;
 
+    if v_wanted > 0 and v_wanted < max_jobs and not v_is_all then
+      perform pg_catalog.set_config('graphile_worker.more', 'true', false);
+    end if;
     if v_remembered and v_wanted = max_jobs then
-      perform pg_catalog.set_config('graphile_worker.heads', '', false);
+      -- Not by the first look, which passes the same dead entries.
+      perform pg_catalog.set_config('graphile_worker.heads', 'null', false);
       return query
       select * from @extschema@.get_jobs(worker_id, max_jobs, task_identifiers, forbidden_flags);
+      get diagnostics v_taken = row_count;
+      if v_taken = 0 and pg_catalog.current_setting('graphile_worker.heads') <> '' then
+        -- There is nothing, still: looking took long, and the next job comes behind the heads.
+        perform pg_catalog.set_config('graphile_worker.heads', v_setting, false);
+      end if;
     elsif v_setting is null or (v_setting <> '' and v_heads_until is null) then
       perform pg_catalog.set_config('graphile_worker.heads', '', false);
     elsif v_heads_until is not null and v_priorities is not null then

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from pg import Database
+from pg import Database, wait_for
 
 TAKE = "select id from graphile_worker.get_jobs(%s, %s, %s, %s)"
 
@@ -439,6 +439,24 @@ def remember(connection: psycopg.Connection[Any], job: int, seconds: float = 9) 
     )
 
 
+def add_many(db: Database, count: int) -> None:
+    db.rows(
+        "select from graphile_worker.add_jobs(array("
+        " select row('t', null, null, null, null, null, null, null)::graphile_worker.job_spec"
+        " from generate_series(1, %s)))",
+        count,
+    )
+
+
+def pages_of_a_take(connection: psycopg.Connection[Any]) -> int:
+    row = connection.execute(
+        "explain (analyze, buffers, format json) select * from graphile_worker.get_jobs('w', 10)"
+    ).fetchone()
+    assert row is not None
+    pages: int = row[0][0]["Plan"]["Shared Hit Blocks"]
+    return pages
+
+
 def heads(connection: psycopg.Connection[Any]) -> Any:
     (text,) = connection.execute("select current_setting('graphile_worker.heads')").fetchone() or (
         "",
@@ -451,11 +469,7 @@ def test_behind_dead_rows_a_session_remembers_where_the_order_begins(db: Databas
     take(connection)
     assert heads(connection) is None, "nothing is remembered of a first call"
     add(db, priority=1)
-    db.rows(
-        "select from graphile_worker.add_jobs(array("
-        " select row('t', null, null, null, null, null, null, null)::graphile_worker.job_spec"
-        " from generate_series(1, 40000)))"
-    )
+    add_many(db, 40_000)
     # A snapshot that sees them keeps the dead rows, and makes passing them slow.
     holder = db.connect()
     holder.execute("begin isolation level repeatable read")
@@ -469,19 +483,69 @@ def test_behind_dead_rows_a_session_remembers_where_the_order_begins(db: Databas
     (second,) = take(connection, n=1)
     _, _, priorities, _, ids = heads(connection)
     assert (priorities, ids) == ([0, 1], [second, ids[1]])
-    buffers = (
-        "explain (analyze, buffers, format json) select * from graphile_worker.get_jobs('w', 10)"
-    )
-
-    def pages() -> int:
-        row = connection.execute(buffers).fetchone()
-        assert row is not None
-        count: int = row[0][0]["Plan"]["Shared Hit Blocks"]
-        return count
-
-    remembered = pages()
+    remembered = pages_of_a_take(connection)
     connection.execute("set graphile_worker.heads = ''")
-    assert pages() > 3 * remembered
+    assert pages_of_a_take(connection) > 3 * remembered
+
+
+def test_an_empty_look_behind_dead_rows_keeps_what_is_remembered(db: Database) -> None:
+    """As a worker looks: a job, nothing, a job."""
+    connection = db.connect()
+    take(connection)
+    add_many(db, 40_000)
+    holder = db.connect()
+    holder.execute("begin isolation level repeatable read")
+    holder.execute("select count(*) from graphile_worker.jobs")
+    db.rows(
+        "select from graphile_worker.finish_jobs('w', array(select id from graphile_worker.get_jobs('w', 40000)))"
+    )
+    head = add(db)
+    remember(connection, head)
+    assert take(connection) == [head]
+    remembered = heads(connection)
+    assert take(connection) == []
+    assert heads(connection) == remembered
+    add(db)
+    assert pages_of_a_take(connection) < 200
+    early = add(db, priority=-1)
+    assert take(connection) == [early], "with nothing left, all is looked at"
+    # Without the dead rows it is not worth it.
+    holder.rollback()
+    db.rows("truncate graphile_worker._private_jobs")
+    remember(connection, add(db))
+    db.rows("truncate graphile_worker._private_jobs")
+
+    def forgets() -> bool:
+        return not take(connection) and heads(connection) is None
+
+    wait_for(forgets, "it looks quickly, and forgets")
+
+
+def test_a_call_that_ends_early_says_so(db: Database) -> None:
+    more = "select current_setting('graphile_worker.more', true)"
+    ours, other = db.connect(), db.connect()
+    add_many(db, 60)
+    assert len(take(ours, n=70)) == 60
+    assert ours.execute(more).fetchone() in ((None,), ("",)), "these are all"
+    add_many(db, 60)
+    other.execute("begin")
+    other.execute(
+        "select from graphile_worker._private_jobs where is_available limit 20 for update"
+    )
+    assert len(take(ours, n=40)) == 20, "others are at it, and there are more"
+    assert ours.execute(more).fetchone() == ("true",)
+    assert len(take(ours, n=50)) == 20
+    assert ours.execute(more).fetchone() == ("",)
+    other.execute("rollback")
+    assert len(take(ours, n=40)) == 20
+    for i in range(60):
+        add(db, job_key=f"k{i}")
+    with other.transaction():
+        other.execute("select from graphile_worker._private_jobs where key = 'k0' for update")
+        assert len(take(ours, n=40)) == 39
+        assert ours.execute(more).fetchone() == ("true",)
+    assert len(take(ours, n=40)) == 21
+    assert ours.execute(more).fetchone() == ("",)
 
 
 def test_a_job_before_a_remembered_head_waits_only_while_there_are_others(db: Database) -> None:

@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import psycopg
 import pytest
 from graphile_worker.worker import Worker, taking
+from graphile_worker.worker.protocol import Protocol
 from pg import Database, wait_for
 
 from worker.live import running
@@ -52,6 +54,50 @@ def adding(db: Database, task: str = "t") -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+
+
+def test_a_worker_that_took_all_there_was_does_not_look_again(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind dead rows a look that finds nothing takes long, and the next job waits for its end."""
+    monkeypatch.setattr(taking, "FIRST_LOOK", 60.0)
+    counts: list[int] = []
+    take = Protocol.take
+
+    async def counted(*arguments: Any) -> tuple[list[Any], bool]:
+        rows, more = await take(*arguments)
+        counts.append(len(rows))
+        return rows, more
+
+    monkeypatch.setattr(Protocol, "take", counted)
+    ran: list[int] = []
+
+    async def t(payload: int) -> None:
+        ran.append(payload)
+
+    with running({"t": t}, db, poll_interval=120):
+        for n in range(20):
+            db.rows(ADD, "t", f"{n}")
+            wait_for(partial(ran.__contains__, n), "it was woken", SOON)
+    assert counts.count(0) <= 2, "at its start, and when it begins to listen"
+
+
+def test_a_worker_that_others_left_too_few_jobs_looks_again(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taking, "FIRST_LOOK", 60.0)
+    ran: list[int] = []
+
+    async def t(payload: int) -> None:
+        ran.append(payload)
+
+    for n in range(30):
+        db.rows(ADD, "t", f"{n}")
+    other = db.connect()
+    with other.transaction():
+        other.execute("select from graphile_worker._private_jobs order by id limit 20 for update")
+        with running({"t": t}, db, poll_interval=120, concurrency=24, prefetch=0):
+            wait_for(lambda: len(ran) == 10, "it took the rest", SOON)
 
 
 def test_a_busy_worker_is_not_notified_and_one_that_sleeps_is(idle_db: Database) -> None:

@@ -27,7 +27,8 @@ logger = logging.getLogger("graphile_worker")
 _TEXTS = {
     "get_jobs": """select id, task_identifier, payload::text, queue_name, priority,
   greatest(run_at, timestamptz '0001-01-02 00:00+00'), attempts, max_attempts, last_error,
-  created_at, updated_at, key, locked_at, locked_by, revision, flags
+  created_at, updated_at, key, locked_at, locked_by, revision, flags,
+  current_setting('graphile_worker.more', true)
 from {s}.get_jobs(%s, %s, %s, %s)""",
     "finish_jobs": "select job_id from {s}.finish_jobs(%s, %s::text::bigint[]) where not done",
     "fail_jobs": "select job_id from {s}.fail_jobs(%s, %s) where not done",
@@ -184,9 +185,13 @@ class Protocol:
 
     async def take(
         self, worker_id: str, count: int, tasks: list[str], forbidden: list[str] | None
-    ) -> list[Row]:
-        """Take up to so many jobs, once; see ``is_passing`` and ``is_uncertain`` for errors."""
-        return await self._rows("take", "get_jobs", (worker_id, count, tasks, forbidden))
+    ) -> tuple[list[Row], bool]:
+        """Take up to so many jobs, once; see ``is_passing`` and ``is_uncertain`` for errors.
+
+        Return them, and whether there may be more.
+        """
+        rows = await self._rows("take", "get_jobs", (worker_id, count, tasks, forbidden))
+        return rows, len(rows) == count or (bool(rows) and rows[0][-1] == "true")
 
     async def finish(self, worker_id: str, ids: list[int]) -> list[int]:
         """Delete jobs that are done; return those that were not the worker's any more."""

@@ -84,7 +84,7 @@ class Runs:
     def start(self, row: Row, identity: Identity) -> None:
         """Run a job that was taken."""
         error: Exception | None = None
-        columns = list(row)
+        *columns, _ = row
         try:
             columns[2] = _decoded(columns[2])
         except (ValueError, RecursionError) as undecoded:

@@ -128,7 +128,7 @@ class Taker:
             self._wake.clear()
             try:
                 async with self._protocol.taking:
-                    taken = await self._take(want, flags, backoff)
+                    taken, more = await self._take(want, flags, backoff)
             except Exception as error:
                 if not is_passing(error):
                     raise
@@ -138,8 +138,7 @@ class Taker:
             # The jobs come before the books.
             await asyncio.sleep(0)
             backoff.reset()
-            # Fewer than wanted are not all there are, if others took some at the same time.
-            if more := taken > 0:
+            if taken:
                 idle = FIRST_LOOK
             if self._once and not (taken or self._runs or self._queue or self._writer.pending):
                 return
@@ -215,11 +214,14 @@ class Taker:
                 flags = await flags
         return list(flags) if flags else None
 
-    async def _take(self, want: int, flags: list[str] | None, backoff: Backoff) -> int:
-        """Take jobs once; return how many. Tell of what fails before the database is waited for."""
+    async def _take(self, want: int, flags: list[str] | None, backoff: Backoff) -> tuple[int, bool]:
+        """Take jobs once; return how many, and whether there may be more.
+
+        Tell of what fails before the database is waited for.
+        """
         identity, started = self._presence.current, time.perf_counter()
         try:
-            rows = await self._protocol.take(identity.worker_id, want, self._names, flags)
+            rows, more = await self._protocol.take(identity.worker_id, want, self._names, flags)
         except Exception as error:
             if is_passing(error):
                 backoff.failed("taking jobs failed", error)
@@ -227,7 +229,7 @@ class Taker:
                     await self._presence.doubt(identity)
             raise
         self._taken(rows, identity, time.perf_counter() - started)
-        return len(rows)
+        return len(rows), more
 
     def _taken(self, rows: list[Row], identity: Identity, seconds: float) -> None:
         self.last_fetch = now = time.monotonic()
