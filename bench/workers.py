@@ -16,8 +16,9 @@ import psycopg
 from peers.base import BENCH, Peer
 from server import Bench, PeerError
 
-#: Jobs of a lap of warming up, and the fewest laps.
-LAP, LAPS = 300, 3
+#: Jobs of the first lap of warming up, and for how many seconds the later ones have jobs, if that
+#: is more; the fewest laps.
+LAP, SECONDS_A_LAP, LAPS = 300, 0.2, 3
 #: Seconds until a worker must have started, and until it must have stopped.
 START, STOP = 30.0, 15.0
 
@@ -115,10 +116,11 @@ class Run:
         while laps < LAPS or not all(process.started for process in self.processes):
             if time.monotonic() > deadline:
                 raise PeerError("the workers do not start to work")
+            count = max(LAP, int(SECONDS_A_LAP * self.pace))
             start = time.monotonic()
-            last = self.add(LAP, number=-1)
+            last = self.add(count, number=-1)
             self.until_empty(last, START)
-            self.pace = LAP / (time.monotonic() - start)
+            self.pace = count / (time.monotonic() - start)
             laps += 1
             time.sleep(0.02)
 
