@@ -34,15 +34,20 @@ _ADD_JOB = f"""{{s}}.add_job(
   cast(%(identifier)s as text), cast(%(payload)s as json), cast(%(queue_name)s as text), {_RUN_AT},
   cast(%(max_attempts)s as integer), cast(%(job_key)s as text), cast(%(priority)s as integer),
   cast(%(flags)s as text[]), cast(%(job_key_mode)s as text)) as j"""
-# Jobs that differ in nothing but their payloads, which are one JSON array.
-_ADD_ALIKE = f"""(
+# Jobs that differ only in their payloads, which are one JSON array, and in their ids: these come
+# back, and the rest once for all.
+_ADD_ALIKE = f"""with given as (
   select pg_catalog.array_agg(cast(row(cast(%(identifier)s as text), given.payload,
     cast(%(queue_name)s as text), {_RUN_AT}, cast(%(max_attempts)s as smallint), null,
     cast(%(priority)s as smallint), cast(%(flags)s as text[])
   ) as {{s}}.job_spec) order by given.place) as specs
   from pg_catalog.json_array_elements(cast(%(payloads)s as json))
     with ordinality as given (payload, place)
-) as given cross join lateral {{s}}.add_jobs(given.specs) as j"""
+),
+j as materialized (
+  select j.* from given cross join lateral {{s}}.add_jobs(given.specs) as j
+)
+select (select pg_catalog.array_agg(j.id) from j), {_REST} from j limit 1"""
 # Jobs of any kind, as a JSON document: no driver sends arrays of composites fast, or alike. Names
 # are looked up once for all jobs that have them.
 _ADD_MANY = f"""with given as materialized (
@@ -89,7 +94,7 @@ _TEXTS = {
     # Without the names, which the caller knows but with unsafe_dedupe.
     "add_job": ("enqueue", f"select j.id, {_PAYLOAD}, {_REST} from {_ADD_JOB}"),
     "add_job_named": ("enqueue", f"{_NAMED} {_ADD_JOB} {_NAMES}"),
-    "add_jobs_alike": ("enqueue", f"select j.id, {_REST} from {_ADD_ALIKE}"),
+    "add_jobs_alike": ("enqueue", _ADD_ALIKE),
     "add_jobs": ("enqueue", _ADD_MANY),
     "remove_job": (
         "admin",

@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from graphile_worker import errors
 from graphile_worker.job import (
@@ -112,8 +112,7 @@ def add_job(
     return job
 
 
-@dataclass(frozen=True, slots=True)
-class _New:
+class _New(NamedTuple):
     """A job that is to be added, and its place among all of them."""
 
     place: int
@@ -163,13 +162,13 @@ def _add_alike(chunk: list[_New], settings: Settings) -> Verb[list[Job]]:
     if text is None:  # one by one, also to say which one is wrong
         text = f"[{','.join([_payload_of(new, settings) for new in chunk])}]"
     values = {"identifier": first.identifier, "payloads": text, **_values_of(first.spec)}
-    rows = yield statement("add_jobs_alike", settings.schema), values
+    ((ids, _, *rest),) = yield statement("add_jobs_alike", settings.schema), values
     name, queue = first.identifier, first.spec.queue_name
     flags = frozenset(first.spec.flags or ())
     # What is stored is what was sent, to the letter: it need not come back.
     return [
-        Job(row[0], name, queue, payload, flags, *row[2:])
-        for row, payload in zip(rows, json.loads(text), strict=True)
+        Job(id_, name, queue, payload, flags, *rest)
+        for id_, payload in zip(ids, json.loads(text), strict=True)
     ]
 
 
