@@ -30,7 +30,7 @@ HALF_OF = "drained before: the half load is half of it"
 #: Jobs a second of the light load: every contestant can do more.
 LIGHT = 200
 #: Between two lots of jobs of a load.
-BEAT = 0.05
+BEAT = 0.01
 
 
 def probe(run: Run, number: int) -> int:
