@@ -1456,7 +1456,7 @@ begin
     v_walked integer := 0;
     v_by_lane boolean := false;
     v_is_all boolean := false;
-    v_is_crowded boolean := false;
+    v_is_shared boolean := false;
     v_is_plain boolean := true;
     v_seen integer;
     v_seen_run_at timestamptz;
@@ -1850,11 +1850,11 @@ begin
       end if;
       if v_ids is not null then
         -- Others are at it, too: with what they left it is better to begin than to compete for more.
-        v_is_crowded := v_taken > 0 and (v_keyed or v_taken < pg_catalog.cardinality(v_ids));
+        v_is_shared := v_taken > 0 and (v_keyed or v_taken < pg_catalog.cardinality(v_ids));
         v_wanted := v_wanted - v_taken;
       end if;
       v_is_all := v_is_all or v_at > pg_catalog.cardinality(v_priorities);
-      exit when v_wanted = 0 or v_is_all or v_is_crowded;
+      exit when v_wanted = 0 or v_is_all or v_is_shared;
     end loop;
 
     if v_wanted > 0 and v_wanted < max_jobs and not v_is_all then
