@@ -297,6 +297,7 @@ def test_cleanup_collects_only_names_that_nobody_needs(utils: Utils, db: Databas
     assert utils.add_job("gone", queue_name="gone").queue_name == "gone"
 
 
+@pytest.mark.majors(13, 18)
 def test_cleanup_gives_up_where_a_transaction_leaves_no_gap(utils: Utils, db: Database) -> None:
     gone = utils.add_job("t", queue_name="q")
     utils.complete_jobs([gone.id])

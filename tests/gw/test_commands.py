@@ -30,6 +30,7 @@ def add(db: Database, task: str = "t", queue: str | None = None, key: str | None
     return int(db.value(ADD, task, queue, key))
 
 
+@pytest.mark.majors(13, 18)
 def test_a_life_by_the_command_line(db: Database) -> None:
     env = {"GW_KEY": "welcome ann"}
     text = program(
@@ -321,6 +322,7 @@ def test_errors_are_one_paragraph_and_tracebacks_only_with_v(
     assert "say which job" in program(db, "job", code=1)
 
 
+@pytest.mark.majors(13, 18)
 def test_a_role_without_rights_is_told_which_it_lacks(db: Database) -> None:
     role = f"role_{db.name[3:]}"
     db.rows(f"create role {role} login")

@@ -152,6 +152,7 @@ def test_the_page_has_one_program_for_each_language() -> None:
     assert [language for language, _ in BLOCKS] == ["sql", *LANGUAGES]
 
 
+@pytest.mark.majors(13, 18)
 @pytest.mark.parametrize("name", TESTED)
 def test_the_committed_order_has_its_jobs_and_the_other_left_nothing(
     shop: Database, programs: Path, name: str

@@ -116,6 +116,7 @@ def test_nodes_cron_fires(db: Database, version: str) -> None:
     assert payload["_cron"]["backfilled"] is True
 
 
+@pytest.mark.majors(13, 18)
 def test_nodes_local_queue_works(db: Database) -> None:
     """Version 0.18 with its batching: fetch many, finish many."""
     for n in range(300):

@@ -184,6 +184,7 @@ def test_no_superuser_is_needed_anywhere(empty_db: Database, role: str) -> None:
     empty_db.rows(f"alter database {empty_db.name} owner to postgres")
 
 
+@pytest.mark.majors(13, 18)
 def test_bad_input_is_told_in_one_paragraph_and_nothing_is_changed(
     empty_db: Database, role: str
 ) -> None:

@@ -64,7 +64,8 @@ def catalogue(db: Database, schema: str) -> list[tuple[str, ...]]:
     rows = []
     for row in db.rows(query):
         texts = [
-            re.sub(r"graphile_worker\.(notify|heads|more)\b", "the setting", str(part)) for part in row
+            re.sub(r"graphile_worker\.(notify|heads|more)\b", "the setting", str(part))
+            for part in row
         ]
         for spelling in spellings:
             texts = [text.replace(spelling, "SCHEMA") for text in texts]

@@ -81,6 +81,7 @@ def test_a_schema_of_any_legal_name_is_lived_in(empty_db: Database, schema: str)
     life(empty_db.connect(), schema)
 
 
+@pytest.mark.majors(13, 18)
 def test_a_connection_may_be_set_up_in_any_way(empty_db: Database) -> None:
     for options in (
         "-c quote_all_identifiers=on",
