@@ -40,7 +40,7 @@ debian:
 	@test "$$(id -u)" != 0 || dpkg -s $(DEBIAN) > /dev/null 2>&1 \
 	  || { apt-get update -q && apt-get install -yq --no-install-recommends $(DEBIAN); }
 
-test: $(VENV)/dev servers debian  ## every test, on PostgreSQL 13 to 18 and against Node (TEST=... for pytest)
+test: $(VENV)/dev servers debian  ## the tests, on PostgreSQL 13 to 18 and against Node (TEST=... for pytest)
 	$(PY) -m pytest -n 2 $(TEST)
 
 soak: $(VENV)/dev servers debian  ## the long runs: hammers, the client against its model, kills, crashes (TEST=... for pytest)
