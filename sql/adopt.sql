@@ -1255,6 +1255,9 @@ begin
     raise exception 'Max jobs is out of range: %', max_jobs
       using errcode = 'GWBMJ', hint = 'Ask for 1 to 100000 jobs.';
   end if;
+  if v_more <> '' then
+    perform pg_catalog.set_config('graphile_worker.more', '', false);
+  end if;
   if task_identifiers is not null then
     select pg_catalog.array_agg(tasks.id) into v_task_ids
     from @extschema@._private_tasks as tasks
@@ -1264,9 +1267,6 @@ begin
     end if;
   end if;
 
-  if v_more <> '' then
-    perform pg_catalog.set_config('graphile_worker.more', '', false);
-  end if;
   v_started := pg_catalog.clock_timestamp();
   if coalesce(v_setting, '') = '' then
     begin

@@ -544,7 +544,14 @@ def test_a_call_that_ends_early_says_so(db: Database) -> None:
         other.execute("select from graphile_worker._private_jobs where key = 'k0' for update")
         assert len(take(ours, n=40)) == 39
         assert ours.execute(more).fetchone() == ("true",)
-    assert len(take(ours, n=40)) == 21
+    other.execute("begin")
+    other.execute("select from graphile_worker._private_jobs where key = 'k50' for update")
+    assert len(take(ours, n=15)) == 14
+    assert ours.execute(more).fetchone() == ("true",)
+    assert take(ours, tasks=["unknown"]) == []
+    assert ours.execute(more).fetchone() == ("",), "there is nothing more of such a task"
+    other.execute("rollback")
+    assert len(take(ours, n=40)) == 7
     assert ours.execute(more).fetchone() == ("",)
 
 
