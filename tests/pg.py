@@ -123,6 +123,16 @@ def _left_alone(admin: psycopg.Connection[Any], name: str) -> None:
         time.sleep(0.003)
 
 
+def pages(on: Database | psycopg.Connection[Any], query: str, *params: Any) -> int:
+    """Run a statement, and return how many pages it touched."""
+    connection = on._main() if isinstance(on, Database) else on
+    row = connection.execute(f"explain (analyze, buffers, format json) {query}", params).fetchone()
+    assert row is not None
+    plan = row[0][0]["Plan"]
+    touched: int = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+    return touched
+
+
 def wait_for(
     condition: Callable[[], object], what: str = "it came to pass", seconds: float = 60
 ) -> None:
