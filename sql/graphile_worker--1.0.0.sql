@@ -9,6 +9,7 @@
 -- _private_job_queues      the named queues; a row is locked while one of its jobs runs
 -- _private_known_crontabs  the last tick of each recurring job, so that each fires once
 -- _private_heartbeats      the workers that say that they run
+-- _private_ended_workers   the workers that ended or were presumed dead within the last day
 -- _private_crashes         the jobs whose worker died while it ran them, and how often
 -- _private_settings        at most one row: when a worker is presumed dead
 -- migrations               the schema revisions that Node's graphile-worker looks for
@@ -22,14 +23,69 @@
 -- worker's name. A job is "available" while it is unlocked and has attempts left; after the last
 -- attempt it stays, unavailable, until somebody reschedules or completes it.
 --
--- A worker that calls heartbeat and then falls silent is swept by release_dead_workers, which frees
+-- A worker that calls heartbeat and then falls silent is ended by release_dead_workers, which frees
 -- its jobs and queues; others (Node's) are presumed dead when their locks are 4 hours old.
 --
 -- Lock order. Heartbeats and crontabs come first. Job rows are locked by key, then by id; queues
--- come after jobs, by id. get_jobs keeps the order too, although it skips what is locked.
--- CONTRIBUTING.md names the one deadlock known.
+-- come after jobs, by id. Where the order cannot be kept (a key changes meanwhile, Node locks in no
+-- order), a call waits for a moment only, lets go of all its locks, and begins again.
 
 set local search_path = pg_catalog, pg_temp;
+
+-- Refuses a schema in which others could run code of theirs with the installer's rights: one that
+-- belongs to another role, or holds its functions. And one that Node's graphile-worker has made.
+do $$
+declare
+  v_owner oid;
+  v_other text;
+begin
+  if exists (
+    select from pg_catalog.pg_class as tables
+    where tables.relnamespace = '@extschema@'::pg_catalog.regnamespace
+    and tables.relname in ('_private_jobs', 'job_queues', 'migrations')
+  ) then
+    raise exception 'The schema % holds the tables of Node''s graphile-worker already',
+      '@extschema@'::pg_catalog.regnamespace
+      using errcode = 'GWBIN',
+        hint = 'Run "gw-install adopt": it makes them ours, with every row as it is.';
+  end if;
+  select
+    case when roles.rolname = 'pg_database_owner' then databases.datdba else schemas.nspowner end
+  into v_owner
+  from pg_catalog.pg_namespace as schemas
+  join pg_catalog.pg_roles as roles on roles.oid = schemas.nspowner
+  join pg_catalog.pg_database as databases on databases.datname = pg_catalog.current_database()
+  where schemas.oid = '@extschema@'::pg_catalog.regnamespace;
+  select objects.identity into v_other
+  from (
+    select 'the schema itself', v_owner
+    union all
+    select functions.oid::pg_catalog.regprocedure::text, functions.proowner
+    from pg_catalog.pg_proc as functions
+    where functions.pronamespace = '@extschema@'::pg_catalog.regnamespace
+    union all
+    select operators.oid::pg_catalog.regoperator::text, operators.oprowner
+    from pg_catalog.pg_operator as operators
+    where operators.oprnamespace = '@extschema@'::pg_catalog.regnamespace
+    union all
+    select relations.oid::pg_catalog.regclass::text, relations.relowner
+    from pg_catalog.pg_class as relations
+    where relations.relnamespace = '@extschema@'::pg_catalog.regnamespace
+  ) as objects (identity, owner)
+  join pg_catalog.pg_roles as roles on roles.oid = objects.owner
+  where roles.rolname <> current_user and not roles.rolsuper
+  limit 1;
+  if v_other is not null and not exists (
+        select from pg_catalog.pg_settings as settings
+        where settings.name = 'xmloption' and settings.source = 'session'
+      ) then
+    raise exception 'The schema % is not yours alone: % belongs to another role',
+      '@extschema@'::pg_catalog.regnamespace, v_other
+      using errcode = 'GWBIN',
+        hint = 'That role could run code with your rights. Drop the schema, or install as its owner.';
+  end if;
+end;
+$$;
 
 -- The tables. Columns, their order and types are shared with Node's graphile-worker, and so are the
 -- names of keys and sequences, odd as some are; the indexes and the last three tables are ours.
@@ -114,13 +170,23 @@ create table @extschema@._private_heartbeats (
   beat_at timestamptz not null,
   steady_since timestamptz not null,
   refreshed_at timestamptz not null,
-  swept_at timestamptz,
   task_identifiers text[],
   details json,
   is_busy boolean not null default false,
   constraint heartbeats_pkey primary key (worker_id)
 );
 alter table @extschema@._private_heartbeats enable row level security;
+
+-- The ids of workers that ended or were presumed dead, for a day, so that none of them gets a job
+-- any more. awaited: the transactions that were open then, and may still lock jobs in its name;
+-- empty: they have not been listed yet; null: there are none left.
+create table @extschema@._private_ended_workers (
+  worker_id text not null,
+  ended_at timestamptz not null,
+  awaited text[] default '{}'::text[],
+  constraint ended_workers_pkey primary key (worker_id)
+);
+alter table @extschema@._private_ended_workers enable row level security;
 
 create table @extschema@._private_crashes (
   job_id bigint not null,
@@ -225,6 +291,12 @@ select
   beats.is_busy
 from @extschema@._private_heartbeats as beats;
 
+-- The ids of workers that have ended, or were presumed dead, within the last day. What is locked by
+-- one of them is about to be freed.
+create view @extschema@.ended_workers as
+select ended.worker_id, ended.ended_at
+from @extschema@._private_ended_workers as ended;
+
 create view @extschema@.queues as
 select queues.id, queues.queue_name, queues.locked_at, queues.locked_by
 from @extschema@._private_job_queues as queues;
@@ -276,6 +348,9 @@ begin
   elsif priority not between -32768 and 32767 then
     raise exception 'Priority is out of range: %', priority
       using errcode = 'GWBPR', hint = 'Use -32768 to 32767; lower numbers run first.';
+  elsif pg_catalog.array_ndims(flags) > 1 then
+    raise exception 'Flags have % dimensions: %', pg_catalog.array_ndims(flags), flags
+      using errcode = 'GWBFL', hint = 'Pass a plain list, for example array[''slow'', ''eu''].';
   elsif pg_catalog.array_position(flags, null) is not null then
     raise exception 'Flags hold a null element: %', flags
       using errcode = 'GWBFL', hint = 'Leave the element out.';
@@ -419,7 +494,7 @@ begin
       flags = case when job_key_mode = 'unsafe_dedupe' then jobs.flags else excluded.flags end,
       attempts = case when job_key_mode = 'unsafe_dedupe' then jobs.attempts else 0 end,
       last_error = case when job_key_mode = 'unsafe_dedupe' then jobs.last_error end,
-      revision = jobs.revision + 1,
+      revision = least(jobs.revision, 2147483646) + 1,
       updated_at = pg_catalog.now()
     where jobs.is_available or job_key_mode = 'unsafe_dedupe'
     returning * into v_job;
@@ -436,8 +511,60 @@ begin
 end;
 $$;
 
+-- Called when a lock was not had in time and all locks of the attempt were let go: waits for a moment,
+-- with empty hands, or raises where the caller does not want to wait any longer.
+create function @extschema@._before_lock_retry(
+  lock_timeout text,
+  started timestamptz,
+  max_wait interval
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if lock_timeout <> '0' then
+    max_wait := least(max_wait, lock_timeout::interval);
+  end if;
+  if pg_catalog.clock_timestamp() - started > max_wait then
+    raise exception 'Another transaction has held a job for %', max_wait
+      using errcode = 'lock_not_available',
+        hint = 'Nothing was changed. Repeat the call, or look for a long transaction in pg_stat_activity.';
+  end if;
+  perform pg_catalog.pg_sleep(0.02 * pg_catalog.random());
+end;
+$$;
+
+-- The row that add_job returns of a job that was there already, for a caller who may not read what
+-- others wrote: the content only where it is what the caller passed.
+create function @extschema@._without_content(
+  job @extschema@._private_jobs,
+  given_payload json,
+  job_key_mode text
+)
+returns @extschema@._private_jobs
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if job.revision > 0 then
+    job.last_error := null;
+    if job_key_mode = 'unsafe_dedupe' then
+      job.payload := null;
+      job.flags := null;
+    elsif job.payload::text <> coalesce(given_payload, '{}'::json)::text then
+      job.payload := null;
+    end if;
+  end if;
+  return job;
+end;
+$$;
+
 -- Adds one job in the caller's transaction and answers its row; null arguments mean the defaults.
--- A due job notifies the workers when the transaction commits.
+-- A due job notifies the workers when the transaction commits. Of a job that was there already, a
+-- caller below the level observe gets no content but its own: no payload that others wrote.
 create function @extschema@.add_job(
   identifier text,
   payload json = null,
@@ -464,6 +591,7 @@ begin
     or pg_catalog.length(add_job.job_key) not between 1 and 512
     or add_job.max_attempts not between 1 and 32767
     or add_job.priority not between -32768 and 32767
+    or pg_catalog.array_ndims(add_job.flags) > 1
     or pg_catalog.array_position(add_job.flags, null) is not null
   then
     perform @extschema@._reject_job(
@@ -514,6 +642,13 @@ begin
       '{"r":' || pg_catalog.random() || ',"count":' || 1 || '}'
     );
   end if;
+  if v_job.revision > 0 and not pg_catalog.has_table_privilege(
+    coalesce(nullif(pg_catalog.current_setting('role'), 'none'), session_user),
+    '@extschema@.jobs',
+    'select'
+  ) then
+    v_job := @extschema@._without_content(v_job, payload, coalesce(job_key_mode, 'replace'));
+  end if;
   return v_job;
 end;
 $$;
@@ -547,6 +682,7 @@ begin
     or pg_catalog.length(s.job_key) not between 1 and 512
     or s.max_attempts not between 1 and 32767
     or s.priority not between -32768 and 32767
+    or pg_catalog.array_ndims(s.flags) > 1
     or pg_catalog.array_position(s.flags, null) is not null),
     pg_catalog.count(*) filter (where tasks.id is null or (queues.id is null and s.queue_name is not null))
   into keyed, due, v_invalid, v_unknown
@@ -591,6 +727,8 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  v_lock_timeout text;
+  v_lock_started timestamptz;
   v_count integer := pg_catalog.cardinality(specs);
   v_mode text := coalesce(job_key_modes[1], 'replace');
   v_ids bigint[];
@@ -603,69 +741,111 @@ begin
   into v_ids
   from pg_catalog.generate_series(1, v_count);
 
-  if exists (
-    select from pg_catalog.unnest(job_key_modes) as given (job_key_mode)
-    where coalesce(given.job_key_mode, 'replace') <> v_mode
-  ) then
-    v_added := pg_catalog.array_fill(null::bigint, array[v_count]);
-  else
-    with spec as materialized (
-      select
-        s.*,
-        v_ids[s.place] as id,
-        s.job_key is null or pg_catalog.row_number() over (partition by s.job_key order by s.place) = 1
-          as is_first
-      from rows from (pg_catalog.unnest(specs)) with ordinality as s (
-      identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
-    )
-    ),
-    added as (
-      insert into @extschema@._private_jobs as jobs (id, key, task_id, job_queue_id, payload, run_at, max_attempts, priority, flags)
-      overriding system value
-      select
-        s.id,
-        s.job_key,
-        tasks.id,
-      queues.id,
-      coalesce(s.payload, '{}'::json),
-      coalesce(s.run_at, pg_catalog.now()),
-      coalesce(s.max_attempts, 25)::smallint,
-      coalesce(s.priority, 0::smallint),
-      case when s.flags is not null then (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(s.flags) as flag) end
-      from spec as s
-      join @extschema@._private_tasks as tasks on tasks.identifier = s.identifier
-      left join @extschema@._private_job_queues as queues on queues.queue_name = s.queue_name
-      where s.is_first and (s.queue_name is null or queues.id is not null)
-      order by s.job_key, s.place
-      on conflict (key) where key is not null do update set
-      task_id = case when v_mode = 'unsafe_dedupe' then jobs.task_id else excluded.task_id end,
-      job_queue_id = case when v_mode = 'unsafe_dedupe' then jobs.job_queue_id
-        else excluded.job_queue_id end,
-      payload = case when v_mode = 'unsafe_dedupe' then jobs.payload
-        else @extschema@._merge_payloads(jobs.payload, excluded.payload) end,
-      run_at = case when v_mode = 'unsafe_dedupe'
-        or (v_mode = 'preserve_run_at' and jobs.attempts = 0) then jobs.run_at
-        else excluded.run_at end,
-      max_attempts = case when v_mode = 'unsafe_dedupe' then jobs.max_attempts
-        else excluded.max_attempts end,
-      priority = case when v_mode = 'unsafe_dedupe' then jobs.priority
-        else excluded.priority end,
-      flags = case when v_mode = 'unsafe_dedupe' then jobs.flags else excluded.flags end,
-      attempts = case when v_mode = 'unsafe_dedupe' then jobs.attempts else 0 end,
-      last_error = case when v_mode = 'unsafe_dedupe' then jobs.last_error end,
-      revision = jobs.revision + 1,
-      updated_at = pg_catalog.now()
-    where jobs.is_available or v_mode = 'unsafe_dedupe'
-      returning jobs.id, jobs.key
-    )
-    select pg_catalog.array_agg(coalesce(plain.id, keyed.id) order by spec.place)
-    into v_added
-    from spec
-    left join added as plain on plain.id = spec.id and spec.job_key is null
-    left join added as keyed on keyed.key = spec.job_key and spec.is_first;
-  end if;
+  v_lock_timeout := pg_catalog.current_setting('lock_timeout');
+  v_lock_started := pg_catalog.clock_timestamp();
+  loop
+    begin
+      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      v_jobs := null;
+      if exists (
+        select from pg_catalog.unnest(job_key_modes) as given (job_key_mode)
+        where coalesce(given.job_key_mode, 'replace') <> v_mode
+      ) then
+        v_added := pg_catalog.array_fill(null::bigint, array[v_count]);
+      else
+        with spec as materialized (
+          select
+            s.*,
+            v_ids[s.place] as id,
+            s.job_key is null or pg_catalog.row_number() over (partition by s.job_key order by s.place) = 1
+              as is_first
+          from rows from (pg_catalog.unnest(specs)) with ordinality as s (
+          identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
+        )
+        ),
+        added as (
+          insert into @extschema@._private_jobs as jobs (id, key, task_id, job_queue_id, payload, run_at, max_attempts, priority, flags)
+          overriding system value
+          select
+            s.id,
+            s.job_key,
+            tasks.id,
+          queues.id,
+          coalesce(s.payload, '{}'::json),
+          coalesce(s.run_at, pg_catalog.now()),
+          coalesce(s.max_attempts, 25)::smallint,
+          coalesce(s.priority, 0::smallint),
+          case when s.flags is not null then (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(s.flags) as flag) end
+          from spec as s
+          join @extschema@._private_tasks as tasks on tasks.identifier = s.identifier
+          left join @extschema@._private_job_queues as queues on queues.queue_name = s.queue_name
+          where s.is_first and (s.queue_name is null or queues.id is not null)
+          order by s.job_key, s.place
+          on conflict (key) where key is not null do update set
+          task_id = case when v_mode = 'unsafe_dedupe' then jobs.task_id else excluded.task_id end,
+          job_queue_id = case when v_mode = 'unsafe_dedupe' then jobs.job_queue_id
+            else excluded.job_queue_id end,
+          payload = case when v_mode = 'unsafe_dedupe' then jobs.payload
+            else @extschema@._merge_payloads(jobs.payload, excluded.payload) end,
+          run_at = case when v_mode = 'unsafe_dedupe'
+            or (v_mode = 'preserve_run_at' and jobs.attempts = 0) then jobs.run_at
+            else excluded.run_at end,
+          max_attempts = case when v_mode = 'unsafe_dedupe' then jobs.max_attempts
+            else excluded.max_attempts end,
+          priority = case when v_mode = 'unsafe_dedupe' then jobs.priority
+            else excluded.priority end,
+          flags = case when v_mode = 'unsafe_dedupe' then jobs.flags else excluded.flags end,
+          attempts = case when v_mode = 'unsafe_dedupe' then jobs.attempts else 0 end,
+          last_error = case when v_mode = 'unsafe_dedupe' then jobs.last_error end,
+          revision = least(jobs.revision, 2147483646) + 1,
+          updated_at = pg_catalog.now()
+        where jobs.is_available or v_mode = 'unsafe_dedupe'
+          returning jobs.id, jobs.key
+        )
+        select pg_catalog.array_agg(coalesce(plain.id, keyed.id) order by spec.place)
+        into v_added
+        from spec
+        left join added as plain on plain.id = spec.id and spec.job_key is null
+        left join added as keyed on keyed.key = spec.job_key and spec.is_first;
+      end if;
 
-  if pg_catalog.array_position(v_added, null) is null then
+      if pg_catalog.array_position(v_added, null) is not null then
+        -- The rows as they are now, before later specs of the same keys change them.
+        select pg_catalog.array_agg(jobs order by added.place)
+        into v_jobs
+        from pg_catalog.unnest(v_added) with ordinality as added (id, place)
+        left join @extschema@._private_jobs as jobs on jobs.id = added.id;
+        for r in
+          select s.*
+          from rows from (
+            pg_catalog.unnest(specs), pg_catalog.unnest(v_ids), pg_catalog.unnest(job_key_modes),
+            pg_catalog.unnest(v_added)
+          ) with ordinality as s (
+            identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags,
+            id, job_key_mode, added, place
+          )
+          where s.added is null
+          order by s.job_key, s.place
+        loop
+          v_job := @extschema@._upsert_job(
+            r.id, r.identifier, r.payload, r.queue_name, r.run_at, r.max_attempts, r.job_key,
+            r.priority, (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(r.flags) as flag), coalesce(r.job_key_mode, 'replace')
+          );
+          v_jobs[r.place] := v_job;
+        end loop;
+      end if;
+      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      exit;
+    exception when lock_not_available then
+      perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, null);
+    end;
+  end loop;
+
+  if v_jobs is null and pg_catalog.has_table_privilege(
+    coalesce(nullif(pg_catalog.current_setting('role'), 'none'), session_user),
+    '@extschema@.jobs',
+    'select'
+  ) then
     return query
     select jobs.*
     from pg_catalog.unnest(v_added) with ordinality as added (id, place)
@@ -673,29 +853,26 @@ begin
     order by added.place;
     return;
   end if;
-
-  -- The rows as they are now, before later specs of the same keys change them.
-  select pg_catalog.array_agg(jobs order by added.place)
-  into v_jobs
-  from pg_catalog.unnest(v_added) with ordinality as added (id, place)
-  left join @extschema@._private_jobs as jobs on jobs.id = added.id;
-  for r in
-    select s.*
-    from rows from (
-      pg_catalog.unnest(specs), pg_catalog.unnest(v_ids), pg_catalog.unnest(job_key_modes),
-      pg_catalog.unnest(v_added)
-    ) with ordinality as s (
-      identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags,
-      id, job_key_mode, added, place
-    )
-    where s.added is null
-    order by s.job_key, s.place
-  loop
-    v_job := @extschema@._upsert_job(
-      r.id, r.identifier, r.payload, r.queue_name, r.run_at, r.max_attempts, r.job_key,
-      r.priority, (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(r.flags) as flag), coalesce(r.job_key_mode, 'replace')
+  if v_jobs is null then
+    select pg_catalog.array_agg(jobs order by added.place)
+    into v_jobs
+    from pg_catalog.unnest(v_added) with ordinality as added (id, place)
+    join @extschema@._private_jobs as jobs on jobs.id = added.id;
+  end if;
+  if pg_catalog.has_table_privilege(
+    coalesce(nullif(pg_catalog.current_setting('role'), 'none'), session_user),
+    '@extschema@.jobs',
+    'select'
+  ) then
+    return query select (pg_catalog.unnest(v_jobs)).*;
+    return;
+  end if;
+  for r in select s.payload, s.place from rows from (pg_catalog.unnest(specs)) with ordinality as s (
+      identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
+    ) loop
+    v_jobs[r.place] := @extschema@._without_content(
+      v_jobs[r.place], r.payload, coalesce(job_key_modes[r.place], 'replace')
     );
-    v_jobs[r.place] := v_job;
   end loop;
   return query select (pg_catalog.unnest(v_jobs)).*;
 end;
@@ -722,9 +899,10 @@ begin
   if v_keyed > 0 then
     return query select * from @extschema@._add_keyed_jobs(
       specs,
-      case when job_key_preserve_run_at then pg_catalog.array_fill(
-        'preserve_run_at'::text, array[pg_catalog.cardinality(specs)]
-      ) end
+      pg_catalog.array_fill(
+        case when job_key_preserve_run_at then 'preserve_run_at' else 'replace' end,
+        array[pg_catalog.cardinality(specs)]
+      )
     );
   else
     return query
@@ -864,22 +1042,44 @@ create function @extschema@.complete_jobs(
   job_ids bigint[]
 )
 returns setof @extschema@._private_jobs
-language sql
+language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-  with idle as materialized (
-    select jobs.id
-    from @extschema@._private_jobs as jobs
-    where jobs.id = any (job_ids) and (jobs.locked_at is null or jobs.locked_at < pg_catalog.now() - interval '4 hours')
-    order by jobs.key, jobs.id
-    for update
-  )
-  delete from @extschema@._private_jobs as jobs
-  using idle
-  where jobs.id = idle.id
-  returning jobs.*;
+declare
+  v_lock_timeout text;
+  v_lock_started timestamptz;
+  v_jobs @extschema@._private_jobs[];
+begin
+  v_lock_timeout := pg_catalog.current_setting('lock_timeout');
+  v_lock_started := pg_catalog.clock_timestamp();
+  loop
+    begin
+      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      with idle as materialized (
+        select jobs.id
+        from @extschema@._private_jobs as jobs
+        where jobs.id = any (job_ids) and (jobs.locked_at is null or jobs.locked_at < pg_catalog.now() - interval '4 hours')
+        order by jobs.key, jobs.id
+        for update
+      ),
+      deleted as (
+        delete from @extschema@._private_jobs as jobs
+        using idle
+        where jobs.id = idle.id
+        returning jobs.*
+      )
+      select pg_catalog.array_agg(deleted::@extschema@._private_jobs order by deleted.id) into v_jobs
+      from deleted;
+      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      exit;
+    exception when lock_not_available then
+      perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, null);
+    end;
+  end loop;
+  return query select (pg_catalog.unnest(v_jobs)).*;
+end;
 $$;
 
 -- Lets the jobs fail for good, with the message as their last error. Running ones are left out.
@@ -888,26 +1088,48 @@ create function @extschema@.permanently_fail_jobs(
   error_message text = null
 )
 returns setof @extschema@._private_jobs
-language sql
+language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-  with idle as materialized (
-    select jobs.id
-    from @extschema@._private_jobs as jobs
-    where jobs.id = any (job_ids) and (jobs.locked_at is null or jobs.locked_at < pg_catalog.now() - interval '4 hours')
-    order by jobs.key, jobs.id
-    for update
-  )
-  update @extschema@._private_jobs as jobs
-  set
-    last_error = coalesce(error_message, 'Manually marked as failed'),
-    attempts = jobs.max_attempts,
-    updated_at = pg_catalog.now()
-  from idle
-  where jobs.id = idle.id
-  returning jobs.*;
+declare
+  v_lock_timeout text;
+  v_lock_started timestamptz;
+  v_jobs @extschema@._private_jobs[];
+begin
+  v_lock_timeout := pg_catalog.current_setting('lock_timeout');
+  v_lock_started := pg_catalog.clock_timestamp();
+  loop
+    begin
+      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      with idle as materialized (
+        select jobs.id
+        from @extschema@._private_jobs as jobs
+        where jobs.id = any (job_ids) and (jobs.locked_at is null or jobs.locked_at < pg_catalog.now() - interval '4 hours')
+        order by jobs.key, jobs.id
+        for update
+      ),
+      failed as (
+        update @extschema@._private_jobs as jobs
+        set
+          last_error = coalesce(error_message, 'Manually marked as failed'),
+          attempts = jobs.max_attempts,
+          updated_at = pg_catalog.now()
+        from idle
+        where jobs.id = idle.id
+        returning jobs.*
+      )
+      select pg_catalog.array_agg(failed::@extschema@._private_jobs order by failed.id) into v_jobs
+      from failed;
+      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      exit;
+    exception when lock_not_available then
+      perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, null);
+    end;
+  end loop;
+  return query select (pg_catalog.unnest(v_jobs)).*;
+end;
 $$;
 
 -- Changes when, and how often, the jobs run; a null argument leaves its column alone. Running jobs
@@ -926,6 +1148,8 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  v_lock_timeout text;
+  v_lock_started timestamptz;
   v_jobs @extschema@._private_jobs[];
   v_due bigint;
 begin
@@ -936,30 +1160,41 @@ begin
   if max_attempts not between 1 and 32767 or priority not between -32768 and 32767 then
     perform @extschema@._reject_job('reschedule_jobs', null, max_attempts, null, priority, null);
   end if;
-  with idle as materialized (
-    select jobs.id
-    from @extschema@._private_jobs as jobs
-    where jobs.id = any (job_ids) and (jobs.locked_at is null or jobs.locked_at < pg_catalog.now() - interval '4 hours')
-    order by jobs.key, jobs.id
-    for update
-  ),
-  changed as (
-    update @extschema@._private_jobs as jobs
-    set
-      run_at = coalesce(reschedule_jobs.run_at, jobs.run_at),
-      priority = coalesce(reschedule_jobs.priority, jobs.priority),
-      attempts = coalesce(reschedule_jobs.attempts, jobs.attempts),
-      max_attempts = coalesce(reschedule_jobs.max_attempts, jobs.max_attempts),
-      updated_at = pg_catalog.now()
-    from idle
-    where jobs.id = idle.id
-    returning jobs.*
-  )
-  select
-    pg_catalog.array_agg(changed::@extschema@._private_jobs order by changed.id),
-    pg_catalog.count(*) filter (where changed.run_at <= pg_catalog.now() and changed.is_available)
-  into v_jobs, v_due
-  from changed;
+  v_lock_timeout := pg_catalog.current_setting('lock_timeout');
+  v_lock_started := pg_catalog.clock_timestamp();
+  loop
+    begin
+      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      with idle as materialized (
+        select jobs.id
+        from @extschema@._private_jobs as jobs
+        where jobs.id = any (job_ids) and (jobs.locked_at is null or jobs.locked_at < pg_catalog.now() - interval '4 hours')
+        order by jobs.key, jobs.id
+        for update
+      ),
+      changed as (
+        update @extschema@._private_jobs as jobs
+        set
+          run_at = coalesce(reschedule_jobs.run_at, jobs.run_at),
+          priority = coalesce(reschedule_jobs.priority, jobs.priority),
+          attempts = coalesce(reschedule_jobs.attempts, jobs.attempts),
+          max_attempts = coalesce(reschedule_jobs.max_attempts, jobs.max_attempts),
+          updated_at = pg_catalog.now()
+        from idle
+        where jobs.id = idle.id
+        returning jobs.*
+      )
+      select
+        pg_catalog.array_agg(changed::@extschema@._private_jobs order by changed.id),
+        pg_catalog.count(*) filter (where changed.run_at <= pg_catalog.now() and changed.is_available)
+      into v_jobs, v_due
+      from changed;
+      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      exit;
+    exception when lock_not_available then
+      perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, null);
+    end;
+  end loop;
   if v_due > 0 and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
     not in ('off', 'false', 'no', '0') then
     perform pg_catalog.pg_notify(
@@ -1014,34 +1249,50 @@ create function @extschema@.force_unlock_workers(
   worker_ids text[]
 )
 returns void
-language sql
+language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-  with theirs as materialized (
-    select jobs.id
-    from @extschema@._private_jobs as jobs
-    where jobs.locked_by = any (worker_ids)
-    order by jobs.key, jobs.id
-    for update
-  )
-  update @extschema@._private_jobs as jobs
-  set locked_at = null, locked_by = null
-  from theirs
-  where jobs.id = theirs.id;
+declare
+  v_lock_timeout text;
+  v_lock_started timestamptz;
+begin
+  v_lock_timeout := pg_catalog.current_setting('lock_timeout');
+  v_lock_started := pg_catalog.clock_timestamp();
+  loop
+    begin
+      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      with theirs as materialized (
+        select jobs.id
+        from @extschema@._private_jobs as jobs
+        where jobs.locked_by = any (worker_ids)
+        order by jobs.key, jobs.id
+        for update
+      )
+      update @extschema@._private_jobs as jobs
+      set locked_at = null, locked_by = null
+      from theirs
+      where jobs.id = theirs.id;
 
-  with theirs as materialized (
-    select queues.id
-    from @extschema@._private_job_queues as queues
-    where queues.locked_by = any (worker_ids)
-    order by queues.id
-    for update
-  )
-  update @extschema@._private_job_queues as queues
-  set locked_at = null, locked_by = null
-  from theirs
-  where queues.id = theirs.id;
+      with theirs as materialized (
+        select queues.id
+        from @extschema@._private_job_queues as queues
+        where queues.locked_by = any (worker_ids)
+        order by queues.id
+        for update
+      )
+      update @extschema@._private_job_queues as queues
+      set locked_at = null, locked_by = null
+      from theirs
+      where queues.id = theirs.id;
+      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      exit;
+    exception when lock_not_available then
+      perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, null);
+    end;
+  end loop;
+end;
 $$;
 
 -- Reads jobs with their payload, by id from after_id on, at most max_jobs. Each filter that is given
@@ -1107,8 +1358,8 @@ $$;
 --
 -- Nothing but a lock keeps a name from being collected while a job that needs it is being added:
 -- adders look names up under their row exclusive lock on the jobs, and the collectors lock them out.
--- The names of a job's task and queue; null where there is none. Volatile, so that it sees those which
--- the same statement made.
+-- The names of a job's task and queue; null where there is none, and for callers below the level
+-- observe, who may not list them. Volatile, so that it sees those which the same statement made.
 create function @extschema@.job_names(
   task_id integer,
   job_queue_id integer,
@@ -1121,6 +1372,13 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if not pg_catalog.has_table_privilege(
+    coalesce(nullif(pg_catalog.current_setting('role'), 'none'), session_user),
+    '@extschema@.jobs',
+    'select'
+  ) then
+    return;
+  end if;
   select tasks.identifier into task_identifier
   from @extschema@._private_tasks as tasks
   where tasks.id = job_names.task_id;
@@ -1334,6 +1592,7 @@ set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
 set jit = off
+set lock_timeout = '100ms'
 as $$
 declare
   c_few constant integer := 16;
@@ -1426,6 +1685,19 @@ begin
       if v_taken = 0 then
         raise sqlstate 'GWRTY' using message = 'Nothing was taken', hint = 'Caught below.';
       end if;
+      if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+        perform from @extschema@._private_heartbeats as beats
+        where beats.worker_id = get_jobs.worker_id
+        for key share;
+      end if;
+      if exists (
+        select from @extschema@._private_ended_workers as ended
+        where ended.worker_id = get_jobs.worker_id
+      ) then
+        raise exception 'Worker "%" has ended or was presumed dead', worker_id
+          using errcode = 'GWBWE',
+            hint = 'Its jobs were given to others. Go on under a new id, and call heartbeat first.';
+      end if;
       if v_setting is null then
         perform pg_catalog.set_config('graphile_worker.heads', '', false);
       elsif pg_catalog.clock_timestamp() > v_started + interval '1 millisecond' then
@@ -1433,7 +1705,7 @@ begin
         perform pg_catalog.set_config('graphile_worker.heads', 'null', false);
       end if;
       return;
-    exception when sqlstate 'GWRTY' then
+    exception when sqlstate 'GWRTY' or lock_not_available then
       null;
     end;
   end if;
@@ -1444,7 +1716,7 @@ begin
     v_priorities smallint[];
     v_head_run_ats timestamptz[];
     v_head_ids bigint[];
-    v_heads json := nullif(v_setting, '');
+    v_heads json;
     v_heads_until timestamptz;
     v_remembered boolean;
     v_is_first boolean := true;
@@ -1474,16 +1746,23 @@ begin
     v_start bigint;
     v_tries integer := 0;
   begin
-    if v_heads ->> 0 = pg_catalog.pg_typeof(null::@extschema@._private_jobs)::oid::text then
-      v_heads_until := v_heads ->> 1;
-    end if;
-    v_remembered := v_started >= v_heads_until - interval '10 seconds'
-      and v_started < v_heads_until;
-    if v_remembered then
-      v_priorities := array(select pg_catalog.json_array_elements_text(v_heads -> 2));
-      v_head_run_ats := array(select pg_catalog.json_array_elements_text(v_heads -> 3));
-      v_head_ids := array(select pg_catalog.json_array_elements_text(v_heads -> 4));
-    else
+    -- Anybody may have put anything into a setting.
+    begin
+      v_heads := nullif(v_setting, '');
+      if v_heads ->> 0 = pg_catalog.pg_typeof(null::@extschema@._private_jobs)::oid::text then
+        v_heads_until := v_heads ->> 1;
+      end if;
+      v_remembered := v_started >= v_heads_until - interval '10 seconds'
+        and v_started < v_heads_until;
+      if v_remembered then
+        v_priorities := array(select pg_catalog.json_array_elements_text(v_heads -> 2));
+        v_head_run_ats := array(select pg_catalog.json_array_elements_text(v_heads -> 3));
+        v_head_ids := array(select pg_catalog.json_array_elements_text(v_heads -> 4));
+      end if;
+    exception when data_exception then
+      v_remembered := false;
+    end;
+    if not coalesce(v_remembered, false) then
       -- The priorities that have a due job: one step in the index for each priority there is.
       with recursive step (priority, run_at, id) as (
     (
@@ -1825,7 +2104,7 @@ begin
           if v_taken = 0 and v_keyed then
             raise sqlstate 'GWRTY' using message = 'Nothing was taken', hint = 'Caught below.';
           end if;
-        exception when sqlstate 'GWRTY' then
+        exception when sqlstate 'GWRTY' or lock_not_available then
           null;
         end;
       end if;
@@ -1857,6 +2136,21 @@ begin
       exit when v_wanted = 0 or v_is_all or v_is_shared;
     end loop;
 
+    if v_wanted < max_jobs then
+      if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+        perform from @extschema@._private_heartbeats as beats
+        where beats.worker_id = get_jobs.worker_id
+        for key share;
+      end if;
+      if exists (
+        select from @extschema@._private_ended_workers as ended
+        where ended.worker_id = get_jobs.worker_id
+      ) then
+        raise exception 'Worker "%" has ended or was presumed dead', worker_id
+          using errcode = 'GWBWE',
+            hint = 'Its jobs were given to others. Go on under a new id, and call heartbeat first.';
+      end if;
+    end if;
     if v_wanted > 0 and v_wanted < max_jobs and not v_is_all then
       perform pg_catalog.set_config('graphile_worker.more', 'true', false);
     end if;
@@ -1900,36 +2194,49 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  v_lock_timeout text;
+  v_lock_started timestamptz;
   v_done bigint[];
   v_queue_ids integer[];
 begin
-  perform from @extschema@._private_jobs as jobs
-  where jobs.id = any (job_ids) and jobs.key is not null
-  order by jobs.key
-  for update;
-  with deleted as (
-    delete from @extschema@._private_jobs as jobs
-    where jobs.id = any (job_ids) and jobs.locked_by = worker_id
-    returning jobs.id, jobs.job_queue_id
-  )
-  select
-    pg_catalog.array_agg(deleted.id),
-    pg_catalog.array_agg(deleted.job_queue_id) filter (where deleted.job_queue_id is not null)
-  into v_done, v_queue_ids
-  from deleted;
-  if v_queue_ids is not null then
-    with locked as materialized (
-      select queues.id
-      from @extschema@._private_job_queues as queues
-      where queues.id = any (v_queue_ids) and queues.locked_by = worker_id
-      order by queues.id
-      for update
-    )
-    update @extschema@._private_job_queues as queues
-    set locked_at = null, locked_by = null
-    from locked
-    where queues.id = locked.id;
-  end if;
+  v_lock_timeout := pg_catalog.current_setting('lock_timeout');
+  v_lock_started := pg_catalog.clock_timestamp();
+  loop
+    begin
+      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      perform from @extschema@._private_jobs as jobs
+      where jobs.id = any (job_ids) and jobs.key is not null
+      order by jobs.key
+      for update;
+      with deleted as (
+        delete from @extschema@._private_jobs as jobs
+        where jobs.id = any (job_ids) and jobs.locked_by = worker_id
+        returning jobs.id, jobs.job_queue_id
+      )
+      select
+        pg_catalog.array_agg(deleted.id),
+        pg_catalog.array_agg(deleted.job_queue_id) filter (where deleted.job_queue_id is not null)
+      into v_done, v_queue_ids
+      from deleted;
+      if v_queue_ids is not null then
+        with locked as materialized (
+          select queues.id
+          from @extschema@._private_job_queues as queues
+          where queues.id = any (v_queue_ids) and queues.locked_by = worker_id
+          order by queues.id
+          for update
+        )
+        update @extschema@._private_job_queues as queues
+        set locked_at = null, locked_by = null
+        from locked
+        where queues.id = locked.id;
+      end if;
+      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      exit;
+    exception when lock_not_available then
+      perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, interval '1 second');
+    end;
+  end loop;
   return query
   select given.id, finished.id is not null
   from pg_catalog.unnest(job_ids) with ordinality as given (id, place)
@@ -1953,6 +2260,8 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  v_lock_timeout text;
+  v_lock_started timestamptz;
   v_failures json := coalesce(failures, '[]');
   v_bad text;
   v_ids bigint[];
@@ -1985,55 +2294,69 @@ begin
       using errcode = 'GWBFA', hint = 'Give each failure the id of its job.';
   end if;
 
-  perform from @extschema@._private_jobs as jobs
-  where jobs.id = any (v_ids) and jobs.key is not null
-  order by jobs.key
-  for update;
-  with failed as (
-    update @extschema@._private_jobs as jobs
-    set
-      last_error = coalesce(f.error, 'Failed without a message'),
-      payload = coalesce(f.payload, jobs.payload),
-      attempts = case when f.final then jobs.max_attempts else jobs.attempts end,
-      run_at = coalesce(
-        f.run_at,
-        greatest(pg_catalog.now(), jobs.run_at)
-          + pg_catalog.exp(least(jobs.attempts, 10)) * interval '1 second'
-      ),
-      locked_at = null,
-      locked_by = null,
-      updated_at = pg_catalog.now()
-    from (
-      select distinct on ((f.value ->> 'id')::bigint)
-        (f.value ->> 'id')::bigint as id,
-        f.value ->> 'error' as error,
-        case when f.value ->> 'payload' is not null then f.value -> 'payload' end as payload,
-        (f.value ->> 'run_at')::timestamptz as run_at,
-        (f.value ->> 'final')::boolean as final
-      from pg_catalog.json_array_elements(v_failures) with ordinality as f (value, place)
-      order by (f.value ->> 'id')::bigint, f.place desc
-    ) as f
-    where jobs.id = f.id and jobs.locked_by = worker_id
-    returning jobs.id, jobs.job_queue_id
-  )
-  select
-    pg_catalog.array_agg(failed.id),
-    pg_catalog.array_agg(failed.job_queue_id) filter (where failed.job_queue_id is not null)
-  into v_done, v_queue_ids
-  from failed;
-  if v_queue_ids is not null then
-    with locked as materialized (
-      select queues.id
-      from @extschema@._private_job_queues as queues
-      where queues.id = any (v_queue_ids) and queues.locked_by = worker_id
-      order by queues.id
-      for update
-    )
-    update @extschema@._private_job_queues as queues
-    set locked_at = null, locked_by = null
-    from locked
-    where queues.id = locked.id;
-  end if;
+  v_lock_timeout := pg_catalog.current_setting('lock_timeout');
+  v_lock_started := pg_catalog.clock_timestamp();
+  loop
+    begin
+      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      perform from @extschema@._private_jobs as jobs
+      where jobs.id = any (v_ids) and jobs.key is not null
+      order by jobs.key
+      for update;
+      with failed as (
+        update @extschema@._private_jobs as jobs
+        set
+          last_error = coalesce(f.error, 'Failed without a message'),
+          payload = coalesce(f.payload, jobs.payload),
+          attempts = case when f.final then jobs.max_attempts else jobs.attempts end,
+          run_at = coalesce(
+            f.run_at,
+            case
+              when jobs.run_at > timestamptz '200000-01-01 00:00:00+00' then jobs.run_at
+              else greatest(pg_catalog.now(), jobs.run_at)
+                + pg_catalog.exp(greatest(least(jobs.attempts, 10), 0)) * interval '1 second'
+            end
+          ),
+          locked_at = null,
+          locked_by = null,
+          updated_at = pg_catalog.now()
+        from (
+          select distinct on ((f.value ->> 'id')::bigint)
+            (f.value ->> 'id')::bigint as id,
+            f.value ->> 'error' as error,
+            case when f.value ->> 'payload' is not null then f.value -> 'payload' end as payload,
+            (f.value ->> 'run_at')::timestamptz as run_at,
+            (f.value ->> 'final')::boolean as final
+          from pg_catalog.json_array_elements(v_failures) with ordinality as f (value, place)
+          order by (f.value ->> 'id')::bigint, f.place desc
+        ) as f
+        where jobs.id = f.id and jobs.locked_by = worker_id
+        returning jobs.id, jobs.job_queue_id
+      )
+      select
+        pg_catalog.array_agg(failed.id),
+        pg_catalog.array_agg(failed.job_queue_id) filter (where failed.job_queue_id is not null)
+      into v_done, v_queue_ids
+      from failed;
+      if v_queue_ids is not null then
+        with locked as materialized (
+          select queues.id
+          from @extschema@._private_job_queues as queues
+          where queues.id = any (v_queue_ids) and queues.locked_by = worker_id
+          order by queues.id
+          for update
+        )
+        update @extschema@._private_job_queues as queues
+        set locked_at = null, locked_by = null
+        from locked
+        where queues.id = locked.id;
+      end if;
+      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      exit;
+    exception when lock_not_available then
+      perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, interval '1 second');
+    end;
+  end loop;
   return query
   select given.id, failed.id is not null
   from pg_catalog.unnest(v_ids) with ordinality as given (id, place)
@@ -2057,48 +2380,61 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  v_lock_timeout text;
+  v_lock_started timestamptz;
   v_done bigint[];
   v_queue_ids integer[];
 begin
-  perform from @extschema@._private_jobs as jobs
-  where jobs.id = any (job_ids) and jobs.key is not null
-  order by jobs.key
-  for update;
-  with returned as (
-    update @extschema@._private_jobs as jobs
-    set
-      attempts = case
-        when jobs.key is null
-          and jobs.attempts >= jobs.max_attempts
-          and jobs.updated_at > jobs.locked_at
-          then jobs.attempts
-        else greatest(jobs.attempts - 1, 0)
-      end,
-      run_at = coalesce(return_jobs.run_at, jobs.run_at),
-      locked_at = null,
-      locked_by = null,
-      updated_at = pg_catalog.now()
-    where jobs.id = any (job_ids) and jobs.locked_by = worker_id
-    returning jobs.id, jobs.job_queue_id
-  )
-  select
-    pg_catalog.array_agg(returned.id),
-    pg_catalog.array_agg(returned.job_queue_id) filter (where returned.job_queue_id is not null)
-  into v_done, v_queue_ids
-  from returned;
-  if v_queue_ids is not null then
-    with locked as materialized (
-      select queues.id
-      from @extschema@._private_job_queues as queues
-      where queues.id = any (v_queue_ids) and queues.locked_by = worker_id
-      order by queues.id
-      for update
-    )
-    update @extschema@._private_job_queues as queues
-    set locked_at = null, locked_by = null
-    from locked
-    where queues.id = locked.id;
-  end if;
+  v_lock_timeout := pg_catalog.current_setting('lock_timeout');
+  v_lock_started := pg_catalog.clock_timestamp();
+  loop
+    begin
+      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      perform from @extschema@._private_jobs as jobs
+      where jobs.id = any (job_ids) and jobs.key is not null
+      order by jobs.key
+      for update;
+      with returned as (
+        update @extschema@._private_jobs as jobs
+        set
+          attempts = case
+            when jobs.key is null
+              and jobs.attempts >= jobs.max_attempts
+              and jobs.updated_at > jobs.locked_at
+              then jobs.attempts
+            else greatest(jobs.attempts - 1, 0)
+          end,
+          run_at = coalesce(return_jobs.run_at, jobs.run_at),
+          locked_at = null,
+          locked_by = null,
+          updated_at = pg_catalog.now()
+        where jobs.id = any (job_ids) and jobs.locked_by = worker_id
+        returning jobs.id, jobs.job_queue_id
+      )
+      select
+        pg_catalog.array_agg(returned.id),
+        pg_catalog.array_agg(returned.job_queue_id) filter (where returned.job_queue_id is not null)
+      into v_done, v_queue_ids
+      from returned;
+      if v_queue_ids is not null then
+        with locked as materialized (
+          select queues.id
+          from @extschema@._private_job_queues as queues
+          where queues.id = any (v_queue_ids) and queues.locked_by = worker_id
+          order by queues.id
+          for update
+        )
+        update @extschema@._private_job_queues as queues
+        set locked_at = null, locked_by = null
+        from locked
+        where queues.id = locked.id;
+      end if;
+      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      exit;
+    exception when lock_not_available then
+      perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, interval '1 second');
+    end;
+  end loop;
   if v_done is not null
     and coalesce(run_at <= pg_catalog.now(), true)
     and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
@@ -2114,6 +2450,27 @@ begin
   from pg_catalog.unnest(job_ids) with ordinality as given (id, place)
   left join pg_catalog.unnest(v_done) as returned (id) on returned.id = given.id
   order by given.place;
+end;
+$$;
+
+-- The payload of a job that the worker has taken: for one that was not asked for its payload then,
+-- since it is large. Null where the job is not this worker's any more.
+create function @extschema@.get_payload(
+  worker_id text,
+  job_id bigint
+)
+returns json
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (
+    select jobs.payload
+    from @extschema@._private_jobs as jobs
+    where jobs.id = job_id and jobs.locked_by = worker_id
+  );
 end;
 $$;
 
@@ -2231,7 +2588,8 @@ begin
     order by jobs.priority, jobs.run_at, jobs.id
     limit 1
   ) as first on true;
-  if v_run_at is not null then
+  -- An infinite time is no job to wait for, and cannot be subtracted before PostgreSQL 17.
+  if pg_catalog.isfinite(v_run_at) then
     next_job_in := greatest(v_run_at - pg_catalog.clock_timestamp(), interval '0');
   end if;
 end;
@@ -2286,8 +2644,8 @@ end;
 $$;
 
 -- Says that the worker runs; it has to do so more than twice within dead_after. Answers is_known:
--- false for the first time, and where others have taken it for dead meanwhile and given its jobs
--- away. Its times are those of the clock, since the transaction may have waited.
+-- false for the first time, and where it was presumed dead meanwhile, and its jobs were given to
+-- others. Its times are those of the clock, since the transaction may have waited.
 --
 -- A worker that is_busy looks for jobs all the time and need not be woken.
 --
@@ -2321,7 +2679,11 @@ begin
   from @extschema@._private_heartbeats as beats
   where beats.worker_id = heartbeat.worker_id
   for update;
-  is_known := found and v_beats.swept_at is null;
+  is_known := found;
+  if not is_known then
+    delete from @extschema@._private_ended_workers as ended
+    where ended.worker_id = heartbeat.worker_id;
+  end if;
   v_now := pg_catalog.clock_timestamp();
   insert into @extschema@._private_heartbeats as beats (
     worker_id, started_at, beat_at, steady_since, refreshed_at, task_identifiers, details, is_busy
@@ -2331,12 +2693,7 @@ begin
     coalesce(heartbeat.is_busy, false)
   )
   on conflict on constraint heartbeats_pkey do update set
-    started_at = case
-      when beats.swept_at is null then beats.started_at
-      else excluded.started_at
-    end,
     beat_at = excluded.beat_at,
-    swept_at = null,
     steady_since = case
       when excluded.beat_at - beats.beat_at > heartbeat.dead_after / 2 then excluded.beat_at
       else beats.steady_since
@@ -2402,52 +2759,65 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  v_lock_timeout text;
+  v_lock_started timestamptz;
   v_returned bigint;
   v_queue_ids integer[];
   v_queues bigint;
 begin
-  with theirs as materialized (
-    select jobs.id
-    from @extschema@._private_jobs as jobs
-    where jobs.locked_by = worker_id
-    and (kept_ids is null or jobs.id <> all (kept_ids))
-    order by jobs.key, jobs.id
-    for update
-  ),
-  returned as (
-    update @extschema@._private_jobs as jobs
-    set
-      attempts = case
-        when jobs.key is null
-          and jobs.attempts >= jobs.max_attempts
-          and jobs.updated_at > jobs.locked_at
-          then jobs.attempts
-        else greatest(jobs.attempts - 1, 0)
-      end,
-      locked_at = null,
-      locked_by = null,
-      updated_at = pg_catalog.now()
-    from theirs
-    where jobs.id = theirs.id
-    returning jobs.id, jobs.job_queue_id
-  )
-  select pg_catalog.count(*), pg_catalog.array_agg(returned.job_queue_id)
-  into v_returned, v_queue_ids
-  from returned;
+  v_lock_timeout := pg_catalog.current_setting('lock_timeout');
+  v_lock_started := pg_catalog.clock_timestamp();
+  loop
+    begin
+      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      with theirs as materialized (
+        select jobs.id
+        from @extschema@._private_jobs as jobs
+        where jobs.locked_by = worker_id
+        and (kept_ids is null or jobs.id <> all (kept_ids))
+        order by jobs.key, jobs.id
+        for update
+      ),
+      returned as (
+        update @extschema@._private_jobs as jobs
+        set
+          attempts = case
+            when jobs.key is null
+              and jobs.attempts >= jobs.max_attempts
+              and jobs.updated_at > jobs.locked_at
+              then jobs.attempts
+            else greatest(jobs.attempts - 1, 0)
+          end,
+          locked_at = null,
+          locked_by = null,
+          updated_at = pg_catalog.now()
+        from theirs
+        where jobs.id = theirs.id
+        returning jobs.id, jobs.job_queue_id
+      )
+      select pg_catalog.count(*), pg_catalog.array_agg(returned.job_queue_id)
+      into v_returned, v_queue_ids
+      from returned;
 
-  with theirs as materialized (
-    select queues.id
-    from @extschema@._private_job_queues as queues
-    where queues.locked_by = worker_id
-    and (kept_ids is null or queues.id = any (v_queue_ids))
-    order by queues.id
-    for update
-  )
-  update @extschema@._private_job_queues as queues
-  set locked_at = null, locked_by = null
-  from theirs
-  where queues.id = theirs.id;
-  get diagnostics v_queues = row_count;
+      with theirs as materialized (
+        select queues.id
+        from @extschema@._private_job_queues as queues
+        where queues.locked_by = worker_id
+        and (kept_ids is null or queues.id = any (v_queue_ids))
+        order by queues.id
+        for update
+      )
+      update @extschema@._private_job_queues as queues
+      set locked_at = null, locked_by = null
+      from theirs
+      where queues.id = theirs.id;
+      get diagnostics v_queues = row_count;
+      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      exit;
+    exception when lock_not_available then
+      perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, interval '1 second');
+    end;
+  end loop;
 
   if v_returned + v_queues > 0 and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
     not in ('off', 'false', 'no', '0') then
@@ -2460,8 +2830,32 @@ begin
 end;
 $$;
 
+-- Makes these ids those of workers that have ended: get_jobs gives them no job any more. What
+-- transactions that are open now still lock in their names is freed by release_dead_workers.
+create function @extschema@._end_workers(
+  worker_ids text[]
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  delete from @extschema@._private_heartbeats as beats
+  where beats.worker_id = any (worker_ids);
+  insert into @extschema@._private_ended_workers as ended (worker_id, ended_at)
+  select given.worker_id, pg_catalog.clock_timestamp()
+  from pg_catalog.unnest(worker_ids) as given (worker_id)
+  order by given.worker_id
+  on conflict on constraint ended_workers_pkey do update set
+    ended_at = excluded.ended_at,
+    awaited = excluded.awaited;
+end;
+$$;
+
 -- Ends a worker: the jobs that it still holds are given back without using up the attempt, its
 -- queues are unlocked, and it is no longer among the workers. Answers how many jobs there were.
+-- Its id gets no job any more, unless it calls heartbeat again.
 create function @extschema@.stop_heartbeat(
   worker_id text
 )
@@ -2472,8 +2866,11 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  delete from @extschema@._private_heartbeats as beats
-  where beats.worker_id = stop_heartbeat.worker_id;
+  if worker_id is null or worker_id = '' then
+    raise exception 'Worker id is null or empty'
+      using errcode = 'GWBWI', hint = 'Pass a text that no other worker uses.';
+  end if;
+  perform @extschema@._end_workers(array[worker_id]);
   return @extschema@._give_back(worker_id, null);
 end;
 $$;
@@ -2498,15 +2895,19 @@ begin
 end;
 $$;
 
--- Frees what workers hold that have not been heard of for dead_after, and forgets the workers. Only
--- those that were ever heard of: a Node worker is not touched.
+-- Presumes workers dead that have not been heard of for dead_after, ends their ids, and frees what
+-- they hold. Only those that were ever heard of: a Node worker is not touched.
 --
--- Nobody could be heard while the server was down, nor while whoever calls was cut off itself: its
--- own beats tell since when they come without a gap. Without a worker_id (an administrator calls)
--- only the server's start counts.
+-- Nobody could be heard while the server was down, nor while the caller was cut off itself: its
+-- own heartbeats tell since when they come without a gap. Without a worker_id (an administrator
+-- calls) only the server's start counts.
+--
+-- A call of get_jobs that was under way when its worker ended may still lock jobs in its name. Once
+-- the end of a worker is committed, get_jobs refuses its id; so the transactions that have locked
+-- the table of jobs by then are listed, and when all of them have ended, what they left is freed.
 --
 -- Never waits, since whoever waits here is not heard of either: several callers do not disturb each
--- other, and what somebody else holds at the moment is left for the next call, with its worker.
+-- other, and what somebody else holds at the moment is left for the next call.
 --
 -- A job gets its attempt back, since its worker may have died of anything, but not for ever: after
 -- max_crashes of them the attempt counts, and the job waits as after a failure.
@@ -2524,15 +2925,12 @@ declare
     (select settings.dead_after from @extschema@._private_settings as settings),
     interval '30 seconds'
   );
-  v_max_crashes integer := coalesce(
-    (select settings.max_crashes from @extschema@._private_settings as settings), 3
-  );
   v_now timestamptz := pg_catalog.clock_timestamp();
   v_listening_since timestamptz := pg_catalog.pg_postmaster_start_time();
-  v_dead text[];
+  v_silent text[];
+  v_ended text[];
   v_job_owners text[];
   v_queue_owners text[];
-  v_ready bigint;
 begin
   if worker_id is not null then
     select greatest(v_listening_since, beats.steady_since) into v_listening_since
@@ -2540,35 +2938,129 @@ begin
     where beats.worker_id = release_dead_workers.worker_id
     and v_now - beats.beat_at <= v_dead_after / 2;
   end if;
-  if v_listening_since is null or v_listening_since >= v_now - v_dead_after then
-    return;
+  if v_listening_since < v_now - v_dead_after then
+    -- The lock looks once more at a row that changed: whoever was heard of just now is left alone.
+    select pg_catalog.array_agg(silent.worker_id) into v_silent
+    from (
+      select beats.worker_id
+      from @extschema@._private_heartbeats as beats
+      where beats.beat_at < v_now - v_dead_after
+      order by beats.worker_id
+      for update skip locked
+    ) as silent;
   end if;
-  -- The lock looks once more at a row that changed: whoever was heard of just now is left alone.
-  select pg_catalog.array_agg(silent.worker_id) into v_dead
-  from (
-    select beats.worker_id
-    from @extschema@._private_heartbeats as beats
-    where beats.beat_at < v_now - v_dead_after
-    order by beats.worker_id
-    for update skip locked
-  ) as silent;
-  if v_dead is null then
+  v_ended := @extschema@._ended_without_transactions();
+  if v_silent is null and v_ended is null then
     return;
   end if;
 
+  if v_silent is not null then
+    perform @extschema@._end_workers(v_silent);
+  end if;
+  select released.job_owners, released.queue_owners into v_job_owners, v_queue_owners
+  from @extschema@._release_held(
+    coalesce(v_silent, '{}') || coalesce(v_ended, '{}')
+  ) as released;
+
+  -- What somebody else holds at the moment was skipped, and is looked for again.
+  update @extschema@._private_ended_workers as ended
+  set awaited = null
+  where ended.worker_id = any (v_ended)
+  and not exists (
+    select from @extschema@._private_jobs as jobs where jobs.locked_by = ended.worker_id
+  )
+  and not exists (
+    select from @extschema@._private_job_queues as queues
+    where queues.locked_by = ended.worker_id
+  );
+  return query
+  select
+    freed.id,
+    pg_catalog.cardinality(pg_catalog.array_positions(v_job_owners, freed.id))::bigint,
+    pg_catalog.cardinality(pg_catalog.array_positions(v_queue_owners, freed.id))::bigint
+  from (
+    select pg_catalog.unnest(v_silent)
+    union
+    select pg_catalog.unnest(v_job_owners || v_queue_owners)
+  ) as freed (id)
+  order by freed.id;
+end;
+$$;
+
+-- The ended workers that no open transaction can lock jobs for any more, and whose jobs have not
+-- been freed since; their rows are locked. Forgets those that ended a day ago.
+create function @extschema@._ended_without_transactions()
+returns text[]
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_ids text[];
+begin
+  with old as materialized (
+    select ended.worker_id
+    from @extschema@._private_ended_workers as ended
+    where ended.awaited is null
+    and ended.ended_at < pg_catalog.clock_timestamp() - interval '1 day'
+    for update skip locked
+  )
+  delete from @extschema@._private_ended_workers as ended
+  using old
+  where ended.worker_id = old.worker_id;
+
+  select pg_catalog.array_agg(pending.worker_id) into v_ids
+  from (
+    select ended.worker_id
+    from @extschema@._private_ended_workers as ended
+    where ended.awaited is not null
+    order by ended.worker_id
+    for update skip locked
+  ) as pending;
+  if v_ids is null then
+    return null;
+  end if;
+  update @extschema@._private_ended_workers as ended
+  set awaited = @extschema@.writing_transactions(nullif(ended.awaited, '{}'))
+  where ended.worker_id = any (v_ids);
+  return (
+    select pg_catalog.array_agg(ended.worker_id)
+    from @extschema@._private_ended_workers as ended
+    where ended.worker_id = any (v_ids) and ended.awaited = '{}'
+  );
+end;
+$$;
+
+-- Frees the jobs and queues that are locked by these workers, and answers by whom each one was. What
+-- somebody else holds at the moment is skipped.
+create function @extschema@._release_held(
+  worker_ids text[],
+  out job_owners text[],
+  out queue_owners text[]
+)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_max_crashes integer := coalesce(
+    (select settings.max_crashes from @extschema@._private_settings as settings), 3
+  );
+  v_ready bigint;
+begin
   with theirs as materialized (
     select jobs.id, jobs.locked_by
     from @extschema@._private_jobs as jobs
-    where jobs.locked_by = any (v_dead)
+    where jobs.locked_by = any (worker_ids)
     order by jobs.key, jobs.id
     for update skip locked
   ),
   counted as (
     insert into @extschema@._private_crashes as crashes (job_id, crashes, crashed_at)
-    select theirs.id, 1, v_now
+    select theirs.id, 1, pg_catalog.clock_timestamp()
     from theirs
     on conflict on constraint crashes_pkey do update set
-      crashes = crashes.crashes + 1,
+      crashes = least(crashes.crashes, 2147483646) + 1,
       crashed_at = excluded.crashed_at
     returning crashes.job_id, crashes.crashes, crashes.crashes > v_max_crashes as counts
   ),
@@ -2590,8 +3082,11 @@ begin
         else jobs.last_error
       end,
       run_at = case
-        when counted.counts then greatest(pg_catalog.now(), jobs.run_at)
-          + pg_catalog.exp(least(jobs.attempts, 10)) * interval '1 second'
+        when counted.counts then case
+          when jobs.run_at > timestamptz '200000-01-01 00:00:00+00' then jobs.run_at
+          else greatest(pg_catalog.now(), jobs.run_at)
+            + pg_catalog.exp(greatest(least(jobs.attempts, 10), 0)) * interval '1 second'
+        end
         else jobs.run_at
       end,
       locked_at = null,
@@ -2605,13 +3100,13 @@ begin
   select
     coalesce(pg_catalog.array_agg(released.locked_by), '{}'),
     pg_catalog.count(*) filter (where released.is_ready)
-  into v_job_owners, v_ready
+  into job_owners, v_ready
   from released;
 
   with theirs as materialized (
     select queues.id, queues.locked_by
     from @extschema@._private_job_queues as queues
-    where queues.locked_by = any (v_dead)
+    where queues.locked_by = any (worker_ids)
     order by queues.id
     for update skip locked
   ),
@@ -2622,22 +3117,9 @@ begin
     where queues.id = theirs.id
     returning theirs.locked_by
   )
-  select coalesce(pg_catalog.array_agg(released.locked_by), '{}') into v_queue_owners
+  select coalesce(pg_catalog.array_agg(released.locked_by), '{}') into queue_owners
   from released;
-  v_ready := greatest(v_ready, pg_catalog.cardinality(v_queue_owners));
 
-  delete from @extschema@._private_heartbeats as beats
-  where beats.worker_id = any (v_dead)
-  and not exists (
-    select from @extschema@._private_jobs as jobs where jobs.locked_by = beats.worker_id
-  )
-  and not exists (
-    select from @extschema@._private_job_queues as queues
-    where queues.locked_by = beats.worker_id
-  );
-  update @extschema@._private_heartbeats as beats
-  set swept_at = v_now, is_busy = false
-  where beats.worker_id = any (v_dead);
   with gone as materialized (
     select crashes.job_id
     from @extschema@._private_crashes as crashes
@@ -2650,6 +3132,7 @@ begin
   using gone
   where crashes.job_id = gone.job_id;
 
+  v_ready := greatest(v_ready, pg_catalog.cardinality(queue_owners));
   if v_ready > 0 and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
     not in ('off', 'false', 'no', '0') then
     perform pg_catalog.pg_notify(
@@ -2657,13 +3140,6 @@ begin
       '{"r":' || pg_catalog.random() || ',"count":' || v_ready || '}'
     );
   end if;
-  return query
-  select
-    dead.id,
-    pg_catalog.cardinality(pg_catalog.array_positions(v_job_owners, dead.id))::bigint,
-    pg_catalog.cardinality(pg_catalog.array_positions(v_queue_owners, dead.id))::bigint
-  from pg_catalog.unnest(v_dead) as dead (id)
-  order by dead.id;
 end;
 $$;
 
@@ -2807,6 +3283,8 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  v_lock_timeout text;
+  v_lock_started timestamptz;
   v_item record;
   v_identifier text;
   v_fired bigint[] := '{}';
@@ -2819,52 +3297,64 @@ begin
     raise exception 'Jobs are not a json array but: %', pg_catalog.json_typeof(jobs)
       using errcode = 'GWBCR', hint = 'Pass an array of objects with identifier and task.';
   end if;
-  for v_item in
-    select items.job, items.place
-    from pg_catalog.json_array_elements(jobs) with ordinality as items (job, place)
-    order by items.place
+  v_lock_timeout := pg_catalog.current_setting('lock_timeout');
+  v_lock_started := pg_catalog.clock_timestamp();
   loop
-    if pg_catalog.json_typeof(v_item.job) = 'object' then
-      v_identifier := v_item.job ->> 'identifier';
-    end if;
-    if coalesce(v_identifier, '') = '' then
-      raise exception 'A recurring job has no identifier: %', pg_catalog.left(v_item.job::text, 100)
-        using errcode = 'GWBCR', hint = 'Pass an array of objects with identifier and task.';
-    end if;
-    insert into @extschema@._private_known_crontabs as crontabs (
-      identifier, known_since, last_execution
-    )
-    values (v_identifier, at, at)
-    on conflict on constraint known_crontabs_pkey do update set
-      last_execution = excluded.last_execution
-    where crontabs.last_execution is null or crontabs.last_execution < excluded.last_execution;
-    if found then
-      v_fired := v_fired || v_item.place;
-    end if;
-    v_identifier := null;
-  end loop;
+    begin
+      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      v_fired := '{}';
+      for v_item in
+        select items.job, items.place
+        from pg_catalog.json_array_elements(jobs) with ordinality as items (job, place)
+        order by items.place
+      loop
+        if pg_catalog.json_typeof(v_item.job) = 'object' then
+          v_identifier := v_item.job ->> 'identifier';
+        end if;
+        if coalesce(v_identifier, '') = '' then
+          raise exception 'A recurring job has no identifier: %', pg_catalog.left(v_item.job::text, 100)
+            using errcode = 'GWBCR', hint = 'Pass an array of objects with identifier and task.';
+        end if;
+        insert into @extschema@._private_known_crontabs as crontabs (
+          identifier, known_since, last_execution
+        )
+        values (v_identifier, at, at)
+        on conflict on constraint known_crontabs_pkey do update set
+          last_execution = excluded.last_execution
+        where crontabs.last_execution is null or crontabs.last_execution < excluded.last_execution;
+        if found then
+          v_fired := v_fired || v_item.place;
+        end if;
+        v_identifier := null;
+      end loop;
 
-  -- Jobs with keys in the order that every adder of jobs keeps.
-  for v_item in
-    select items.job
-    from pg_catalog.json_array_elements(jobs) with ordinality as items (job, place)
-    where items.place = any (v_fired)
-    order by items.job ->> 'job_key', items.place
-  loop
-    perform @extschema@.add_job(
-      identifier => v_item.job ->> 'task',
-      payload => case when v_item.job ->> 'payload' is not null then v_item.job -> 'payload' end,
-      queue_name => v_item.job ->> 'queue_name',
-      run_at => at,
-      max_attempts => (v_item.job ->> 'max_attempts')::integer,
-      job_key => v_item.job ->> 'job_key',
-      priority => (v_item.job ->> 'priority')::integer,
-      flags => case
-        when v_item.job ->> 'flags' is not null
-          then array(select pg_catalog.json_array_elements_text(v_item.job -> 'flags'))
-      end,
-      job_key_mode => coalesce(v_item.job ->> 'job_key_mode', 'replace')
-    );
+      -- Jobs with keys in the order that every adder of jobs keeps.
+      for v_item in
+        select items.job
+        from pg_catalog.json_array_elements(jobs) with ordinality as items (job, place)
+        where items.place = any (v_fired)
+        order by items.job ->> 'job_key', items.place
+      loop
+        perform @extschema@.add_job(
+          identifier => v_item.job ->> 'task',
+          payload => case when v_item.job ->> 'payload' is not null then v_item.job -> 'payload' end,
+          queue_name => v_item.job ->> 'queue_name',
+          run_at => at,
+          max_attempts => (v_item.job ->> 'max_attempts')::integer,
+          job_key => v_item.job ->> 'job_key',
+          priority => (v_item.job ->> 'priority')::integer,
+          flags => case
+            when v_item.job ->> 'flags' is not null
+              then array(select pg_catalog.json_array_elements_text(v_item.job -> 'flags'))
+          end,
+          job_key_mode => coalesce(v_item.job ->> 'job_key_mode', 'replace')
+        );
+      end loop;
+      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      exit;
+    exception when lock_not_available then
+      perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, interval '1 second');
+    end;
   end loop;
   return query
   select items.job ->> 'identifier'
@@ -2883,6 +3373,26 @@ parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
   select '1.0.0'::text;
+$$;
+
+-- The revision of Node's schema that is here, and the highest one that workers of an earlier revision
+-- do not run on: what a notification on worker:migrate says is only a hint to look.
+create function @extschema@.schema_revision(
+  out revision integer,
+  out breaking_revision integer
+)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  select
+    pg_catalog.max(migrations.id),
+    pg_catalog.max(migrations.id) filter (where migrations.breaking)
+  into revision, breaking_revision
+  from @extschema@.migrations;
+end;
 $$;
 
 -- Gives a role the rights of a level, and takes none away. The owner has every right as it is.
@@ -2936,6 +3446,14 @@ begin
   if access_level in ('work', 'admin') then
     execute pg_catalog.format(
       'grant execute on function %1$s.get_jobs(text, integer, text[], text[]) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.get_payload(text, bigint) to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant execute on function %1$s.schema_revision() to %2$I',
       v_schema, grantee
     );
     execute pg_catalog.format(
@@ -3033,6 +3551,7 @@ begin
   if access_level in ('admin', 'observe') then
     execute pg_catalog.format('grant select on %s.jobs to %I', v_schema, grantee);
     execute pg_catalog.format('grant select on %s.workers to %I', v_schema, grantee);
+    execute pg_catalog.format('grant select on %s.ended_workers to %I', v_schema, grantee);
     execute pg_catalog.format('grant select on %s.queues to %I', v_schema, grantee);
     execute pg_catalog.format('grant select on %s.crontabs to %I', v_schema, grantee);
   end if;
@@ -3114,6 +3633,14 @@ begin
   );
   execute pg_catalog.format(
     'revoke all on function %1$s.get_jobs(text, integer, text[], text[]) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.get_payload(text, bigint) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s.schema_revision() from %2$I',
     v_schema, grantee
   );
   execute pg_catalog.format(
@@ -3241,7 +3768,27 @@ begin
     v_schema, grantee
   );
   execute pg_catalog.format(
+    'revoke all on function %1$s._before_lock_retry(text, timestamptz, interval) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s._without_content(%1$s._private_jobs, json, text) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
     'revoke all on function %1$s._give_back(text, bigint[]) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s._end_workers(text[]) from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s._ended_without_transactions() from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on function %1$s._release_held(text[]) from %2$I',
     v_schema, grantee
   );
   execute pg_catalog.format(
@@ -3269,11 +3816,13 @@ begin
   execute pg_catalog.format('revoke all on table %s._private_jobs from %I', v_schema, grantee);
   execute pg_catalog.format('revoke all on table %s._private_known_crontabs from %I', v_schema, grantee);
   execute pg_catalog.format('revoke all on table %s._private_heartbeats from %I', v_schema, grantee);
+  execute pg_catalog.format('revoke all on table %s._private_ended_workers from %I', v_schema, grantee);
   execute pg_catalog.format('revoke all on table %s._private_crashes from %I', v_schema, grantee);
   execute pg_catalog.format('revoke all on table %s._private_settings from %I', v_schema, grantee);
   execute pg_catalog.format('revoke all on table %s.migrations from %I', v_schema, grantee);
   execute pg_catalog.format('revoke all on table %s.jobs from %I', v_schema, grantee);
   execute pg_catalog.format('revoke all on table %s.workers from %I', v_schema, grantee);
+  execute pg_catalog.format('revoke all on table %s.ended_workers from %I', v_schema, grantee);
   execute pg_catalog.format('revoke all on table %s.queues from %I', v_schema, grantee);
   execute pg_catalog.format('revoke all on table %s.crontabs from %I', v_schema, grantee);
   execute pg_catalog.format('revoke all on sequence %s.tasks_id_seq from %I', v_schema, grantee);
@@ -3295,6 +3844,8 @@ revoke all on function @extschema@.add_jobs_with_modes(@extschema@.job_spec[], t
 revoke all on function @extschema@.version() from public;
 revoke all on function @extschema@.job_names(integer, integer) from public;
 revoke all on function @extschema@.get_jobs(text, integer, text[], text[]) from public;
+revoke all on function @extschema@.get_payload(text, bigint) from public;
+revoke all on function @extschema@.schema_revision() from public;
 revoke all on function @extschema@.finish_jobs(text, bigint[]) from public;
 revoke all on function @extschema@.fail_jobs(text, json) from public;
 revoke all on function @extschema@.return_jobs(text, bigint[], timestamptz) from public;
@@ -3326,7 +3877,12 @@ revoke all on function @extschema@._hold_adders() from public;
 revoke all on function @extschema@._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text) from public;
 revoke all on function @extschema@._prepare_specs(@extschema@.job_spec[]) from public;
 revoke all on function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]) from public;
+revoke all on function @extschema@._before_lock_retry(text, timestamptz, interval) from public;
+revoke all on function @extschema@._without_content(@extschema@._private_jobs, json, text) from public;
 revoke all on function @extschema@._give_back(text, bigint[]) from public;
+revoke all on function @extschema@._end_workers(text[]) from public;
+revoke all on function @extschema@._ended_without_transactions() from public;
+revoke all on function @extschema@._release_held(text[]) from public;
 revoke all on function @extschema@._next_jobs() from public;
 revoke all on function @extschema@._somebody_sleeps() from public;
 revoke all on function @extschema@._add_access(name, text) from public;
@@ -3334,6 +3890,113 @@ revoke all on function @extschema@.grant_access(name, text) from public;
 revoke all on function @extschema@.revoke_access(name) from public;
 revoke all on type @extschema@.job_spec from public;
 revoke all on type @extschema@.claimed_job from public;
+
+-- Default privileges of the database may have given rights on these new objects to other roles: they
+-- are taken away, since a level of access is all that a role can have here.
+do $$
+declare
+  r record;
+begin
+  for r in
+    select distinct objects.kind, objects.address, roles.rolname as grantee
+    from (
+      select 'function', functions.oid::pg_catalog.regprocedure::text, functions.proacl
+      from pg_catalog.pg_proc as functions
+      where functions.pronamespace = '@extschema@'::pg_catalog.regnamespace
+      and functions.proname in (
+        'add_job',
+        'add_jobs',
+        'add_jobs_with_modes',
+        'version',
+        'job_names',
+        'get_jobs',
+        'get_payload',
+        'schema_revision',
+        'finish_jobs',
+        'fail_jobs',
+        'return_jobs',
+        'release_stale_locks',
+        'heartbeat',
+        'writing_transactions',
+        'stop_heartbeat',
+        'return_unknown_jobs',
+        'release_dead_workers',
+        'know_crontabs',
+        'add_cron_jobs',
+        'remove_job',
+        'complete_jobs',
+        'permanently_fail_jobs',
+        'reschedule_jobs',
+        'force_unlock_workers',
+        'list_jobs',
+        'delete_failed_jobs',
+        'collect_queues',
+        'collect_tasks',
+        'set_recovery',
+        'unlock_queues',
+        '_reject_job',
+        '_reject_mode',
+        '_merge_payloads',
+        '_ensure_names',
+        '_reject_old_snapshot',
+        '_hold_adders',
+        '_upsert_job',
+        '_prepare_specs',
+        '_add_keyed_jobs',
+        '_before_lock_retry',
+        '_without_content',
+        '_give_back',
+        '_end_workers',
+        '_ended_without_transactions',
+        '_release_held',
+        '_next_jobs',
+        '_somebody_sleeps',
+        '_add_access',
+        'grant_access',
+        'revoke_access'
+      )
+      union all
+      select
+        case relations.relkind when 'S' then 'sequence' else 'table' end,
+        relations.oid::pg_catalog.regclass::text, relations.relacl
+      from pg_catalog.pg_class as relations
+      where relations.relnamespace = '@extschema@'::pg_catalog.regnamespace
+      and relations.relname in (
+        '_private_tasks',
+        '_private_job_queues',
+        '_private_jobs',
+        '_private_known_crontabs',
+        '_private_heartbeats',
+        '_private_ended_workers',
+        '_private_crashes',
+        '_private_settings',
+        'migrations',
+        'jobs',
+        'workers',
+        'ended_workers',
+        'queues',
+        'crontabs',
+        'tasks_id_seq',
+        'job_queues_id_seq',
+        'jobs_id_seq1',
+        'names_collected_seq'
+      )
+      union all
+      select 'type', types.oid::pg_catalog.regtype::text, types.typacl
+      from pg_catalog.pg_type as types
+      where types.typnamespace = '@extschema@'::pg_catalog.regnamespace
+      and types.typname in ('job_spec', 'claimed_job')
+    ) as objects (kind, address, acl)
+    cross join lateral pg_catalog.aclexplode(objects.acl) as rights
+    join pg_catalog.pg_roles as roles on roles.oid = rights.grantee
+    where roles.rolname <> current_user
+  loop
+    execute pg_catalog.format(
+      'revoke all on %s %s from %I cascade', r.kind, r.address, r.grantee
+    );
+  end loop;
+end;
+$$;
 
 -- What \d+ and \df+ say.
 comment on table @extschema@._private_tasks is 'Internal: the name of each task, once.';
@@ -3373,10 +4036,13 @@ comment on column @extschema@._private_heartbeats.started_at is 'When the worker
 comment on column @extschema@._private_heartbeats.beat_at is 'When the worker was last heard of.';
 comment on column @extschema@._private_heartbeats.steady_since is 'Since when the worker has been heard of without a gap.';
 comment on column @extschema@._private_heartbeats.refreshed_at is 'When the locks of the worker were last refreshed.';
-comment on column @extschema@._private_heartbeats.swept_at is 'When the worker was presumed dead, if something that it held could not be freed yet.';
 comment on column @extschema@._private_heartbeats.task_identifiers is 'Tasks that the worker runs; null: every task, or it did not say.';
 comment on column @extschema@._private_heartbeats.details is 'What else the worker tells of itself.';
 comment on column @extschema@._private_heartbeats.is_busy is 'Whether it looks for jobs all the time and need not be woken.';
+comment on table @extschema@._private_ended_workers is 'Internal: the ids of workers that ended or were presumed dead, for a day. Read the view ended_workers.';
+comment on column @extschema@._private_ended_workers.worker_id is 'An id that gets no job any more.';
+comment on column @extschema@._private_ended_workers.ended_at is 'When the worker ended or was presumed dead.';
+comment on column @extschema@._private_ended_workers.awaited is 'Transactions that may still lock jobs in its name; empty: not listed yet; null: there are none.';
 comment on table @extschema@._private_crashes is 'Internal: the jobs whose worker died while it ran them.';
 comment on column @extschema@._private_crashes.job_id is 'The job.';
 comment on column @extschema@._private_crashes.crashes is 'How often.';
@@ -3413,6 +4079,9 @@ comment on column @extschema@.workers.is_alive is 'Whether it was heard of latel
 comment on column @extschema@.workers.task_identifiers is 'Tasks that the worker runs; null: every task, or it did not say.';
 comment on column @extschema@.workers.details is 'What else the worker tells of itself.';
 comment on column @extschema@.workers.is_busy is 'Whether it looks for jobs all the time and need not be woken.';
+comment on view @extschema@.ended_workers is 'The ids of workers that ended or were presumed dead within the last day.';
+comment on column @extschema@.ended_workers.worker_id is 'An id that gets no job any more.';
+comment on column @extschema@.ended_workers.ended_at is 'When the worker ended or was presumed dead.';
 comment on view @extschema@.queues is 'The named queues.';
 comment on column @extschema@.queues.id is 'Identity of the queue.';
 comment on column @extschema@.queues.queue_name is 'Name of the queue.';
@@ -3458,6 +4127,7 @@ comment on index @extschema@.jobs_order_idx is 'The order in which jobs are take
 comment on index @extschema@.jobs_lane_idx is 'The jobs of one task in one queue: lets get_jobs step past those that must wait.';
 comment on index @extschema@.known_crontabs_pkey is 'Finds a recurring job.';
 comment on index @extschema@.heartbeats_pkey is 'Finds a worker.';
+comment on index @extschema@.ended_workers_pkey is 'Finds a worker that has ended.';
 comment on index @extschema@.crashes_pkey is 'Finds what is known of a job.';
 comment on index @extschema@.settings_pkey is 'Holds one row at most.';
 comment on index @extschema@.migrations_pkey is 'Finds a schema revision.';
@@ -3476,6 +4146,8 @@ comment on function @extschema@.add_jobs_with_modes(@extschema@.job_spec[], text
 comment on function @extschema@.version() is 'Version of the installed objects.';
 comment on function @extschema@.job_names(integer, integer) is 'The names behind the numbers of a job''s row.';
 comment on function @extschema@.get_jobs(text, integer, text[], text[]) is 'Takes due jobs for a worker: at most one in flight for each named queue.';
+comment on function @extschema@.get_payload(text, bigint) is 'The payload of a job that the worker has taken; null: the job is not the worker''s.';
+comment on function @extschema@.schema_revision() is 'The revision of Node''s schema, and the highest one that earlier workers do not run on.';
 comment on function @extschema@.finish_jobs(text, bigint[]) is 'Deletes jobs that the worker has done; done is false where a job is not the worker''s any more.';
 comment on function @extschema@.fail_jobs(text, json) is 'Puts failed jobs back for later; failures is a json array of objects with id, error, payload, run_at, final.';
 comment on function @extschema@.return_jobs(text, bigint[], timestamptz) is 'Gives back jobs that the worker took but will not run, without using up the attempt.';
@@ -3507,7 +4179,12 @@ comment on function @extschema@._hold_adders() is 'Internal: lets nobody add a j
 comment on function @extschema@._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text) is 'Internal: inserts a job or applies it to the one that holds its key.';
 comment on function @extschema@._prepare_specs(@extschema@.job_spec[]) is 'Internal: checks the specs of add_jobs and makes the rows of their names.';
 comment on function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]) is 'Internal: adds many jobs with keys, with a job key mode each.';
+comment on function @extschema@._before_lock_retry(text, timestamptz, interval) is 'Internal: waits for a moment before locks are asked for again.';
+comment on function @extschema@._without_content(@extschema@._private_jobs, json, text) is 'Internal: the row of a job for a caller who may not read what others wrote.';
 comment on function @extschema@._give_back(text, bigint[]) is 'Internal: gives back what a worker holds, other than the jobs to keep.';
+comment on function @extschema@._end_workers(text[]) is 'Internal: makes ids those of workers that have ended.';
+comment on function @extschema@._ended_without_transactions() is 'Internal: ended workers in whose names nothing can be locked any more.';
+comment on function @extschema@._release_held(text[]) is 'Internal: frees what is locked by workers, and answers by whom each was.';
 comment on function @extschema@._next_jobs() is 'Internal: whether a job is due, and the time until the next one of the future is.';
 comment on function @extschema@._somebody_sleeps() is 'Internal: whether jobs that were just written have to be notified of where that is only done for workers that sleep.';
 comment on function @extschema@._add_access(name, text) is 'Internal: gives a role the rights of a level.';
@@ -3516,22 +4193,27 @@ comment on function @extschema@.revoke_access(name) is 'Takes every right on the
 
 -- Only for an extension, from here on.
 
--- pg_dump saves the rows and counters of an extension only where it is told to. The migrations are
--- left out: this script seeds them.
+-- pg_dump saves the rows and counters of an extension only where it is told to. Of the migrations, it
+-- saves those that this script does not make: a later revision of Node's.
 select pg_catalog.pg_extension_config_dump('@extschema@._private_tasks', '');
 select pg_catalog.pg_extension_config_dump('@extschema@._private_job_queues', '');
 select pg_catalog.pg_extension_config_dump('@extschema@._private_jobs', '');
 select pg_catalog.pg_extension_config_dump('@extschema@._private_known_crontabs', '');
 select pg_catalog.pg_extension_config_dump('@extschema@._private_heartbeats', '');
+select pg_catalog.pg_extension_config_dump('@extschema@._private_ended_workers', '');
 select pg_catalog.pg_extension_config_dump('@extschema@._private_crashes', '');
 select pg_catalog.pg_extension_config_dump('@extschema@._private_settings', '');
 select pg_catalog.pg_extension_config_dump('@extschema@.tasks_id_seq', '');
 select pg_catalog.pg_extension_config_dump('@extschema@.job_queues_id_seq', '');
 select pg_catalog.pg_extension_config_dump('@extschema@.jobs_id_seq1', '');
+select pg_catalog.pg_extension_config_dump(
+  '@extschema@.migrations', 'where id > 20'
+);
 
--- A dump is often restored by a superuser, but pg_restore gives the schema back to its owner before
--- it creates the extension. The objects follow the schema, or that role's workers would be locked
--- out.
+-- Ownership is given away in two cases only. An upgrade or a switch gives what it made to the owner of
+-- the jobs, whoever runs it. And a dump is often restored by a superuser, but gives the schema back to
+-- its owner before it creates the extension: the objects follow, or that role's workers would be
+-- locked out. A restore is known by a setting that every dump sets and nobody else does.
 do $$
 declare
   v_owner name;
@@ -3539,7 +4221,16 @@ declare
 begin
   select roles.rolname into v_owner
   from pg_catalog.pg_namespace as schemas
-  join pg_catalog.pg_roles as roles on roles.oid = schemas.nspowner
+  join pg_catalog.pg_class as jobs
+    on jobs.relnamespace = schemas.oid and jobs.relname = '_private_jobs'
+  join pg_catalog.pg_roles as roles on roles.oid = case
+    when jobs.relowner = current_user::pg_catalog.regrole and exists (
+        select from pg_catalog.pg_settings as settings
+        where settings.name = 'xmloption' and settings.source = 'session'
+      )
+      then schemas.nspowner
+    else jobs.relowner
+  end
   where schemas.nspname = 'graphile_worker';
   if v_owner = current_user or not pg_catalog.pg_has_role(current_user, v_owner, 'MEMBER') then
     return;

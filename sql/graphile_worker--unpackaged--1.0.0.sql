@@ -16,6 +16,7 @@ alter extension graphile_worker add table @extschema@._private_job_queues;
 alter extension graphile_worker add table @extschema@._private_jobs;
 alter extension graphile_worker add table @extschema@._private_known_crontabs;
 alter extension graphile_worker add table @extschema@._private_heartbeats;
+alter extension graphile_worker add table @extschema@._private_ended_workers;
 alter extension graphile_worker add table @extschema@._private_crashes;
 alter extension graphile_worker add table @extschema@._private_settings;
 alter extension graphile_worker add table @extschema@.migrations;
@@ -25,6 +26,7 @@ alter extension graphile_worker add sequence @extschema@.jobs_id_seq1;
 alter extension graphile_worker add sequence @extschema@.names_collected_seq;
 alter extension graphile_worker add view @extschema@.jobs;
 alter extension graphile_worker add view @extschema@.workers;
+alter extension graphile_worker add view @extschema@.ended_workers;
 alter extension graphile_worker add view @extschema@.queues;
 alter extension graphile_worker add view @extschema@.crontabs;
 alter extension graphile_worker add type @extschema@.job_spec;
@@ -35,6 +37,8 @@ alter extension graphile_worker add function @extschema@.add_jobs_with_modes(@ex
 alter extension graphile_worker add function @extschema@.version();
 alter extension graphile_worker add function @extschema@.job_names(integer, integer);
 alter extension graphile_worker add function @extschema@.get_jobs(text, integer, text[], text[]);
+alter extension graphile_worker add function @extschema@.get_payload(text, bigint);
+alter extension graphile_worker add function @extschema@.schema_revision();
 alter extension graphile_worker add function @extschema@.finish_jobs(text, bigint[]);
 alter extension graphile_worker add function @extschema@.fail_jobs(text, json);
 alter extension graphile_worker add function @extschema@.return_jobs(text, bigint[], timestamptz);
@@ -66,7 +70,12 @@ alter extension graphile_worker add function @extschema@._hold_adders();
 alter extension graphile_worker add function @extschema@._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text);
 alter extension graphile_worker add function @extschema@._prepare_specs(@extschema@.job_spec[]);
 alter extension graphile_worker add function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]);
+alter extension graphile_worker add function @extschema@._before_lock_retry(text, timestamptz, interval);
+alter extension graphile_worker add function @extschema@._without_content(@extschema@._private_jobs, json, text);
 alter extension graphile_worker add function @extschema@._give_back(text, bigint[]);
+alter extension graphile_worker add function @extschema@._end_workers(text[]);
+alter extension graphile_worker add function @extschema@._ended_without_transactions();
+alter extension graphile_worker add function @extschema@._release_held(text[]);
 alter extension graphile_worker add function @extschema@._next_jobs();
 alter extension graphile_worker add function @extschema@._somebody_sleeps();
 alter extension graphile_worker add function @extschema@._add_access(name, text);
@@ -75,22 +84,27 @@ alter extension graphile_worker add function @extschema@.revoke_access(name);
 
 -- Only for an extension, from here on.
 
--- pg_dump saves the rows and counters of an extension only where it is told to. The migrations are
--- left out: this script seeds them.
+-- pg_dump saves the rows and counters of an extension only where it is told to. Of the migrations, it
+-- saves those that this script does not make: a later revision of Node's.
 select pg_catalog.pg_extension_config_dump('@extschema@._private_tasks', '');
 select pg_catalog.pg_extension_config_dump('@extschema@._private_job_queues', '');
 select pg_catalog.pg_extension_config_dump('@extschema@._private_jobs', '');
 select pg_catalog.pg_extension_config_dump('@extschema@._private_known_crontabs', '');
 select pg_catalog.pg_extension_config_dump('@extschema@._private_heartbeats', '');
+select pg_catalog.pg_extension_config_dump('@extschema@._private_ended_workers', '');
 select pg_catalog.pg_extension_config_dump('@extschema@._private_crashes', '');
 select pg_catalog.pg_extension_config_dump('@extschema@._private_settings', '');
 select pg_catalog.pg_extension_config_dump('@extschema@.tasks_id_seq', '');
 select pg_catalog.pg_extension_config_dump('@extschema@.job_queues_id_seq', '');
 select pg_catalog.pg_extension_config_dump('@extschema@.jobs_id_seq1', '');
+select pg_catalog.pg_extension_config_dump(
+  '@extschema@.migrations', 'where id > 20'
+);
 
--- A dump is often restored by a superuser, but pg_restore gives the schema back to its owner before
--- it creates the extension. The objects follow the schema, or that role's workers would be locked
--- out.
+-- Ownership is given away in two cases only. An upgrade or a switch gives what it made to the owner of
+-- the jobs, whoever runs it. And a dump is often restored by a superuser, but gives the schema back to
+-- its owner before it creates the extension: the objects follow, or that role's workers would be
+-- locked out. A restore is known by a setting that every dump sets and nobody else does.
 do $$
 declare
   v_owner name;
@@ -98,7 +112,16 @@ declare
 begin
   select roles.rolname into v_owner
   from pg_catalog.pg_namespace as schemas
-  join pg_catalog.pg_roles as roles on roles.oid = schemas.nspowner
+  join pg_catalog.pg_class as jobs
+    on jobs.relnamespace = schemas.oid and jobs.relname = '_private_jobs'
+  join pg_catalog.pg_roles as roles on roles.oid = case
+    when jobs.relowner = current_user::pg_catalog.regrole and exists (
+        select from pg_catalog.pg_settings as settings
+        where settings.name = 'xmloption' and settings.source = 'session'
+      )
+      then schemas.nspowner
+    else jobs.relowner
+  end
   where schemas.nspname = 'graphile_worker';
   if v_owner = current_user or not pg_catalog.pg_has_role(current_user, v_owner, 'MEMBER') then
     return;

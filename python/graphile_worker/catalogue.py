@@ -127,8 +127,8 @@ _QUOTE = "select pg_catalog.quote_ident(%s)"
 
 _MEMBERS = """
     select i.type, case when i.type = 'function' then 'function' else i.name end, i.identity,
-      d.classid = 'pg_class'::regclass and coalesce(
-        e.extcondition[array_position(e.extconfig, d.objid)] = '', false)
+      case when d.classid = 'pg_class'::regclass
+        then e.extcondition[array_position(e.extconfig, d.objid)] end
     from pg_extension e
     join pg_depend d on d.refclassid = 'pg_extension'::regclass and d.refobjid = e.oid and d.deptype = 'e'
     cross join lateral pg_identify_object(d.classid, d.objid, 0) i
@@ -223,8 +223,9 @@ def _tried(conn: Connection, version: str, scripts: Scripts) -> Catalogue:
         ) from error
 
 
-def members(conn: Connection) -> dict[tuple[str, str], bool]:
-    """Return the extension's members by type and identity, and whether a dump saves their rows."""
+def members(conn: Connection) -> dict[tuple[str, str], str | None]:
+    """Return the extension's members by type and identity, with the condition on which a dump saves
+    their rows: an empty one for all of them, None for those that it does not save."""
     return {(kind, identity): saved for kind, _, identity, saved in fetch(conn, _MEMBERS)}
 
 

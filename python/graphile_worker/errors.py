@@ -22,6 +22,7 @@ GraphileWorkerError
     Busy                        others were in the way for too long; try again later
     TasksError                  there are no tasks to run, or one of them cannot be loaded
     TaskCrashed                 the process or program of a task ended before the task did
+    StopIncomplete              a worker had to leave before the database had heard of everything
     InstallError                the schema could not be installed, changed or examined
         FilesError              the extension's files could not be put in the server's folder
         NotInstalledError       there is no queue of ours in the schema
@@ -133,6 +134,10 @@ class TasksError(GraphileWorkerError):
 
 class TaskCrashed(GraphileWorkerError):
     """The process or program of a task ended before the task did."""
+
+
+class StopIncomplete(GraphileWorkerError):
+    """A worker had to leave before the database had heard of everything."""
 
 
 class InstallError(GraphileWorkerError):

@@ -19,7 +19,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from graphile_worker import __version__
 from graphile_worker.scripts import EXTENSION_ONLY, NODE_REVISION, Scripts, extension_dir
 
-_ONCE = {"essay.sql.j2", "tables.sql.j2", "migrations.sql.j2", "types.sql.j2"}
+_ONCE = {
+    "essay.sql.j2", "guard.sql.j2", "tables.sql.j2", "migrations.sql.j2", "types.sql.j2",
+    "default_privileges.sql.j2",
+}  # fmt: skip
 _PATH = "set local search_path = pg_catalog, pg_temp;"
 
 

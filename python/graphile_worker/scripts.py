@@ -165,11 +165,10 @@ class Scripts:
             ("sequence", name) for name in re.findall(r"sequence name @extschema@\.(\w+)", text)
         }
 
-    def registered(self, version: str) -> set[str]:
-        """Return the tables and sequences whose rows a dump of the extension saves."""
-        return set(
-            re.findall(r"pg_extension_config_dump\('@extschema@\.(\w+)'", self.read(version))
-        )
+    def registered(self, version: str) -> dict[str, str]:
+        """Return the tables and sequences that a dump of the extension saves, and which rows."""
+        call = r"pg_extension_config_dump\(\s*'@extschema@\.(\w+)',\s*'(.*?)'\s*\)"
+        return dict(re.findall(call, self.read(version)))
 
     def statement(self, version: str, start: str) -> str | None:
         """Return the statement of the install script that starts so, or None."""

@@ -311,7 +311,7 @@ def compare_members(
             continue  # it is missing altogether
         if (kind, name) not in present:
             problem = "is not a member of the extension"
-        elif present[kind, name] != (name in registered):
+        elif present[kind, name] != registered.get(name):
             problem = "is not registered for dumps as it should be"
         else:
             continue

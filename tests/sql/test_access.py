@@ -147,7 +147,7 @@ def test_every_definer_function_pins_its_search_path(db: Database) -> None:
     ) == []  # fmt: skip
     assert db.value(
         "select count(*) from pg_proc where pronamespace = 'graphile_worker'::regnamespace and prosecdef"
-    ) == 27  # fmt: skip
+    ) == 29  # fmt: skip
 
 
 def test_hostile_objects_of_the_caller_are_not_picked_up(db: Database, role: str) -> None:

@@ -74,20 +74,21 @@ def test_who_adds_jobs_is_among_the_writing_transactions_until_the_end(db: Datab
     assert db.value(writing, both) == []
 
 
-def test_a_busy_worker_that_dies_is_not_busy_any_more(db: Database) -> None:
+def test_what_others_hold_of_a_dead_worker_is_freed_by_a_later_call(db: Database) -> None:
     ready(db)
     add(db)
     db.rows(f"select {G}.heartbeat('dead', null, null, true)")
     assert take(db, "dead")
-    # What it holds cannot be freed while somebody else holds it, so that its row stays.
     other = db.connect(autocommit=False)
     with other.transaction():
         other.execute(f"select from {G}._private_jobs for update")
         shift(db, "dead", "beat_at", "1 hour")
-        db.rows(SWEEP, None)
-        assert db.row(f"select is_busy, swept_at is not null from {G}._private_heartbeats") == (
-            False, True,
-        )  # fmt: skip
+        assert db.rows(SWEEP, None) == [("dead", 0, 0)]
+        assert db.rows(SWEEP, None) == []
+    assert db.column(f"select worker_id from {G}.workers") == []
+    assert db.column(f"select worker_id from {G}.ended_workers") == ["dead"]
+    assert db.rows(SWEEP, None) == [("dead", 1, 0)]
+    assert db.rows(SWEEP, None) == []
 
 
 def ready(db: Database) -> Database:

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 from graphile_worker.worker.link import DirectLink, Link
-from graphile_worker.worker.protocol import is_passing
+from graphile_worker.worker.protocol import is_outage
 from pg import Database, wait_for
 
 pytestmark = pytest.mark.majors(13, 18)
@@ -129,7 +129,7 @@ def test_a_connection_lost_in_the_middle_is_told(db: Database, link: DirectLink)
         await asyncio.to_thread(terminate, db)
         with pytest.raises(psycopg.OperationalError) as caught:
             await waiting
-        assert is_passing(caught.value)
+        assert is_outage(caught.value)
         assert await link.rows(query, (2, 0)) == [(2,)]
         await link.close()
 

@@ -45,7 +45,7 @@ def said(worker: Process) -> list[list[object]]:
 
 
 def losses(worker: Process) -> int:
-    return worker.log.read_text().count("taking jobs failed")
+    return worker.log.read_text().count("fetching jobs failed")
 
 
 @pytest.mark.majors(13, 18)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -34,13 +35,24 @@ def _time(number: int) -> Any:
     """Return a property for a time as PostgreSQL sends it: few tasks ask, so it is read late."""
 
     def read(job: tuple[Any, ...]) -> datetime:
-        return _EPOCH + timedelta(microseconds=int.from_bytes(job[number], "big", signed=True))
+        since = int.from_bytes(job[number], "big", signed=True)
+        try:
+            return _EPOCH + timedelta(microseconds=since)
+        except OverflowError:  # PostgreSQL's calendar is longer, and has no end
+            return (datetime.max if since > 0 else datetime.min).replace(tzinfo=UTC)
 
     return property(read)
 
 
+def _read_flags(job: tuple[Any, ...]) -> dict[str, bool] | None:
+    return None if job[15] is None else json.loads(job[15])
+
+
 class ClaimedJob(tuple[Any, ...]):
-    """A job that a worker has taken, immutable; times are aware."""
+    """A job that a worker has taken, immutable; times are aware.
+
+    A time that Python's calendar does not have is the first or the last one that it has.
+    """
 
     __slots__ = ()
 
@@ -62,7 +74,7 @@ class ClaimedJob(tuple[Any, ...]):
     #: The id of the worker that holds the job.
     locked_by: str = _column(13)
     revision: int = _column(14)
-    flags: dict[str, bool] | None = _column(15)
+    flags: dict[str, bool] | None = property(_read_flags)  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return f"<job {self.id}, task {self.task_identifier}, attempt {self.attempts}>"
@@ -77,6 +89,8 @@ class AbortSignal:
 
     #: Why to stop; None: go on.
     reason: str | None = None
+    #: The worker leaves within seconds.
+    is_forced = False
     #: Made when a thread waits for it, which takes longer than many a task.
     _event: threading.Event | None = None
     _lock = threading.Lock()

@@ -18,6 +18,7 @@ from graphile_worker.retries import Discard, RetryAfter, Snooze, TaskOutcome
 from graphile_worker.tasks import RunOptions
 from graphile_worker.worker.calling import RunnableTask
 from graphile_worker.worker.context import ClaimedJob, Context, Middleware
+from graphile_worker.worker.events import log_safely, represented, shown
 
 logger = logging.getLogger("graphile_worker")
 
@@ -63,9 +64,11 @@ async def execute(
         result = await _call(runnable, context, middleware)
         return await _batch(job, result, options) if isinstance(result, _LISTS) else SUCCESS
     except Snooze as snooze:
+        if not _is_moment(snooze.when):
+            return failure(TaskCrashed(f"snoozed until {snooze.when!r}"), job, options)
         return Outcome("snooze", snooze, snooze.when)
     except SystemExit as error:  # which would end the worker
-        return failure(TaskCrashed(f"the task raised {error!r}"), job, options)
+        return failure(TaskCrashed(f"the task raised {represented(error)}"), job, options)
     except Exception as error:
         return failure(error, job, options)
 
@@ -102,7 +105,15 @@ async def _in_time(work: Awaitable[Outcome], seconds: float, context: Context) -
     alarm = loop.call_later(seconds, expire)
     try:
         async with timer:
-            return await work
+            outcome = await work
+            if context.abort.reason == text:
+                log_safely(
+                    logging.WARNING,
+                    "job %s, task %s, went on after its time-out of %g seconds although it was"
+                    " cancelled, and returned: it counts as done",
+                    context.job.id, context.job.task_identifier, seconds,
+                )  # fmt: skip
+            return outcome
     except TimeoutError as error:
         if not timer.expired():
             raise
@@ -112,14 +123,28 @@ async def _in_time(work: Awaitable[Outcome], seconds: float, context: Context) -
 
 
 def failure(error: BaseException, job: ClaimedJob, options: RunOptions) -> Outcome:
-    """Return the outcome of a job whose task raised."""
-    final = isinstance(error, Discard) or job.attempts >= job.max_attempts
+    """Return the outcome of a job whose task raised; never raise, whatever the error is like."""
+    final = job.attempts >= job.max_attempts
     when: datetime | timedelta | None = None
-    if isinstance(error, RetryAfter):
-        when = error.when
-    elif options.retry is not None:
-        when = timedelta(seconds=options.retry.delay(max(job.attempts, 1)))
+    try:
+        final = final or isinstance(error, Discard)
+        if isinstance(error, RetryAfter):
+            when = error.when
+        elif options.retry is not None:
+            when = timedelta(seconds=options.retry.delay(max(job.attempts, 1)))
+        if when is not None and not _is_moment(when):
+            when = None
+    except BaseException as broken:  # a class or a policy of the user's
+        log_safely(
+            logging.WARNING, "job %s: when to try again cannot be told: %s", job.id, shown(broken)
+        )
     return Outcome("failure", error, when, final)
+
+
+def _is_moment(when: object) -> bool:
+    return isinstance(when, timedelta) or (
+        isinstance(when, datetime) and when.utcoffset() is not None
+    )
 
 
 async def _batch(
@@ -142,7 +167,7 @@ async def _batch(
     failed = [n for n, element in enumerate(settled) if isinstance(element, BaseException)]
     if not failed:
         return SUCCESS
-    lines = [f"{n}: {_summary(settled[n])}" for n in failed]
+    lines = [f"{n}: {shown(settled[n])}" for n in failed]
     error = BatchFailedError(
         f"{len(failed)} of {len(payload)} elements failed\n" + "\n".join(lines),
     )
@@ -154,48 +179,55 @@ async def _settle(element: Any) -> Any:
     if isinstance(element, Awaitable):
         try:
             return await element
-        except SystemExit as error:  # which would end the worker
-            raise TaskCrashed(f"it raised {error!r}") from error
+        except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:  # which end the worker
+            raise TaskCrashed(f"it raised {represented(error)}") from error
     if isinstance(element, Exception):
         raise element
     return element
 
 
-def _summary(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
 def error_text(error: BaseException) -> str:
     """Return what is kept of an error: its message, and where an unexpected one was raised.
 
-    NUL and halves of surrogate pairs, which PostgreSQL cannot hold, are written as escapes.
+    NUL and halves of surrogate pairs, which PostgreSQL cannot hold, are written as escapes. Never
+    raise: an exception's own methods may.
     """
-    if isinstance(error, GraphileWorkerError | TaskOutcome):
-        text = str(error)
-    else:
-        try:
-            frames = "".join(traceback.format_tb(error.__traceback__))
-        except Exception:  # a source that cannot be read
-            frames = ""
-        notes = getattr(error, "__notes__", ())
-        text = "\n".join([_summary(error), frames.rstrip(), *map(str, notes)]).rstrip()
+    try:
+        text = _error_text(error)
+    except BaseException:
+        text = shown(error)
     text = text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
     if len(text) > LONGEST_ERROR:
         cut = len(text) - LONGEST_ERROR
         text = f"{text[:LONGEST_ERROR]}\n... {cut} more characters"
-    return text or type(error).__name__
+    return text or type.__repr__(type(error))
+
+
+def _error_text(error: BaseException) -> str:
+    if isinstance(error, GraphileWorkerError | TaskOutcome):
+        return str(error) or type(error).__name__
+    try:
+        frames = "".join(traceback.format_tb(error.__traceback__))
+    except Exception:  # a source that cannot be read
+        frames = ""
+    notes: list[str] = []
+    try:
+        notes = [str(note) for note in getattr(error, "__notes__", ())]
+    except BaseException:
+        notes = ["(its notes cannot be printed)"]
+    return "\n".join([shown(error), frames.rstrip(), *notes]).rstrip()
 
 
 def failure_entry(job_id: int, outcome: Outcome) -> dict[str, Any]:
-    """Return what ``fail_jobs`` is told, but for the time."""
-    assert outcome.error is not None
-    entry: dict[str, Any] = {"id": job_id, "error": error_text(outcome.error)}
+    """Return what ``fail_jobs`` is told, but for the time; never raise."""
+    text = "Failed" if outcome.error is None else error_text(outcome.error)
+    entry: dict[str, Any] = {"id": job_id, "error": text}
     if outcome.final:
         entry["final"] = True
     if outcome.payload is not None:
         try:
             json.dumps(outcome.payload, allow_nan=False)
             entry["payload"] = outcome.payload
-        except ValueError:  # a number that JSON text can hold and Python cannot
-            logger.warning("job %s is tried again with its whole payload", job_id)
+        except Exception:  # a number that JSON text can hold and Python cannot
+            log_safely(logging.WARNING, "job %s is tried again with its whole payload", job_id)
     return entry

@@ -18,6 +18,23 @@ from psycopg.types.string import ByteaBinaryLoader
 Row = tuple[Any, ...]
 Connect = Callable[[], Awaitable[psycopg.AsyncConnection[Any]]]
 
+#: Seconds after which a statement has no answer: the connection is replaced.
+DEADLINE = 30.0
+#: A session whose prepared statements are gone, or do not suit the tables any more.
+_STALE_SESSION = ("26000", "0A000")
+
+
+class NotConnectedError(psycopg.OperationalError):
+    """There is no connection, so that the statement was not sent."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(str(cause))
+        self.sqlstate = getattr(cause, "sqlstate", None)
+
+
+class NoAnswerError(psycopg.OperationalError):
+    """The server did not answer in time; the statement may have been carried out."""
+
 
 class Link:
     """One connection, for one statement at a time."""
@@ -26,6 +43,7 @@ class Link:
         self._connect = connect
         self._conn: psycopg.AsyncConnection[Any] | None = None
         self._lock = asyncio.Lock()
+        self._cancelling: set[asyncio.Task[None]] = set()
 
     @property
     def is_open(self) -> bool:
@@ -40,32 +58,72 @@ class Link:
         assert self._conn is not None
         return self._conn
 
-    async def ready(self) -> None:
-        """Open the connection, if it is not."""
+    async def ready(self, seconds: float = DEADLINE) -> None:
+        """Open the connection, if it is not; raise NotConnectedError where that fails."""
         async with self._lock:
-            await self.connection()
+            await self._ready(seconds)
 
-    async def rows(self, query: bytes, values: Sequence[Any]) -> list[Row]:
-        """Run a statement in a transaction of its own; raise what the database says."""
+    async def _ready(self, seconds: float) -> psycopg.AsyncConnection[Any]:
+        try:
+            if self.is_open:
+                return await self.connection()
+            async with asyncio.timeout(seconds):
+                return await self.connection()
+        except TimeoutError as error:
+            raise NotConnectedError(
+                TimeoutError(f"no connection within {seconds:g} seconds")
+            ) from error
+        except (psycopg.Error, OSError) as error:
+            raise NotConnectedError(error) from error
+
+    async def rows(
+        self, query: bytes, values: Sequence[Any], seconds: float = DEADLINE
+    ) -> list[Row]:
+        """Run a statement in a transaction of its own; raise what the database says.
+
+        Raise NotConnectedError where it was not sent, NoAnswerError where no answer came within
+        the seconds; the server is then asked to cancel it, on another connection.
+        """
         async with self._lock:
-            conn = await self.connection()
+            conn = await self._ready(seconds)
             try:
-                return await self._rows(conn, query, values)
+                async with asyncio.timeout(seconds):
+                    return await self._rows(conn, query, values)
+            except TimeoutError as error:
+                self._abandon()
+                raise NoAnswerError(
+                    f"no answer within {seconds:g} seconds; the connection is replaced"
+                ) from error
             except BaseException as error:
-                # Cut off in the middle, there is no telling what the next answer belongs to; and a
-                # session that has forgotten its prepared statements does not get them back.
-                if not isinstance(error, psycopg.Error) or error.sqlstate in (None, "26000"):
+                # Cut off in the middle, there is no telling what the next answer belongs to.
+                code = error.sqlstate if isinstance(error, psycopg.Error) else None
+                if code is None or code in _STALE_SESSION:
                     await self.close()
                 raise
+
+    def _abandon(self) -> None:
+        """Cancel what the server still does, and close the connection, without waiting for it."""
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            self._forget()
+            task = asyncio.get_running_loop().create_task(_cancel(conn))
+            self._cancelling.add(task)
+            task.add_done_callback(self._cancelling.discard)
 
     async def close(self) -> None:
         """Close the connection, if it is open."""
         conn, self._conn = self._conn, None
         if conn is not None:
+            self._forget()
             await conn.close()
+
+    def _forget(self) -> None:
+        """Let go of what belongs to the connection."""
 
     def _opened(self, conn: psycopg.AsyncConnection[Any]) -> None:
         self._cursor = psycopg.AsyncCursor(conn, row_factory=tuple_row)
+        # Binary, whatever style of dates the role has been given.
+        self._cursor.format = pq.Format.BINARY
 
     async def _rows(
         self, conn: psycopg.AsyncConnection[Any], query: bytes, values: Sequence[Any]
@@ -92,9 +150,8 @@ class DirectLink(Link):
         self._answered: asyncio.Future[PGresult] | None = None
         self._stop_hearing: Callable[[], None] = _nothing
 
-    async def close(self) -> None:
+    def _forget(self) -> None:
         self._stop_hearing()
-        await super().close()
 
     def _opened(self, conn: psycopg.AsyncConnection[Any]) -> None:
         conn.adapters.register_loader("timestamptz", ByteaBinaryLoader)
@@ -178,6 +235,16 @@ class DirectLink(Link):
             pgconn.finish()
         elif not self._answered.done():
             self._answered.set_exception(error)
+
+
+async def _cancel(conn: psycopg.AsyncConnection[Any]) -> None:
+    try:
+        if psycopg.capabilities.has_cancel_safe():  # the older way blocks
+            await conn.cancel_safe(timeout=5)
+    except (psycopg.Error, OSError):
+        pass  # the server is not there
+    finally:
+        await conn.close()
 
 
 def _nothing() -> None:

@@ -24,6 +24,7 @@ from types import ModuleType
 from typing import Any
 
 from graphile_worker.errors import TaskCrashed, TasksError
+from graphile_worker.worker.events import shown
 from graphile_worker.worker.threads import Threads
 
 _PRIVATE = "_graphile_worker_task_"
@@ -278,17 +279,19 @@ class _Thrown:
 
     @classmethod
     def of(cls, error: BaseException) -> _Thrown:
-        trace = "".join(traceback.format_exception(error))
-        name = type(error).__name__
-        text = f"{name}: {error}" if str(error) else name
+        text = shown(error)
+        try:
+            trace = "".join(traceback.format_exception(error))
+        except BaseException:  # of the exception's own methods
+            trace = text
         # As it is where that works; many a class is not made again from its args.
-        for make in (error, _Bare(type(error), error.args, error.__dict__)):
+        for make in (lambda: error, lambda: _Bare(type(error), error.args, error.__dict__)):
             try:
-                pickled = pickle.dumps(make)
+                pickled = pickle.dumps(make())
                 copy = pickle.loads(pickled)
                 if str(copy.error() if isinstance(copy, _Bare) else copy) == str(error):
                     return cls(pickled, text, trace)
-            except Exception:
+            except BaseException:
                 continue
         return cls(None, text, trace)
 
@@ -296,7 +299,7 @@ class _Thrown:
         """Return the exception again, with the traceback of its process as a note."""
         try:
             error = pickle.loads(self.pickled) if self.pickled else RuntimeError(self.text)
-        except Exception:
+        except BaseException:
             error = RuntimeError(self.text)
         if isinstance(error, _Bare):
             error = error.error()

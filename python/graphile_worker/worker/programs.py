@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,28 @@ from graphile_worker.crontab import CronItem
 from graphile_worker.errors import TaskCrashed
 from graphile_worker.tasks import RunOptions
 from graphile_worker.worker.context import ClaimedJob, Context
+from graphile_worker.worker.events import log_safely
 from graphile_worker.worker.processes import ending
 
 #: Seconds between SIGTERM and SIGKILL.
 KILL_AFTER = 5.0
+#: The same where the worker leaves within seconds.
+KILL_AFTER_FORCED = 1.0
 #: Bytes of what a program wrote to stderr that are part of the error.
 _KEPT = 4096
+#: Characters of a program's output that are logged, and of one line.
+LOGGED, LONGEST_LINE = 1 << 20, 1 << 16
 _CHUNK = 65536
+
+
+#: The programs that run.
+_running: set[asyncio.subprocess.Process] = set()
+
+
+def kill_programs() -> None:
+    """End the programs that still run, with all that they started."""
+    for process in list(_running):
+        _signal(process, signal.SIGKILL)
 
 
 class ProgramTask:
@@ -58,11 +74,13 @@ class ProgramTask:
         if cancelled and starting.exception():
             raise cancelled
         process, tail = starting.result(), bytearray()
+        _running.add(process)
+        log = _Log(context.logger)
         text = json.dumps({"payload": payload}, ensure_ascii=False, separators=(",", ":"))
         ended = asyncio.gather(
             _feed(process, text.encode("utf-8", "surrogatepass")),
-            _log(process.stdout, context.logger.info),
-            _log(process.stderr, context.logger.warning, tail),
+            log.read(process.stdout, logging.INFO),
+            log.read(process.stderr, logging.WARNING, tail),
             process.wait(),
         )
         try:
@@ -71,13 +89,17 @@ class ProgramTask:
             await asyncio.shield(ended)
         except asyncio.CancelledError:
             _signal(process, signal.SIGTERM)
-            await asyncio.wait({ended}, timeout=KILL_AFTER)
+            forced = context.abort.is_forced
+            await asyncio.wait({ended}, timeout=KILL_AFTER_FORCED if forced else KILL_AFTER)
             raise
         finally:
-            if not ended.done() or process.returncode is None:
-                _signal(process, signal.SIGKILL)
-                await asyncio.wait({ended}, timeout=KILL_AFTER)
-                ended.cancel()
+            try:
+                if not ended.done() or process.returncode is None:
+                    _signal(process, signal.SIGKILL)
+                    await asyncio.wait({ended}, timeout=KILL_AFTER)
+                    ended.cancel()
+            finally:
+                _running.discard(process)
         if process.returncode:
             said = tail.decode(errors="replace").strip()
             raise TaskCrashed(
@@ -125,23 +147,45 @@ async def _feed(process: asyncio.subprocess.Process, text: bytes) -> None:
         await process.stdin.wait_closed()
 
 
-async def _log(
-    stream: asyncio.StreamReader | None, log: Callable[..., None], tail: bytearray | None = None
-) -> None:
-    """Log each line; keep the end of all that came in ``tail``."""
-    assert stream is not None
-    rest = b""
-    while chunk := await stream.read(_CHUNK):
-        if tail is not None:
-            tail += chunk
-            del tail[:-_KEPT]
-        *lines, rest = (rest + chunk).split(b"\n")
-        if len(rest) >= _CHUNK:
-            lines, rest = [*lines, rest], b""
-        for line in lines:
-            log("%s", line.decode(errors="replace").rstrip("\r"))
-    if rest:
-        log("%s", rest.decode(errors="replace"))
+class _Log:
+    """Logs what a program writes, by lines, up to a limit for each run."""
+
+    def __init__(self, logger: logging.LoggerAdapter[logging.Logger]) -> None:
+        self._logger = logger
+        self._left = LOGGED
+
+    async def read(
+        self, stream: asyncio.StreamReader | None, level: int, tail: bytearray | None = None
+    ) -> None:
+        """Log each line; keep the end of all that came in ``tail``."""
+        assert stream is not None
+        rest = b""
+        while chunk := await stream.read(_CHUNK):
+            if tail is not None:
+                tail += chunk
+                del tail[:-_KEPT]
+            if self._left <= 0:
+                continue  # read on: a program whose pipe is full would stand still
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) >= _CHUNK:
+                lines, rest = [*lines, rest], b""
+            for line in lines:
+                self._line(level, line)
+        if rest:
+            self._line(level, rest)
+
+    def _line(self, level: int, line: bytes) -> None:
+        if self._left <= 0:
+            return
+        text = line[:LONGEST_LINE].decode(errors="replace").rstrip("\r")
+        cut = f" ... {len(line) - LONGEST_LINE} more bytes" if len(line) > LONGEST_LINE else ""
+        self._left -= len(text) + 1
+        log_safely(level, "%s%s", text, cut, logger=self._logger)
+        if self._left <= 0:
+            log_safely(
+                logging.WARNING, "the program's further output is not logged: more than %d bytes",
+                LOGGED, logger=self._logger,
+            )  # fmt: skip
 
 
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:

@@ -14,22 +14,32 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from graphile_worker import verbs
 from graphile_worker.drivers import arun, translated, without_driver
-from graphile_worker.errors import InvalidConnection
+from graphile_worker.errors import (
+    AccessDenied,
+    GraphileWorkerError,
+    InvalidConnection,
+    SchemaError,
+)
 from graphile_worker.statements import in_schema
-from graphile_worker.worker.link import DirectLink, Link, Row
+from graphile_worker.worker.link import DEADLINE, DirectLink, Link, NotConnectedError, Row
 from graphile_worker.worker.waiting import Backoff
 
 logger = logging.getLogger("graphile_worker")
 
 # By function, so that errors name it. Payloads are text, so that one which cannot be decoded fails
-# its own job and not the whole take; Python knows no time before the year 1. A heartbeat sweeps as
-# well: one statement, so that an idle worker sends few.
+# its own job and not the whole fetch; those larger than the first parameter are left for
+# get_payload. A stored value may be a hundredth of its text, so only tiny ones are not measured. A
+# heartbeat recovers dead workers' jobs as well: one statement, so that an idle worker sends few.
 _TEXTS = {
-    "get_jobs": """select id, task_identifier, payload::text, queue_name, priority,
-  greatest(run_at, timestamptz '0001-01-02 00:00+00'), attempts, max_attempts, last_error,
-  created_at, updated_at, key, locked_at, locked_by, revision, flags,
+    "get_jobs": """select id, task_identifier,
+  case when pg_column_size(payload) <= 128 or octet_length(payload::text) <= %s
+    then payload::text end,
+  queue_name, priority, run_at, attempts, max_attempts, left(last_error, 10000),
+  created_at, updated_at, key, locked_at, locked_by, revision, flags::text,
   current_setting('graphile_worker.more', true)
 from {s}.get_jobs(%s, %s, %s, %s)""",
+    "get_payload": "select {s}.get_payload(%s, %s)::text",
+    "schema_revision": "select breaking_revision from {s}.schema_revision()",
     "finish_jobs": "select job_id from {s}.finish_jobs(%s, %s::text::bigint[]) where not done",
     "fail_jobs": "select job_id from {s}.fail_jobs(%s, %s) where not done",
     "return_jobs": """select job_id, done
@@ -46,12 +56,21 @@ from {s}.heartbeat(%s, %s, %s, %s) as beat""",
     "stop_heartbeat": "select {s}.stop_heartbeat(%s)",
     "return_unknown_jobs": "select {s}.return_unknown_jobs(%s, %s)",
     "release_stale_locks": "select released_jobs, released_queues from {s}.release_stale_locks()",
-    "know_crontabs": "select identifier, known_since, last_execution from {s}.know_crontabs(%s)",
+    "know_crontabs": """select identifier,
+  greatest(known_since, timestamptz '0001-01-02 00:00+00'),
+  case when last_execution is not null then least(
+    greatest(last_execution, timestamptz '0001-01-02 00:00+00'),
+    timestamptz '9999-12-30 00:00+00'
+  ) end
+from {s}.know_crontabs(%s)""",
     "add_cron_jobs": "select {s}.add_cron_jobs(%s, %s)",
     "now": "select pg_catalog.clock_timestamp()",
 }
 
-_KEEPALIVES = {
+#: What a connection is made with where the connection string does not say otherwise: a peer that
+#: vanished is noticed within half a minute, and no setting of the role decides how text is read.
+_CONNECTION = {
+    "client_encoding": "utf8",
     "connect_timeout": 10,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -59,29 +78,44 @@ _KEEPALIVES = {
     "tcp_user_timeout": 30000,
 }
 _MIXED_UP = "the worker's prepared statements are mixed up by a pooler: pass prepare=False"
-#: A statement that was refused for these reasons has changed nothing, and may succeed if repeated.
-_ROLLED_BACK = {"40001", "40P01", "55P03", "57014", "25006", "26000"}
+#: The code of get_jobs for a worker that has ended or was presumed dead.
+WORKER_ENDED = "GWBWE"
+#: Bytes of payloads that one fetch brings, in about.
+FETCH_BYTES = 32 << 20
+LEAST_PAYLOAD, MOST_PAYLOAD = 1 << 10, 256 << 10
 
 
-def is_passing(error: BaseException) -> bool:
-    """Whether the error is one that time heals: a lost connection, a restart, a deadlock."""
+def is_hopeless(error: BaseException) -> bool:
+    """Whether no time heals the error: the schema or rights are missing, the login is refused."""
+    if isinstance(error, SchemaError | AccessDenied | InvalidConnection):
+        return True
+    code = getattr(error, "sqlstate", None) or ""
+    # A login that is refused, and a database that does not exist.
+    return isinstance(error, psycopg.Error) and (code[:2] == "28" or code == "3D000")
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether the database is away, or busy, whatever it is told."""
     if not isinstance(error, psycopg.Error):
-        return isinstance(error, OSError)
+        return isinstance(error, OSError | SchemaError | AccessDenied | InvalidConnection)
     code = error.sqlstate
-    if code is None:
+    if code is None or isinstance(error, NotConnectedError):
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-    # Connection exceptions, lack of resources, operator intervention.
-    return code in _ROLLED_BACK or code[:2] in ("08", "53", "57")
+    # Connection exceptions, rollbacks, lack of resources, operator intervention, a standby.
+    return code[:2] in ("08", "40", "53", "57", "58") or code in ("25006", "26000", "0A000")
 
 
 def is_uncertain(error: BaseException) -> bool:
     """Whether the statement may have been committed although its answer did not arrive."""
-    return not (isinstance(error, psycopg.Error) and error.sqlstate in _ROLLED_BACK)
+    if isinstance(error, NotConnectedError | GraphileWorkerError):
+        return False
+    severity = error.diag.severity_nonlocalized if isinstance(error, psycopg.Error) else None
+    return severity != "ERROR"  # which undoes the statement
 
 
 def conninfo(dsn: str) -> str:
-    """Return a connection string that notices within half a minute that its peer vanished."""
-    given: dict[str, Any] = {**_KEEPALIVES, **conninfo_to_dict(without_driver(dsn))}
+    """Return a connection string with this module's defaults for what it does not say."""
+    given: dict[str, Any] = {**_CONNECTION, **conninfo_to_dict(without_driver(dsn))}
     return make_conninfo(**given)
 
 
@@ -105,8 +139,9 @@ class Beat(NamedTuple):
 class Protocol:
     """The functions of the extension that a worker calls.
 
-    ``take`` is tried once, since its outcome may be uncertain; everything else goes on until it
-    holds, however long the database is away, and raises only what no time heals.
+    ``take`` is tried once, since its outcome may be uncertain. ``finish``, ``fail`` and
+    ``give_back`` are repeated while the database is away, and raise what it says of these jobs.
+    Everything else is repeated until it succeeds.
     """
 
     def __init__(
@@ -119,6 +154,8 @@ class Protocol:
             "take": DirectLink(self._connect, prepare=prepare),
             "tell": DirectLink(self._connect, prepare=prepare),
             "beat": Link(self._connect),
+            # For what may take long: no heartbeat and no result waits for it.
+            "more": Link(self._connect),
         }
         #: Held from a take until its jobs are known, and while it is said again how jobs ended.
         self.taking = asyncio.Lock()
@@ -138,44 +175,59 @@ class Protocol:
         """Raise a SchemaError unless the schema has what is called here."""
         conn = await self._links["beat"].connection()
         try:
-            await arun(conn, verbs.check(self._schema))
+            async with asyncio.timeout(DEADLINE):
+                await arun(conn, verbs.check(self._schema))
         except psycopg.errors.DuplicatePreparedStatement as error:
             raise InvalidConnection(_MIXED_UP) from error
+        except TimeoutError as error:
+            raise psycopg.OperationalError(
+                f"the server does not answer: nothing came within {DEADLINE:g} seconds"
+            ) from error
 
     async def close(self) -> None:
         """Close every connection."""
         for link in self._links.values():
             await link.close()
 
-    async def _rows(self, link: str, verb: str, values: Sequence[Any]) -> list[Row]:
-        """Run a statement once; errors that no time heals are ours."""
+    async def _rows(
+        self, link: str, verb: str, values: Sequence[Any], seconds: float = DEADLINE
+    ) -> list[Row]:
+        """Run a statement once; errors that have a meaning of ours are ours."""
         statement = self._statements[verb]
         try:
-            return await self._links[link].rows(statement.encoded, values)
+            return await self._links[link].rows(statement.encoded, values, seconds)
         except Exception as error:
-            if is_passing(error):
-                self._on_error(error)
+            self._on_error(error)
+            if isinstance(error, NotConnectedError):
                 raise
             if isinstance(error, psycopg.errors.DuplicatePreparedStatement):
                 raise InvalidConnection(_MIXED_UP) from error
-            raise (translated(error, statement) or error) from error
+            ours = translated(error, statement)
+            if ours is None:
+                raise
+            raise ours from error
 
     async def _persist(
         self, link: str, verb: str, values: Sequence[Any],
         again: Callable[[], Sequence[Any]] | None = None,
+        *, unless: Callable[[BaseException], bool] = lambda error: False,
+        seconds: float = DEADLINE,
     ) -> list[Row]:  # fmt: skip
-        """Run a statement until it holds; ``again`` gives a repeat its values, if they change."""
+        """Run a statement until it succeeds; raise only errors for which ``unless`` is true.
+
+        ``again`` gives a repeat its values, where they change.
+        """
         backoff = Backoff()
         while True:
             try:
                 if backoff.failures and again is not None:
-                    await self._links[link].ready()
+                    await self._links[link].ready(seconds)
                     async with self.taking:
-                        rows = await self._rows(link, verb, again())
+                        rows = await self._rows(link, verb, again(), seconds)
                 else:
-                    rows = await self._rows(link, verb, values)
+                    rows = await self._rows(link, verb, values, seconds)
             except Exception as error:
-                if not is_passing(error):
+                if unless(error):
                     raise
                 await asyncio.sleep(backoff.failed(f"{verb} failed", error))
             else:
@@ -186,18 +238,29 @@ class Protocol:
     async def take(
         self, worker_id: str, count: int, tasks: list[str], forbidden: list[str] | None
     ) -> tuple[list[Row], bool]:
-        """Take up to so many jobs, once; see ``is_passing`` and ``is_uncertain`` for errors.
+        """Take up to so many jobs, once; see ``is_uncertain`` for errors.
 
-        Return them, and whether there may be more.
+        Return them, and whether there may be more. Large payloads are None: see ``payload``.
         """
-        rows = await self._rows("take", "get_jobs", (worker_id, count, tasks, forbidden))
+        largest = min(MOST_PAYLOAD, max(LEAST_PAYLOAD, FETCH_BYTES // count))
+        rows = await self._rows("take", "get_jobs", (largest, worker_id, count, tasks, forbidden))
         return rows, len(rows) == count or (bool(rows) and rows[0][-1] == "true")
+
+    async def payload(self, worker_id: str, job_id: int) -> str | None:
+        """Return the payload of a job; None: the worker does not hold it any more."""
+        ((text,),) = await self._persist("more", "get_payload", (worker_id, job_id))
+        return None if text is None else str(text)
+
+    async def breaking_revision(self) -> int:
+        """Return the highest revision of Node's schema that earlier workers do not run on."""
+        ((revision,),) = await self._persist("beat", "schema_revision", ())
+        return int(revision or 0)
 
     async def finish(self, worker_id: str, ids: list[int]) -> list[int]:
         """Delete jobs that are done; return those that were not the worker's any more."""
         # Written here: the driver looks at each number on its own.
         array = f"{{{','.join(map(str, ids))}}}"
-        rows = await self._persist("tell", "finish_jobs", (worker_id, array))
+        rows = await self._persist("tell", "finish_jobs", (worker_id, array), unless=_of_jobs)
         return [job for (job,) in rows]
 
     async def fail(
@@ -211,7 +274,7 @@ class Protocol:
         def values() -> tuple[Any, ...]:
             return worker_id, json.dumps([each for each in failures if each["id"] not in anew])
 
-        rows = await self._persist("tell", "fail_jobs", values(), again=values)
+        rows = await self._persist("tell", "fail_jobs", values(), values, unless=_of_jobs)
         return [job for (job,) in rows]
 
     async def give_back(
@@ -228,15 +291,20 @@ class Protocol:
         def values() -> tuple[Any, ...]:
             return worker_id, [job_id for job_id in ids if job_id not in anew], at, delay
 
-        await self._persist("tell", "return_jobs", values(), again=values)
+        await self._persist("tell", "return_jobs", values(), values, unless=_of_jobs)
 
     async def beat(
-        self, worker_id: str, tasks: list[str], details: dict[str, Any], busy: bool
-    ) -> Beat:
-        """Say that the worker lives, and free what dead ones hold."""
+        self, worker_id: str, tasks: list[str], details: dict[str, Any], busy: bool,
+        *, seconds: float, at_start: bool = False,
+    ) -> Beat:  # fmt: skip
+        """Say that the worker lives, and free what dead ones hold.
+
+        ``seconds`` is how long the answer may take. ``at_start`` raises what no time heals.
+        """
         (row,) = await self._persist(
-            "beat", "heartbeat", (worker_id, worker_id, tasks, json.dumps(details), busy)
-        )
+            "beat", "heartbeat", (worker_id, worker_id, tasks, json.dumps(details), busy),
+            unless=is_hopeless if at_start else lambda error: False, seconds=seconds,
+        )  # fmt: skip
         *answer, dead = row
         return Beat._make([*answer, [(worker, int(jobs)) for worker, jobs in dead]])
 
@@ -257,23 +325,30 @@ class Protocol:
 
     async def release_stale(self) -> int:
         """Free what has been locked for four hours by those who give no sign of life."""
-        ((jobs, _),) = await self._persist("beat", "release_stale_locks", ())
+        ((jobs, _),) = await self._persist("more", "release_stale_locks", ())
         return int(jobs)
 
     async def know_crontabs(
         self, identifiers: list[str]
     ) -> list[tuple[str, datetime, datetime | None]]:
         """Register recurring jobs; return since when each is known, and its last tick."""
-        rows = await self._persist("beat", "know_crontabs", (identifiers,))
+        rows = await self._persist("more", "know_crontabs", (identifiers,))
         return [(identifier, since, last) for identifier, since, last in rows]
 
     async def add_cron_jobs(self, at: datetime, jobs: list[dict[str, Any]]) -> list[str]:
         """Add the jobs of a tick that nobody has added yet; return the identifiers."""
-        rows = await self._persist("beat", "add_cron_jobs", (at, json.dumps(jobs)))
+        rows = await self._persist(
+            "more", "add_cron_jobs", (at, json.dumps(jobs)), unless=_of_jobs
+        )
         return [identifier for (identifier,) in rows]
 
     async def now(self) -> datetime:
         """Return the time on the database's clock."""
-        ((now,),) = await self._persist("beat", "now", ())
+        ((now,),) = await self._persist("more", "now", ())
         moment: datetime = now
         return moment
+
+
+def _of_jobs(error: BaseException) -> bool:
+    """Whether the database refuses a statement for what it says of its jobs."""
+    return not is_outage(error)

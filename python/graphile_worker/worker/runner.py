@@ -6,30 +6,36 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from graphile_worker.crontab import check_identifiers
-from graphile_worker.errors import SchemaTooNew
+from graphile_worker.errors import SchemaTooNew, StopIncomplete
 from graphile_worker.scripts import NODE_REVISION
 from graphile_worker.worker.calling import Executors, RunnableTask
 from graphile_worker.worker.cron import Cron
-from graphile_worker.worker.events import Event
+from graphile_worker.worker.events import Event, log_safely, shown
 from graphile_worker.worker.listener import Listener
 from graphile_worker.worker.loading import load_tasks
 from graphile_worker.worker.options import WorkerOptions
 from graphile_worker.worker.presence import Identity, Presence
-from graphile_worker.worker.programs import KILL_AFTER
+from graphile_worker.worker.programs import KILL_AFTER, kill_programs
 from graphile_worker.worker.protocol import Protocol
 from graphile_worker.worker.running import Runs
 from graphile_worker.worker.taking import Taker
+from graphile_worker.worker.waiting import Backoff
 from graphile_worker.worker.writing import Writer
 
 logger = logging.getLogger("graphile_worker")
 
 #: Seconds that aborted tasks have to end: more than a program has between SIGTERM and SIGKILL.
-ABORT_GRACE = KILL_AFTER + 3.0
+ABORT_GRACE = KILL_AFTER + 2.0
+#: Seconds after the grace, and after a second signal, in which the worker leaves, whatever the
+#: server and the tasks do.
+STOP_WITHIN, FORCE_WITHIN = 8.5, 1.5
+#: Seconds between two questions whether the schema was migrated: anybody can send notifications.
+MIGRATION_PAUSE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,7 @@ class Worker:
         self._tasks: Mapping[str, RunnableTask] = load_tasks(tasks, self._executors)
         names = sorted(self._tasks)
         self._failed: BaseException | None = None
+        self._checking: asyncio.Task[None] | None = None
         self._stop, self._force = asyncio.Event(), asyncio.Event()
         self._protocol = Protocol(
             options.dsn, schema=options.schema, prepare=options.prepare, on_error=self._pool_error
@@ -78,7 +85,10 @@ class Worker:
             self._protocol, self.events, complete_delay=options.complete_delay,
             fail_delay=options.fail_delay, on_written=self._written,
         )  # fmt: skip
-        self._runs = Runs(self._tasks, options, self._writer, on_end=lambda: self._taker.start())
+        self._runs = Runs(
+            self._tasks, options, self._protocol, self._writer,
+            on_end=lambda: self._taker.start(),
+        )  # fmt: skip
         self._taker = Taker(
             self._protocol, self._presence, self._runs, self._writer, options, names, once=once
         )
@@ -155,31 +165,51 @@ class Worker:
     # --- the whole life
 
     async def run(self) -> None:
-        """Run until stopped; raise what no time heals, such as missing rights or schema."""
+        """Run until stopped.
+
+        Raise what no time heals when it starts, such as missing rights or schema; whatever goes
+        wrong later is logged and tried again. Raise SchemaTooNew where the schema was migrated, and
+        StopIncomplete where the database did not hear of everything before the worker had to leave:
+        a stop takes the grace and ten seconds at most, three after ``stop_now``.
+        """
         self._loop = asyncio.get_running_loop()
         try:
-            await self._protocol.check()
-            await self._presence.start()
-            self._emit("worker:start")
-            await self._work()
+            if await self._unless_stopped(self._begin()):
+                self._emit("worker:start")
+                await self._work()
         finally:
             await self._close()
         if self._failed is not None:
             raise self._failed
 
+    async def _begin(self) -> None:
+        await self._protocol.check()
+        await self._presence.start()
+        await self._check_revision()
+
+    async def _unless_stopped(self, beginning: Coroutine[Any, Any, None]) -> bool:
+        """Await; return False where the worker is stopped meanwhile."""
+        begun, stopped = asyncio.ensure_future(beginning), asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({begun, stopped}, return_when="FIRST_COMPLETED")
+            if begun.done():
+                begun.result()
+                return True
+            return False
+        finally:
+            for each in (begun, stopped):
+                each.cancel()
+            await asyncio.gather(begun, stopped, return_exceptions=True)
+
     async def _work(self) -> None:
-        background: set[asyncio.Task[Any]] = {
-            asyncio.create_task(job.run(), name=type(job).__name__)
-            for job in (self._writer, self._presence, self._listener)
-            if job is not None
-        }
-        fetching: asyncio.Task[Any] = asyncio.create_task(self._taker.run(), name="fetch")
+        background = [_task(self._writer.run(), "write"), _task(self._presence.run(), "heartbeat")]
+        if self._listener is not None:
+            background.append(_task(self._listener.run(), "listen"))
+        fetching = _task(self._taker.run(), "fetch")
         # Ends at once when the worker is told to stop.
-        passing: set[asyncio.Task[Any]] = set()
-        if self._cron is not None:
-            passing.add(asyncio.create_task(self._cron.run(), name="cron"))
-        every = {*background, *passing, fetching}
-        stopping: asyncio.Task[Any] = asyncio.create_task(self._stop.wait(), name="stop")
+        passing = [] if self._cron is None else [_task(self._keep_scheduling(), "cron")]
+        every = [*background, *passing, fetching]
+        stopping = _task(self._stop.wait(), "stop")
         try:
             await asyncio.wait({*every, stopping}, return_when="FIRST_COMPLETED")
             for task in every:
@@ -189,49 +219,80 @@ class Worker:
             self._emit("worker:stop")
             for task in passing:
                 task.cancel()
-            await self._drain(fetching)
-            await self._finished(background)
+            leaving = _task(self._leave(fetching), "leave")
+            every.append(leaving)
+            await self._in_time(leaving)
         finally:
             for task in (*every, stopping):
                 task.cancel()
-            await asyncio.gather(*every, stopping, return_exceptions=True)
+            await asyncio.wait({*every, stopping}, timeout=0.3)
 
-    async def _drain(self, fetching: asyncio.Task[None]) -> None:
-        """Give back what was not started, and end what runs: by itself, by abort, or by force."""
-        forced: asyncio.Task[Any] = asyncio.create_task(self._force.wait())
-        try:
-            await asyncio.wait(
-                {fetching, forced}, timeout=self.options.grace, return_when="FIRST_COMPLETED"
-            )
-            if self._failed is None:
-                await self._taker.give_back()
-            await self._runs.ended(self.options.grace, forced)
-            self._runs.cancel("force" if self._force.is_set() else "shutdown")
-            await self._runs.ended(ABORT_GRACE)
-        finally:
-            forced.cancel()
+    async def _keep_scheduling(self) -> None:
+        """Add recurring jobs, again from what the database knows after whatever went wrong."""
+        assert self._cron is not None
+        backoff = Backoff(first=1.0, cap=60.0)
+        while True:
+            try:
+                await self._cron.run()
+            except Exception as error:
+                await asyncio.sleep(backoff.failed("adding recurring jobs failed", error))
 
-    async def _finished(self, background: set[asyncio.Task[Any]]) -> None:
-        """Write the last results and end the ids, unless the database refuses."""
-        if self._failed is not None and not isinstance(self._failed, SchemaTooNew):
-            return
-        last = asyncio.create_task(self._last_words())
-        done, _ = await asyncio.wait({last, *background}, return_when="FIRST_COMPLETED")
-        if last in done:
-            last.result()
-            return
-        last.cancel()
-        for task in done:
-            if error := task.exception():
-                self._fail(error)
-
-    async def _last_words(self) -> None:
+    async def _leave(self, fetching: asyncio.Task[None]) -> None:
+        """Give back what was not started, end what runs, and tell the database of all of it."""
+        await self._drain(fetching)
         await self._writer.flushed()
         await self._presence.stop()
         self._emit("worker:end")
 
+    async def _in_time(self, leaving: asyncio.Task[None]) -> None:
+        """Await the worker's leaving, but not for longer than its owner is told it takes."""
+        forced = _task(self._force.wait(), "force")
+        until = self._loop.time() + self.options.grace + STOP_WITHIN
+        try:
+            await asyncio.wait(
+                {leaving, forced}, timeout=until - self._loop.time(), return_when="FIRST_COMPLETED"
+            )
+            if not leaving.done() and self._force.is_set():
+                seconds = min(FORCE_WITHIN, until - self._loop.time())
+                await asyncio.wait({leaving}, timeout=seconds)
+        finally:
+            forced.cancel()
+        if leaving.done():
+            leaving.result()
+        else:
+            self._fail(StopIncomplete(self._unwritten()))
+
+    def _unwritten(self) -> str:
+        results, held = self._writer.pending, self._presence.held
+        return (
+            f"the worker leaves before the database has heard of everything: {results} results were"
+            f" not written, and {held} jobs may still be locked by it; other workers run those"
+            " when it has been silent for long enough (30 seconds, unless set_recovery says else)"
+        )
+
+    async def _drain(self, fetching: asyncio.Task[None]) -> None:
+        """Give back what was not started, and end what runs: by itself, by abort, or by force."""
+        forced = _task(self._force.wait(), "force")
+        giving_back: asyncio.Task[None] | None = None
+        try:
+            grace_ends = self._loop.time() + self.options.grace
+            await asyncio.wait(
+                {fetching, forced}, timeout=self.options.grace, return_when="FIRST_COMPLETED"
+            )
+            # Not waited for yet: where the database is away, tasks are ended all the same.
+            giving_back = _task(self._taker.give_back(), "give back")
+            await self._runs.ended(max(grace_ends - self._loop.time(), 0.0), forced)
+            self._runs.cancel("force" if self._force.is_set() else "shutdown")
+            await self._runs.ended(ABORT_GRACE)
+            await giving_back
+        finally:
+            forced.cancel()
+            if giving_back is not None:
+                giving_back.cancel()
+
     async def _close(self) -> None:
         self._taker.close()
+        kill_programs()
         await self._executors.close()
         await self._runs.close()
         await self._protocol.close()
@@ -240,7 +301,7 @@ class Worker:
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         if self._failed is None:
-            logger.critical("the worker stops: %s", error)
+            log_safely(logging.CRITICAL, "the worker stops: %s", shown(error))
             self._failed = error
 
     # --- what the parts tell
@@ -258,15 +319,25 @@ class Worker:
             self._taker.wake_in(again)
 
     def _migrated(self, change: dict[str, Any]) -> None:
-        revision = change.get("migrationNumber")
-        if change.get("breaking") and isinstance(revision, int) and revision > NODE_REVISION:
-            self._fail(
-                SchemaTooNew(
-                    f"the schema was migrated to revision {revision}, which breaks this worker:"
-                    " run `pip install -U graphile-worker` and start it again"
-                )
-            )
+        """Look whether the schema was migrated: a notification is a hint that anybody can send."""
+        if self._checking is None or self._checking.done():
+            self._checking = _task(self._look_at_revision(), "check revision")
+
+    async def _look_at_revision(self) -> None:
+        try:
+            await self._check_revision()
+        except SchemaTooNew as error:
+            self._fail(error)
             self.stop()
+        await asyncio.sleep(MIGRATION_PAUSE)
+
+    async def _check_revision(self) -> None:
+        revision = await self._protocol.breaking_revision()
+        if revision > NODE_REVISION:
+            raise SchemaTooNew(
+                f"the schema was migrated to revision {revision}, which breaks this worker:"
+                " run `pip install -U graphile-worker` and start it again"
+            )
 
     def _pool_error(self, error: BaseException) -> None:
         if self.events.wanted("pool:error"):
@@ -274,6 +345,10 @@ class Worker:
 
     def _emit(self, name: str, **more: Any) -> None:
         self.events.emit(Event(name, self.worker_id, **more))
+
+
+def _task(coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+    return asyncio.get_running_loop().create_task(coroutine, name=name)
 
 
 async def run(tasks: Any, *, signals: bool = True, **options: Any) -> None:
@@ -284,7 +359,8 @@ async def run(tasks: Any, *, signals: bool = True, **options: Any) -> None:
     The first signal stops: jobs not started are given back, running ones have ``grace`` seconds.
     The second one fails those that run, and leaves. ``signals=False`` leaves signals alone, as
     outside the main thread. Raise a SchemaError where the schema is not what this package needs,
-    AccessDenied without the level work, psycopg.OperationalError where there is no server.
+    AccessDenied without the level work, psycopg.OperationalError where there is no server when it
+    starts, StopIncomplete where it had to leave before the database had heard of everything.
     """
     await serve(Worker(tasks, **options), signals)
 

@@ -16,12 +16,12 @@ from psycopg_pool import AsyncConnectionPool
 from graphile_worker.errors import GraphileWorkerError, InvalidPayload
 from graphile_worker.worker.calling import RunnableTask
 from graphile_worker.worker.context import ClaimedJob, Context
-from graphile_worker.worker.events import Event
+from graphile_worker.worker.events import Event, log_safely, shown
 from graphile_worker.worker.execution import Outcome, error_text, execute, failure
 from graphile_worker.worker.link import Row
 from graphile_worker.worker.options import WorkerOptions
 from graphile_worker.worker.presence import Identity
-from graphile_worker.worker.protocol import conninfo
+from graphile_worker.worker.protocol import Protocol, conninfo
 from graphile_worker.worker.writing import Writer
 
 logger = logging.getLogger("graphile_worker")
@@ -34,6 +34,10 @@ _REASONS = {
     "shutdown": "the worker stops, and its grace is over",
     "force": "the worker is stopped by force",
 }
+
+
+def _undecodable(error: Exception) -> InvalidPayload:
+    return InvalidPayload(f"payload cannot be decoded: {error}")
 
 
 def _decoded(text: str) -> Any:
@@ -68,10 +72,11 @@ class Runs:
     """
 
     def __init__(
-        self, tasks: Mapping[str, RunnableTask], options: WorkerOptions, writer: Writer,
-        *, on_end: Callable[[], None],
+        self, tasks: Mapping[str, RunnableTask], options: WorkerOptions, protocol: Protocol,
+        writer: Writer, *, on_end: Callable[[], None],
     ) -> None:  # fmt: skip
-        self._tasks, self._options, self._writer = tasks, options, writer
+        self._tasks, self._options = tasks, options
+        self._protocol, self._writer = protocol, writer
         self._events, self._on_end = options.events, on_end
         self._runs: set[_Run] = set()
         self._connections = _Connections(options)
@@ -82,19 +87,20 @@ class Runs:
         return len(self._runs)
 
     def start(self, row: Row, identity: Identity) -> None:
-        """Run a job that was taken."""
-        error: Exception | None = None
+        """Run a job that was fetched."""
         *columns, _ = row
-        try:
-            columns[2] = _decoded(columns[2])
-        except (ValueError, RecursionError) as undecoded:
-            error = InvalidPayload(f"payload cannot be decoded: {undecoded}")
+        text, error = columns[2], None
+        if text is not None:
+            try:
+                columns[2] = _decoded(text)
+            except (ValueError, RecursionError) as undecoded:
+                error = _undecodable(undecoded)
         loop = asyncio.get_running_loop()
         context = Context(ClaimedJob(columns), self._connections.lend, loop, self._options.schema)
         run = _Run(identity, context)
         self._runs.add(run)
         # With a name, none is made up for it.
-        run.task = loop.create_task(self._one(run, error), name=row[1])
+        run.task = loop.create_task(self._one(run, error, text is None), name=row[1])
 
     def taken_again(self, job_id: int) -> None:
         """Stop a job's run: others had it meanwhile, and it is here once more."""
@@ -128,41 +134,68 @@ class Runs:
             )
         await self._connections.close()
 
-    async def _one(self, run: _Run, error: Exception | None) -> None:
-        """Run a job to its end, and see that the database hears of it."""
-        job = run.context.job
+    async def _one(self, run: _Run, error: Exception | None, is_large: bool) -> None:
+        """Run a job to its end, and see that the database hears of it, whatever the task does."""
         started = time.perf_counter()
         outcome: Outcome | None = None
-        runnable = self._tasks[job.task_identifier]
+        job = run.context.job
         try:
-            if self._events.wanted("job:start"):
-                self._events.emit(Event("job:start", job.locked_by, job=job))
-            if error is not None:
-                outcome = failure(error, job, runnable.options)
-            else:
-                outcome = await execute(runnable, run.context, self._options.middleware)
+            if is_large:
+                error = await self._fetch_payload(run)
+                job = run.context.job
+            if run.why != "lost":
+                outcome = await self._outcome(run, error)
         except asyncio.CancelledError:
             # Aborted, it has no outcome; but a task may also cancel itself.
             if run.why in (None, "force"):
                 why = "the worker was stopped by force" if run.why else "the task was cancelled"
-                outcome = failure(AbortedError(why), job, runnable.options)
+                outcome = failure(AbortedError(why), job, self._tasks[job.task_identifier].options)
         except BaseException as raised:
             # SystemExit and the like are the task's failure, not the worker's end.
-            outcome = failure(raised, job, runnable.options)
+            outcome = failure(raised, job, self._tasks[job.task_identifier].options)
         self._end(run, outcome, time.perf_counter() - started)
+
+    async def _outcome(self, run: _Run, error: Exception | None) -> Outcome:
+        job = run.context.job
+        runnable = self._tasks[job.task_identifier]
+        if self._events.wanted("job:start"):
+            self._events.emit(Event("job:start", job.locked_by, job=job))
+        if error is not None:
+            return failure(error, job, runnable.options)
+        return await execute(runnable, run.context, self._options.middleware)
+
+    async def _fetch_payload(self, run: _Run) -> Exception | None:
+        """Get a payload that was too large to be fetched ahead; return why it cannot be decoded."""
+        job = run.context.job
+        text = await self._protocol.payload(job.locked_by, job.id)
+        if text is None:  # it was given away
+            run.why = run.why or "lost"
+            run.identity.held.discard(job.id)
+            return None
+        columns = list(job)
+        try:
+            columns[2] = _decoded(text)
+        except (ValueError, RecursionError) as undecoded:
+            return _undecodable(undecoded)
+        run.context.job = ClaimedJob(columns)
+        return None
 
     def _end(self, run: _Run, outcome: Outcome | None, seconds: float) -> None:
         self._runs.discard(run)
         average = self.average
         self.average = seconds if average is None else 0.9 * average + 0.1 * seconds
+        job = run.context.job
         if run.why != "lost":
-            job = run.context.job
             if outcome is not None:
-                self._tell(job, outcome, seconds)
                 self._writer.add((run.identity, job, outcome))
             else:  # aborted: the end of the id gives it back
                 run.identity.held.discard(job.id)
         self._on_end()
+        if run.why != "lost" and outcome is not None:
+            try:
+                self._tell(job, outcome, seconds)
+            except BaseException as error:  # of the program's logging
+                log_safely(logging.ERROR, "job %s: telling of it failed: %s", job.id, shown(error))
 
     def _tell(self, job: ClaimedJob, outcome: Outcome, seconds: float) -> None:
         if outcome.kind == "success":
@@ -180,7 +213,8 @@ class Runs:
                 logging.ERROR if outcome.final else logging.WARNING,
                 "job %s, task %s, attempt %s of %s failed%s: %s",
                 job.id, job.task_identifier, job.attempts, job.max_attempts,
-                " for good" if outcome.final else "", error_text(outcome.error).splitlines()[0],
+                " for good" if outcome.final else "",
+                (error_text(outcome.error).splitlines() or [""])[0],
                 exc_info=outcome.error if logger.isEnabledFor(logging.DEBUG) else None,
                 extra={"job_id": job.id, "task_identifier": job.task_identifier},
             )  # fmt: skip
@@ -191,6 +225,7 @@ class Runs:
 
     def _cancel(self, run: _Run, why: str) -> None:
         run.why = run.why or why
+        run.context.abort.is_forced = why == "force"
         run.context.abort.set(_REASONS[why])
         if run.task is not None:
             run.task.cancel()
@@ -220,4 +255,4 @@ class _Connections:
 
     async def close(self) -> None:
         if self._pool is not None:
-            await self._pool.close()
+            await self._pool.close(timeout=0.3)

@@ -9,11 +9,17 @@ import time
 from collections import deque
 from typing import Any
 
-from graphile_worker.worker.events import Event
+from graphile_worker.errors import InvalidConnection
+from graphile_worker.worker.events import Event, log_safely, shown
 from graphile_worker.worker.link import Row
 from graphile_worker.worker.options import WorkerOptions
 from graphile_worker.worker.presence import Identity, Presence
-from graphile_worker.worker.protocol import Protocol, is_passing, is_uncertain
+from graphile_worker.worker.protocol import (
+    WORKER_ENDED,
+    Protocol,
+    is_hopeless,
+    is_uncertain,
+)
 from graphile_worker.worker.running import Runs
 from graphile_worker.worker.waiting import Backoff, happens
 from graphile_worker.worker.writing import Writer
@@ -94,6 +100,7 @@ class Taker:
         """Take and start no more."""
         for event in (self._stop, self._wake, self._room):
             event.set()
+        self._presence.close()
 
     def close(self) -> None:
         """Forget when to look."""
@@ -105,47 +112,65 @@ class Taker:
         room = self._options.concurrency - len(self._runs)
         while room > 0 and self._queue and not self._stop.is_set():
             row, identity, _ = self._queue.popleft()
-            if not identity.lost:
+            if not identity.lost:  # else it was given to others
                 self._runs.start(row, identity)
                 room -= 1
         self._room.set()
 
     async def run(self) -> None:
-        """Take jobs until stopped; raise what no time heals."""
+        """Fetch jobs until stopped, whatever goes wrong meanwhile.
+
+        Raise InvalidConnection where the connection itself is of no use, and with ``once`` what no
+        time heals.
+        """
         backoff, more, idle = Backoff(), True, FIRST_LOOK
         while not self._stop.is_set():
-            if not more:
-                woken = await self._sleep(idle)
-                idle = FIRST_LOOK if woken and not self._poll else idle * 2
-                self._poll = False
-            while (want := self._want()) <= 0 and not self._stop.is_set():
-                self._room.clear()
-                await self._give_back_old()
-                await happens(self._room, self._options.prefetch_ttl if self._queue else None)
-            if self._stop.is_set():
-                return
-            flags = await self._forbidden()
-            self._wake.clear()
             try:
-                async with self._protocol.taking:
-                    taken, more = await self._take(want, flags, backoff)
+                if not more:
+                    woken = await self._sleep(idle)
+                    idle = FIRST_LOOK if woken and not self._poll else idle * 2
+                    self._poll = False
+                await self._for_room()
+                # With nothing under way, a fetch that brings nothing is the last one.
+                is_quiet = self._is_quiet()
+                taken, more = await self._round(backoff)
+                if taken:
+                    idle = FIRST_LOOK
+                if self._once and is_quiet and self._is_quiet() and not (taken or more):
+                    return
             except Exception as error:
-                if not is_passing(error):
+                if isinstance(error, InvalidConnection) or (self._once and is_hopeless(error)):
                     raise
-                await happens(self._stop, backoff.wait)
+                wait = backoff.failed("fetching jobs failed", error)
+                await happens(self._stop, wait)
                 more = True
-                continue
-            # The jobs come before the books.
-            await asyncio.sleep(0)
-            backoff.reset()
-            if taken:
-                idle = FIRST_LOOK
-            if self._once and not (taken or self._runs or self._queue or self._writer.pending):
-                return
-            if not more:
-                self._presence.look()
-            if (self._presence.only_idle or self._presence.busy) and not self._once:
-                more = await self._announce(taken) or more
+
+    def _is_quiet(self) -> bool:
+        return not (self._runs or self._queue or self._writer.pending)
+
+    async def _for_room(self) -> None:
+        while self._want() <= 0 and not self._stop.is_set():
+            self._room.clear()
+            await self._give_back_old()
+            await happens(self._room, self._options.prefetch_ttl if self._queue else None)
+
+    async def _round(self, backoff: Backoff) -> tuple[int, bool]:
+        """Fetch once; return how many jobs came, and whether to fetch again at once."""
+        flags = await self._forbidden()
+        identity = await self._presence.usable()
+        if self._stop.is_set() or identity is None:
+            return 0, True
+        self._wake.clear()
+        async with self._protocol.taking:
+            taken, more = await self._take(identity, max(self._want(), 1), flags, backoff)
+        # The jobs come before the books.
+        await asyncio.sleep(0)
+        backoff.reset()
+        if not more:
+            self._presence.look()
+        if (self._presence.only_idle or self._presence.busy) and not self._once:
+            more = await self._announce(taken) or more
+        return taken, more
 
     async def _announce(self, taken: int) -> bool:
         """Say whether the worker has to be woken, if that changes; return whether to look now."""
@@ -214,25 +239,28 @@ class Taker:
                 flags = await flags
         return list(flags) if flags else None
 
-    async def _take(self, want: int, flags: list[str] | None, backoff: Backoff) -> tuple[int, bool]:
-        """Take jobs once; return how many, and whether there may be more.
-
-        Tell of what fails before the database is waited for.
-        """
-        identity, started = self._presence.current, time.perf_counter()
+    async def _take(
+        self, identity: Identity, want: int, flags: list[str] | None, backoff: Backoff
+    ) -> tuple[int, bool]:
+        """Fetch jobs once; return how many, and whether there may be more."""
+        started = time.perf_counter()
         try:
             rows, more = await self._protocol.take(identity.worker_id, want, self._names, flags)
         except Exception as error:
-            if is_passing(error):
-                backoff.failed("taking jobs failed", error)
-                if is_uncertain(error):
-                    await self._presence.doubt(identity)
+            if getattr(error, "sqlstate", None) == WORKER_ENDED:
+                await self._presence.refused(identity)
+            elif is_uncertain(error):
+                backoff.failed("fetching jobs failed", error)
+                await self._presence.doubt(identity)
             raise
-        self._taken(rows, identity, time.perf_counter() - started)
+        await self._taken(rows, identity, time.perf_counter() - started)
         return len(rows), more
 
-    def _taken(self, rows: list[Row], identity: Identity, seconds: float) -> None:
+    async def _taken(self, rows: list[Row], identity: Identity, seconds: float) -> None:
         self.last_fetch = now = time.monotonic()
+        if identity.lost:  # meanwhile: what came is others' to run
+            await self._give_back([(row, identity, now) for row in rows])
+            return
         ids = {row[0] for row in rows}
         for again in ids & identity.held:
             # It was free: it was given away, or what became of it is written.
@@ -248,8 +276,9 @@ class Taker:
 
     async def give_back(self) -> None:
         """Give back all that was not started."""
-        await self._give_back(list(self._queue))
+        queued = list(self._queue)
         self._queue.clear()
+        await self._give_back(queued)
 
     async def _give_back_old(self) -> None:
         """Let others have what was taken ahead and did not get its turn."""
@@ -266,6 +295,15 @@ class Taker:
         for row, identity, _ in queued:
             by_identity.setdefault(identity, []).append(row[0])
         for identity, ids in by_identity.items():
-            if not identity.lost:
+            try:
                 await self._protocol.give_back(identity.worker_id, ids)
-            identity.held.difference_update(ids)
+            except Exception as error:  # other transactions hold some of them
+                log_safely(
+                    logging.WARNING, "giving back %d jobs failed, and is tried again: %s",
+                    len(ids), shown(error),
+                )  # fmt: skip
+                if not identity.lost:
+                    mine = [each for each in queued if each[1] is identity]
+                    self._queue.extendleft(reversed(mine))
+            else:
+                identity.held.difference_update(ids)

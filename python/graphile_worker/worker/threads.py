@@ -9,6 +9,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from graphile_worker.errors import TaskCrashed
+from graphile_worker.worker.events import represented
 
 _Work = tuple[Callable[[], Any], asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
 
@@ -83,6 +84,6 @@ class Threads:
         elif isinstance(raised, Exception) and not isinstance(raised, StopIteration):
             future.set_exception(raised)
         else:  # what a future cannot hold, or would end the loop
-            crashed = TaskCrashed(f"the task raised {raised!r}")
+            crashed = TaskCrashed(f"the task raised {represented(raised)}")
             crashed.__cause__ = raised
             future.set_exception(crashed)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 
-logger = logging.getLogger("graphile_worker")
+from graphile_worker.worker.events import log_safely, shown
 
 
 async def happens(event: asyncio.Event, seconds: float | None) -> bool:
@@ -43,6 +43,6 @@ class Backoff:
         self.wait = wait = self._next * random.uniform(0.5, 1.0)
         self._next = min(self._next * 2, self._cap)
         level = logging.WARNING if self.failures == 1 or wait > 1 else logging.DEBUG
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        logger.log(level, "%s, trying again (%d): %s", what, self.failures, said)
+        said = (shown(error).strip().splitlines() or [""])[0]
+        log_safely(level, "%s, trying again (%d): %s", what, self.failures, said)
         return wait

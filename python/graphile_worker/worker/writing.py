@@ -12,13 +12,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from graphile_worker.worker.context import ClaimedJob
-from graphile_worker.worker.events import Event, Events
+from graphile_worker.worker.events import Event, Events, log_safely, shown
 from graphile_worker.worker.execution import Outcome, failure_entry
 from graphile_worker.worker.presence import Identity
 from graphile_worker.worker.protocol import Protocol
-from graphile_worker.worker.waiting import happens
-
-logger = logging.getLogger("graphile_worker")
+from graphile_worker.worker.waiting import Backoff, happens
 
 #: The most jobs in one statement.
 MOST = 1000
@@ -29,7 +27,11 @@ Ended = tuple[Identity, ClaimedJob, Outcome]
 
 
 class Writer:
-    """Collects how jobs ended, and writes it; what was not written yet stays the worker's."""
+    """Collects how jobs ended, and writes it; what was not written yet stays the worker's.
+
+    While the database is away it tries again. What it refuses of many jobs is written in halves, so
+    that one job that cannot be written keeps no other from it; that one is tried again later.
+    """
 
     def __init__(
         self, protocol: Protocol, events: Events, *, complete_delay: float, fail_delay: float,
@@ -57,15 +59,18 @@ class Writer:
         """Do not write of a job again that was taken anew: it has been written."""
         for box in self._boxes.values():
             box.waiting = [ended for ended in box.waiting if ended[1].id != job_id]
+            box.refused.pop(job_id, None)
             box.anew.add(job_id)
 
     @property
     def pending(self) -> int:
         """How many jobs have ended and are not written of."""
-        return sum(len(box.waiting) + box.in_flight for box in self._boxes.values())
+        return sum(
+            len(box.waiting) + box.in_flight + len(box.refused) for box in self._boxes.values()
+        )
 
     async def run(self) -> None:
-        """Write, until cancelled; raise what no time heals."""
+        """Write, until cancelled."""
         async with asyncio.TaskGroup() as group:
             for box in self._boxes.values():
                 group.create_task(self._empty(box))
@@ -83,24 +88,48 @@ class Writer:
             if box.delay and len(box.waiting) < ENOUGH:
                 await happens(box.now, box.delay)
             box.now.clear()
+            box.waiting = box.due_again() + box.waiting
             batch, box.waiting = box.waiting[:MOST], box.waiting[MOST:]
             box.in_flight, box.anew = len(batch), set()
             started = time.perf_counter()
             by_worker: dict[Identity, list[Ended]] = defaultdict(list)
             for ended in batch:
                 by_worker[ended[0]].append(ended)
+            written: list[Ended] = []
             try:
                 for identity, group in by_worker.items():
                     if not identity.lost:
-                        await box.write(identity, group)
+                        written += await self._write(box, identity, group)
+                    else:
+                        written += group
             finally:
-                for identity, group in by_worker.items():
-                    ids = {job.id for _, job, _ in group}
-                    identity.held.difference_update(ids - box.anew)
+                for identity, job, _ in written:
+                    if job.id not in box.anew:
+                        identity.held.discard(job.id)
                 box.in_flight = 0
-            self._tell(batch, time.perf_counter() - started)
+            try:
+                self._tell(written, time.perf_counter() - started)
+            except BaseException as error:
+                if isinstance(error, asyncio.CancelledError):
+                    raise
+                log_safely(logging.ERROR, "telling of written results failed: %s", shown(error))
+
+    async def _write(self, box: _Box, identity: Identity, group: list[Ended]) -> list[Ended]:
+        """Write of some jobs; return those that are written, and keep those that are refused."""
+        try:
+            await box.write(identity, group)
+        except Exception as error:
+            if len(group) > 1:
+                half = len(group) // 2
+                first = await self._write(box, identity, group[:half])
+                return first + await self._write(box, identity, group[half:])
+            box.refuse(group[0], error)
+            return []
+        return group
 
     def _tell(self, batch: list[Ended], seconds: float) -> None:
+        if not batch:
+            return
         events = self._events
         if events.wanted("flush"):
             worker_id = batch[0][0].worker_id
@@ -121,18 +150,20 @@ class Writer:
 
     async def _fail(self, identity: Identity, group: list[Ended]) -> None:
         # Delays are the database's time, too: what it calls now is asked for at once.
-        anew = self._boxes["failure"].anew
+        box = self._boxes["failure"]
         entries: list[dict[str, Any]] = []
         now: datetime | None = None
         for _, job, outcome in group:
             entry = failure_entry(job.id, outcome)
+            if job.id in box.doubted:  # not every database can hold every character
+                entry["error"] = entry["error"].encode("ascii", "backslashreplace").decode()
             if isinstance(outcome.when, timedelta):
                 now = now or await self._protocol.now()
                 entry["run_at"] = _later(now, outcome.when).isoformat()
             elif outcome.when is not None:
                 entry["run_at"] = outcome.when.isoformat()
             entries.append(entry)
-        _warn(await self._protocol.fail(identity.worker_id, entries, anew), "failed")
+        _warn(await self._protocol.fail(identity.worker_id, entries, box.anew), "failed")
 
     async def _snooze(self, identity: Identity, group: list[Ended]) -> None:
         by_time: dict[datetime | timedelta | None, list[int]] = defaultdict(list)
@@ -154,14 +185,36 @@ class _Box:
         self.in_flight = 0
         #: Jobs of the batch in flight that were taken anew meanwhile.
         self.anew: set[int] = set()
+        #: By job, what the database refused to be told, and when to try again.
+        self.refused: dict[int, tuple[Ended, float]] = {}
+        #: How long those wait, and those that are tried again just now.
+        self.doubted: dict[int, Backoff] = {}
         #: There are some, and they are not to be kept waiting for more.
         self.some, self.now = asyncio.Event(), asyncio.Event()
 
     async def filled(self) -> None:
-        """Wait for the first job."""
+        """Wait for the first job, or for one that is to be tried again."""
         while not self.waiting:
             self.some.clear()
-            await self.some.wait()
+            if not self.refused:
+                self.doubted.clear()
+            soonest = min((at for _, at in self.refused.values()), default=None)
+            seconds = None if soonest is None else max(soonest - time.monotonic(), 0.0)
+            if not await happens(self.some, seconds):
+                return
+
+    def refuse(self, ended: Ended, error: BaseException) -> None:
+        """Keep what was refused, to be tried again later and later."""
+        job_id = ended[1].id
+        backoff = self.doubted.setdefault(job_id, Backoff(first=0.2, cap=30.0))
+        seconds = backoff.failed(f"the result of job {job_id} was refused", error)
+        self.refused[job_id] = ended, time.monotonic() + seconds
+
+    def due_again(self) -> list[Ended]:
+        """Take back what was refused and is to be tried again now."""
+        now = time.monotonic()
+        ids = [job_id for job_id, (_, at) in self.refused.items() if at <= now]
+        return [self.refused.pop(job_id)[0] for job_id in ids]
 
 
 def _later(now: datetime, delay: timedelta) -> datetime:
@@ -176,13 +229,17 @@ def _seconds(job: ClaimedJob, outcome: Outcome) -> float:
     if isinstance(outcome.when, timedelta):
         return max(outcome.when.total_seconds(), 0.0)
     if outcome.when is not None:
-        return max((outcome.when - datetime.now(UTC)).total_seconds(), 0.0)
-    return math.exp(min(job.attempts, 10))
+        try:
+            return max((outcome.when - datetime.now(UTC)).total_seconds(), 0.0)
+        except OverflowError:
+            return 0.0
+    return math.exp(max(min(job.attempts, 10), 0))
 
 
 def _warn(late: list[int], what: str) -> None:
     if late:
-        logger.warning(
+        log_safely(
+            logging.WARNING,
             "%s, but no longer held by this worker, so nothing was changed: jobs %s",
             what, ", ".join(map(str, late[:20])),
         )  # fmt: skip
