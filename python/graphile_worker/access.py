@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from psycopg import errors as pg
 
 from graphile_worker.catalogue import LEVELS, Right, read
 from graphile_worker.change import Outcome, Patience, change
 from graphile_worker.errors import InstallError, RightsError
 from graphile_worker.scripts import SCHEMA, Scripts, fill_in, quote_ident
-from graphile_worker.session import Connection, fetch
+from graphile_worker.session import Connection, acting_role, fetch
 from graphile_worker.state import detect
+from graphile_worker.trust import OWNERS, check_owners
 
 
 def grant(
@@ -18,6 +21,7 @@ def grant(
     level: str | None,
     *,
     schema: str = SCHEMA,
+    trusted: Iterable[str] = (),
     scripts: Scripts | None = None,
     dry_run: bool = False,
     patience: Patience | None = None,
@@ -25,7 +29,8 @@ def grant(
     """Give a role one level of access, or with None take every right away.
 
     The levels are enqueue, work, admin and observe; the answer's SQL is the exact GRANTs, REVOKEs.
-    Raise InstallError for an unknown level or role.
+    ``trusted`` are owners of the schema whose functions a superuser may run. Raise InstallError for
+    an unknown level or role, UntrustedOwner for a superuser and another owner.
     """
     if level is not None and level not in LEVELS:
         raise InstallError(f"level {level!r} is unknown: use {', '.join(LEVELS)}")
@@ -41,6 +46,7 @@ def grant(
                 f"role {role!r} does not exist: create it first, or mend the spelling"
             )
         version = detect(conn, schema, scripts).ours(scripts)
+        check_owners(fetch(conn, OWNERS, [schema]), schema, trusted)
         try:
             with conn.transaction(force_rollback=True):  # what the functions do, told as SQL
                 before = read(conn, schema).rights.get(role, set())
@@ -48,7 +54,7 @@ def grant(
                 after = read(conn, schema).rights.get(role, set())
         except pg.InsufficientPrivilege as error:
             raise RightsError(
-                f"role {conn.info.user} may not grant this: connect as the owner of the schema"
+                f"role {acting_role(conn)} may not grant this: connect as the owner of the schema"
                 f" {schema}"
             ) from error
         what = f"has the level {level}" if level else "has no right"

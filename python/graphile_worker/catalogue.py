@@ -13,7 +13,7 @@ import psycopg
 
 from graphile_worker.errors import RightsError
 from graphile_worker.scripts import EXTENSION_ONLY, Scripts, fill_in, quote_ident
-from graphile_worker.session import Connection, bare, fetch, run_script, transaction
+from graphile_worker.session import Connection, acting_role, bare, fetch, run_script, transaction
 
 LEVELS = ("enqueue", "work", "admin", "observe")
 
@@ -203,6 +203,9 @@ def reference(conn: Connection, version: str, scripts: Scripts) -> Catalogue:
 def _tried(conn: Connection, version: str, scripts: Scripts) -> Catalogue:
     try:
         with transaction(conn, force_rollback=True):
+            # Citus would send the trial to its other nodes, and a worker node refuses it.
+            if fetch(conn, "select from pg_catalog.pg_extension where extname = 'citus'"):
+                run_script(conn, "set local citus.enable_ddl_propagation = off")
             run_script(conn, "create temporary table graphile_worker_probe () on commit drop")
             query = "select nspname::text from pg_catalog.pg_namespace where oid = pg_catalog.pg_my_temp_schema()"
             (schema,) = fetch(conn, query)[0]
@@ -217,9 +220,10 @@ def _tried(conn: Connection, version: str, scripts: Scripts) -> Catalogue:
                     wanted.levels[level] = given | {USAGE}
             return wanted
     except psycopg.errors.InsufficientPrivilege as error:
+        user = acting_role(conn)
         raise RightsError(
-            f"role {conn.info.user} may not make temporary objects, which the comparison needs:"
-            f" grant temporary on database {bare(conn.info.dbname)} to {bare(conn.info.user)}"
+            f"role {user} may not make temporary objects, which the comparison needs:"
+            f" grant temporary on database {bare(conn.info.dbname)} to {bare(user)}"
         ) from error
 
 

@@ -12,7 +12,15 @@ from psycopg import errors as pg
 
 from graphile_worker.dependants import lock_holders
 from graphile_worker.errors import BusyError, InstallError, RightsError
-from graphile_worker.session import Connection, bare, fetch, refused, run_script, transaction
+from graphile_worker.session import (
+    Connection,
+    acting_role,
+    bare,
+    fetch,
+    refused,
+    run_script,
+    transaction,
+)
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,11 @@ def change(
         try:
             with transaction(conn):
                 if dry_run:
-                    return decide()
+                    planned = decide()
+                    if not planned.changed:
+                        return planned
+                    told = f"Dry run, nothing was changed. Without it: {planned.message}"
+                    return Outcome(told, planned.sql)
                 # Whoever else installs or upgrades this schema waits here, and in nobody's way.
                 _lock_timeout(conn, patience.seconds)
                 fetch(
@@ -98,10 +110,11 @@ def change(
             time.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, 2.0)
         except pg.InsufficientPrivilege as error:
+            user = acting_role(conn)
             raise RightsError(
-                f"role {conn.info.user} may not do this ({error.diag.message_primary}): connect as"
+                f"role {user} may not do this ({error.diag.message_primary}): connect as"
                 f" the schema's owner, or grant create on database {bare(conn.info.dbname)} to"
-                f" {bare(conn.info.user)}; nothing was changed"
+                f" {bare(user)}; nothing was changed"
             ) from error
         except (pg.UndefinedFile, pg.FeatureNotSupported, pg.InvalidParameterValue) as error:
             raise InstallError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,11 @@ from zoneinfo import ZoneInfo
 from graphile_worker.errors import InvalidArgument, InvalidCrontab, InvalidPayload
 from graphile_worker.job import JobKeyMode, JobSpec
 from graphile_worker.payload import to_json
+
+logger = logging.getLogger("graphile_worker")
+
+#: How many days the months have at most.
+_DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 #: No zone is farther from UTC, the length of a gap included.
@@ -206,6 +212,11 @@ def cron_item(
         )
     if payload is not None and not isinstance(payload, Mapping):
         raise InvalidCrontab(f"payload is {payload!r:.80}: pass a dict")
+    if len(weekdays) == 7 and all(day > _DAYS[month - 1] for day, month in product(days, months)):
+        logger.warning(
+            "crontab %s never fires: none of the months %s has a day %s",
+            identifier, ", ".join(map(str, sorted(months))), ", ".join(map(str, sorted(days))),
+        )  # fmt: skip
     return CronItem(
         task=task, minutes=minutes, hours=hours, days=days, months=months,
         weekdays=frozenset(day % 7 for day in weekdays), identifier=identifier, fill=_period(fill),

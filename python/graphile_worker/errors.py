@@ -19,6 +19,7 @@ GraphileWorkerError
         SchemaTooOld            it is older than this package needs, or Node's
         SchemaTooNew            it is of a later major version
     AccessDenied                the role lacks a level of access
+    UntrustedOwner              a superuser would run what another role may have put into the schema
     Busy                        others were in the way for too long; try again later
     TasksError                  there are no tasks to run, or one of them cannot be loaded
     TaskCrashed                 the process or program of a task ended before the task did
@@ -122,6 +123,10 @@ class SchemaTooNew(SchemaError):
 
 class AccessDenied(GraphileWorkerError):
     """The role lacks a level of access."""
+
+
+class UntrustedOwner(GraphileWorkerError):
+    """A superuser would run what another role may have put into the schema."""
 
 
 class Busy(GraphileWorkerError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, is_dataclass
@@ -96,6 +97,10 @@ def connects(parser: Parser) -> None:
     """Add what names a queue."""
     env(parser, "--dsn", default="", help="connection string, URL or name of a database")
     env(parser, "--schema", default=SCHEMA, help="schema of the queue")
+    env(
+        parser, "--trust-owner", several=True, metavar="ROLE",
+        help="as a superuser, run what this owner may have put into the schema; may be repeated",
+    )  # fmt: skip
 
 
 def reports(parser: Parser) -> None:
@@ -115,14 +120,24 @@ def dry_run(parser: Parser, help: str) -> None:
     env(parser, "--dry-run", "--print", switch=True, help=help)
 
 
+def _seconds(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 0 <= found <= 2_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds: use such as 30 or 0.5")
+    return found
+
+
 def waits(parser: Parser) -> None:
     """Add how long to try."""
     env(
-        parser, "--timeout", type=float, default=60.0,
+        parser, "--timeout", type=_seconds, default=60.0,
         help="seconds to try before giving up (default 60)",
     )  # fmt: skip
     env(
-        parser, "--lock-timeout", type=float, default=1.0,
+        parser, "--lock-timeout", type=_seconds, default=1.0,
         help="seconds to wait for one lock before stepping back (default 1)",
     )  # fmt: skip
 

@@ -22,6 +22,7 @@ from graphile_worker.state import (
     offered,
     require_adoptable,
     require_free,
+    require_tables,
 )
 from graphile_worker.verify import Drift, repair, verify
 
@@ -99,6 +100,7 @@ def has_jobs(conn: Connection, state: State) -> bool:
     table = next((name for name in ("_private_jobs", "jobs") if name in state.names), None)
     if table is None:
         return False
+    require_tables(conn, state.schema, table)
     query = f"select exists (select from {quote_ident(state.schema)}.{table})"
     return bool(fetch(conn, query)[0][0])
 

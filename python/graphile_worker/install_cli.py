@@ -287,7 +287,8 @@ def _uninstall(options: argparse.Namespace) -> int:
 
 def _grant(options: argparse.Namespace) -> int:
     level = None if options.level == "none" else options.level
-    return _change(options, install.grant, role=options.role, level=level)
+    trusted = options.trust_owner or ()
+    return _change(options, install.grant, role=options.role, level=level, trusted=trusted)
 
 
 def _sql(options: argparse.Namespace) -> int:

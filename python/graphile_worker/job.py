@@ -16,6 +16,11 @@ JobState = Literal["ready", "scheduled", "running", "failed"]
 class Job(NamedTuple):
     """A row of the queue, immutable; times are aware.
 
+    A time that Python's calendar does not have (infinity) is its first or last day. Of a job that
+    was in the queue before, ``payload`` and ``last_error`` are None for a role below the level
+    observe, unless the payload is the one just passed; so are its names, where
+    ``job_key_mode="unsafe_dedupe"`` found the job of another task.
+
     >>> job = add_job("send_email", {"to": "ann@example.org"}, conn=conn)
     >>> job.task_identifier, job.payload
     ('send_email', {'to': 'ann@example.org'})

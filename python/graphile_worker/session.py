@@ -46,6 +46,15 @@ def fetch(conn: Connection, query: str, params: Sequence[object] = ()) -> list[t
         return cursor.execute(query.encode(conn.info.encoding), params or None).fetchall()
 
 
+def acting_role(conn: Connection) -> str:
+    """Return the role in whose name the connection acts, which SET ROLE may have changed."""
+    try:
+        with conn.transaction():
+            return str(fetch(conn, "select current_user")[0][0])
+    except psycopg.Error:
+        return conn.info.user
+
+
 @contextmanager
 def transaction(conn: Connection, *, force_rollback: bool = False) -> Iterator[None]:
     """Run the block in a transaction with settings of ours, which are put back at its end.
@@ -113,4 +122,6 @@ def refused(conn: Connection, error: psycopg.Error) -> InstallError:
             f"the connection was lost ({said}): what was not committed is undone; see with"
             " `gw-install status` and run this again"
         )
+    if error.sqlstate == "GWBIN":  # a script of ours, which says what to do
+        return InstallError(f"{said}. {error.diag.message_hint} Nothing was changed")
     return InstallError(f"the server refuses ({said}); nothing was changed")

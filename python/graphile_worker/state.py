@@ -23,7 +23,7 @@ from graphile_worker.scripts import (
     version_in,
     version_key,
 )
-from graphile_worker.session import Connection, fetch
+from graphile_worker.session import Connection, acting_role, fetch
 from graphile_worker.statements import COUNTS
 
 Road = Literal["none", "extension", "plain", "node", "foreign"]
@@ -137,6 +137,7 @@ def detect(conn: Connection, schema: str = SCHEMA, scripts: Scripts | None = Non
 def _revision(conn: Connection, schema: str, names: tuple[str, ...]) -> int | None:
     if "migrations" not in names:
         return None
+    require_tables(conn, schema, "migrations")
     try:
         with conn.transaction():
             query = f"select pg_catalog.max(id) from {quote_ident(schema)}.migrations"
@@ -195,12 +196,37 @@ def offered(conn: Connection) -> list[str]:
 
 def counts(conn: Connection, state: State) -> Counts:
     """Count the jobs; reads the whole table. Raise RightsError where the role may not."""
-    query = COUNTS.replace("{s}", quote_ident(state.schema))
+    # Not the view, for a superuser: its owner could have put anything into it.
+    ident = quote_ident(state.schema)
+    superuser = fetch(conn, "select pg_catalog.current_setting('is_superuser') = 'on'")[0][0]
+    named = f"{ident}._private_jobs" if superuser else f"{ident}.jobs"
+    if superuser:
+        require_tables(conn, state.schema, "_private_jobs")
     try:
         with conn.transaction():
-            return Counts(*fetch(conn, query)[0])
+            return Counts(*fetch(conn, COUNTS.replace("{s}.jobs", named))[0])
     except psycopg.errors.InsufficientPrivilege as error:
+        user = acting_role(conn)
         raise RightsError(
-            f"role {conn.info.user} may not read the jobs: give it the level observe, with"
-            f" `gw-install grant {conn.info.user} observe` as the owner"
+            f"role {user} may not read the jobs: give it the level observe, with"
+            f" `gw-install grant {user} observe` as the owner"
         ) from error
+
+
+def require_tables(conn: Connection, schema: str, *names: str) -> None:
+    """Raise ForeignSchemaError where one of these names is not that of a plain table.
+
+    Reading a view runs what its owner has put into it, with the reader's rights.
+    """
+    found = fetch(
+        conn,
+        "select relname::text from pg_catalog.pg_class where relnamespace ="
+        " (select oid from pg_catalog.pg_namespace where nspname = %s)"
+        " and relname = any (%s) and relkind <> 'r'",
+        [schema, list(names)],
+    )
+    if found:
+        raise ForeignSchemaError(
+            f"{found[0][0]} in the schema {schema} is no table: somebody replaced it, and reading it"
+            " could run any code; nothing of the schema was run"
+        )

@@ -19,10 +19,21 @@ Values = dict[str, Any]
 # In the order of Job, which is made from it; text and not json, since drivers decode that in
 # different ways.
 _PAYLOAD = "cast(j.payload as text)"
+
+
+def _time(column: str) -> str:
+    """Return a column's time as Python can hold it: its calendar is shorter than PostgreSQL's."""
+    first, last = "timestamptz '0001-01-02 00:00+00'", "timestamptz '9999-12-30 00:00+00'"
+    return (
+        f"case when {column} < {first} then {first} when {column} > {last} then {last}"
+        f" else {column} end"
+    )
+
+
 _REST = (
-    "cast(j.flags as text), j.priority, j.run_at, j.attempts, j.max_attempts, j.last_error,"
-    " j.created_at, j.updated_at, j.key, j.locked_at, j.locked_by, j.revision, j.is_available,"
-    " j.task_id, j.job_queue_id"
+    f"cast(j.flags as text), j.priority, {_time('j.run_at')}, j.attempts, j.max_attempts,"
+    f" j.last_error, {_time('j.created_at')}, {_time('j.updated_at')}, j.key,"
+    f" {_time('j.locked_at')}, j.locked_by, j.revision, j.is_available, j.task_id, j.job_queue_id"
 )
 _NAMED = f"select j.id, n.task_identifier, n.queue_name, {_PAYLOAD}, {_REST} from"
 _NAMES = "cross join lateral {s}.job_names(j.task_id, j.job_queue_id) as n"

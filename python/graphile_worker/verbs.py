@@ -60,9 +60,17 @@ def _flags(flags: str | None) -> frozenset[str]:
     return frozenset(json.loads(flags)) if flags else _NO_FLAGS
 
 
-def _named_job(row: Sequence[Any]) -> Job:
+def _payload(text: str | None) -> Any:
+    """Decode a payload; None: the role may not read what others wrote."""
+    return None if text is None else json.loads(text)
+
+
+def _named_job(row: Sequence[Any], asked: tuple[str, str | None] | None = None) -> Job:
+    """Return a job from a row with its names, or those asked for where they may not be read."""
     id_, identifier, queue_name, payload, flags, *rest = row
-    return Job(id_, identifier, queue_name, json.loads(payload), _flags(flags), *rest)
+    if identifier is None and asked is not None:
+        identifier, queue_name = asked
+    return Job(id_, str(identifier), queue_name, _payload(payload), _flags(flags), *rest)
 
 
 def _when(run_at: datetime | timedelta | None) -> tuple[datetime | None, str | None]:
@@ -104,10 +112,10 @@ def add_job(
     rows = yield statement("add_job_named" if dedupes else "add_job", settings.schema), values
     (row,) = rows
     if dedupes:
-        job = _named_job(row)
+        job = _named_job(row, (identifier, spec.queue_name))
     else:
         id_, text, flags, *rest = row
-        job = Job(id_, identifier, spec.queue_name, json.loads(text), _flags(flags), *rest)
+        job = Job(id_, identifier, spec.queue_name, _payload(text), _flags(flags), *rest)
     logger.debug("added job %s for task %s", job.id, job.task_identifier)
     return job
 
@@ -212,7 +220,10 @@ def add_jobs(
         else:
             specs = f"[{','.join([_document(new, settings) for new in chunk])}]"
             rows = yield statement("add_jobs", settings.schema), {"specs": specs}
-            jobs += map(_named_job, rows)
+            jobs += [
+                _named_job(row, (new.identifier, new.spec.queue_name))
+                for new, row in zip(chunk, rows, strict=True)
+            ]
     logger.debug("added %s jobs", len(jobs))
     return jobs
 

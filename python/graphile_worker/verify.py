@@ -20,7 +20,7 @@ from graphile_worker.catalogue import (
 from graphile_worker.change import CONTENDED, Outcome, Patience, change
 from graphile_worker.errors import NotInstalledError, RightsError
 from graphile_worker.scripts import SCHEMA, Scripts, fill_in, quote_ident
-from graphile_worker.session import Connection, run_script, told, transaction
+from graphile_worker.session import Connection, acting_role, run_script, told, transaction
 from graphile_worker.state import State, detect
 
 #: Kinds of which ours hold none: whatever is there, somebody added. Loose relations, types and
@@ -48,6 +48,7 @@ class _Comparison:
         self.schema, self.version, self.scripts = state.schema, version, scripts
         self.ident = quote_ident(state.schema)
         self.wanted = reference(conn, version, scripts)
+        user = acting_role(conn)
         try:
             self.found = read(conn, state.schema)
         except psycopg.errors.UndefinedTable as error:
@@ -56,7 +57,7 @@ class _Comparison:
             ) from error
         except psycopg.errors.InsufficientPrivilege as error:
             raise RightsError(
-                f"role {conn.info.user} may not read the migrations of the schema {state.schema}:"
+                f"role {user} may not read the migrations of the schema {state.schema}:"
                 " connect as the role that owns it"
             ) from error
         self.owner = self.found.objects.get(("table", "_private_jobs"), {}).get("owner")

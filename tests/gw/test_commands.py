@@ -131,7 +131,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
 
 
 def test_the_flags_of_run_are_settings_of_a_worker() -> None:
-    from graphile_worker.gw.run import settings
+    from graphile_worker.gw.settings import settings
 
     options = build_parser().parse_args(
         ["run", "tasks.py", "-c", "3", "--no-listen", "--grace", "0", "--forbidden-flags", "slow"]

@@ -43,7 +43,10 @@ def fill(db: Database) -> None:
 
 def content(db: Database) -> list[object]:
     rows: list[object] = [
-        db.rows(f"select t::text from (table graphile_worker.{t.split()[0]}) as t {' '.join(t.split()[1:])} order by 1") for t in TABLES
+        db.rows(
+            f"select t::text from (table graphile_worker.{t.split()[0]}) as t {' '.join(t.split()[1:])} order by 1"
+        )
+        for t in TABLES
     ]
     rows += [db.row(f"select last_value, is_called from graphile_worker.{s}") for s in SEQUENCES]
     return rows

@@ -13,24 +13,31 @@ from graphile_worker.verify import verify
 _DEAD = """
     select holders.locked_by as worker_id, pg_catalog.sum(holders.jobs)::bigint as jobs,
       pg_catalog.sum(holders.queues)::bigint as queues,
-      extract(epoch from pg_catalog.now() - coalesce(
-        pg_catalog.min(workers.beat_at), pg_catalog.min(holders.locked_at)
-      ))::float8 as silent,
-      pg_catalog.min(workers.worker_id) is not null as has_beaten
+      extract(epoch from pg_catalog.now() - greatest(coalesce(
+        pg_catalog.min(workers.beat_at), pg_catalog.min(ended.ended_at),
+        pg_catalog.min(holders.locked_at)
+      ), timestamptz '0001-01-01 00:00+00'))::float8 as silent,
+      pg_catalog.count(*) filter (
+        where workers.worker_id is not null or ended.worker_id is not null
+      ) > 0 as has_beaten
     from (
       select locked_by, locked_at, 1 as jobs, 0 as queues from {s}.jobs where locked_at is not null
       union all
       select locked_by, locked_at, 0, 1 from {s}.queues where locked_at is not null
     ) as holders
     left join {s}.workers on workers.worker_id = holders.locked_by
+    left join {s}.ended_workers as ended on ended.worker_id = holders.locked_by
     where workers.is_alive is false
+    or (workers.worker_id is null and ended.worker_id is not null)
     or (workers.worker_id is null and holders.locked_at < pg_catalog.now() - interval '4 hours')
     group by holders.locked_by
     order by holders.locked_by
 """
 _STUCK = """
     select queues.queue_name, queues.locked_by,
-      extract(epoch from pg_catalog.now() - queues.locked_at)::float8 as seconds,
+      extract(epoch from pg_catalog.now() - least(
+        pg_catalog.now(), greatest(queues.locked_at, timestamptz '0001-01-01 00:00+00')
+      ))::float8 as seconds,
       (select pg_catalog.count(*) from {s}.jobs
         where jobs.queue_name = queues.queue_name and jobs.attempts < jobs.max_attempts) as waiting
     from {s}.queues
@@ -54,7 +61,9 @@ _FAILED_TASKS = """
 # Due for a while, and not because of a queue or of jobs of its queue that come first.
 _OVERDUE = """
     select jobs.task_identifier, pg_catalog.count(*) as jobs,
-      extract(epoch from pg_catalog.now() - pg_catalog.min(jobs.run_at))::float8 as seconds
+      extract(epoch from pg_catalog.now()
+        - greatest(pg_catalog.min(jobs.run_at), timestamptz '0001-01-01 00:00+00')
+      )::float8 as seconds
     from {s}.jobs left join {s}.queues on queues.queue_name = jobs.queue_name
     where jobs.locked_at is null and jobs.attempts < jobs.max_attempts
     and jobs.run_at < pg_catalog.now() - %(seconds)s * interval '1 second'

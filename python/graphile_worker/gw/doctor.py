@@ -72,7 +72,8 @@ def _made(look: Look, name: str, skipped: dict[str, str]) -> list[Finding]:
     try:
         if name == _OUTSIDE:
             return CHECKS[name](look)
-        with look.queue.limited():
+        # The comparison makes temporary objects.
+        with look.queue.limited(read_only=name != "drift"):
             return CHECKS[name](look)
     except (SkippedError, AccessDenied, Busy) as error:
         skipped[name] = str(error)

@@ -23,6 +23,7 @@ _JOB = """
     where id = %(id)s or key = %(key)s
 """
 _WORKERS = "select * from {s}.workers order by worker_id"
+_ENDED = "select ended_at from {s}.ended_workers where worker_id = %(id)s"
 _IN_QUEUE = """
     select queues.locked_at, queues.locked_by,
       (select pg_catalog.min(jobs.id) from {s}.jobs
@@ -87,6 +88,11 @@ class _Facts:
         ]  # fmt: skip
         ids = [worker["worker_id"] for worker in self.knowing]
         self.held: int = queue.row(_HELD, ids=ids)["jobs"]
+        held_by = [job["locked_by"], None if self.lock is None else self.lock["locked_by"]]
+        holders: set[str] = {str(each) for each in held_by if each is not None}
+        self.ended: dict[str, datetime] = {
+            each: row["ended_at"] for each in holders for row in queue.rows(_ENDED, id=each)
+        }
 
     def holder(self, worker_id: str | None, locked_at: datetime) -> tuple[str, str]:
         """Return what is known of whoever holds a lock: a word for programs, and a text."""
@@ -99,6 +105,12 @@ class _Facts:
             return "dead", (
                 f"{named}, presumed dead (last heartbeat {beat}): any Python worker frees it, and"
                 " so does `gw unlock --dead`"
+            )
+        if worker_id in self.ended:
+            ended = since(self.ended[worker_id], self.now)
+            return "dead", (
+                f"{named}, which ended {ended}: any Python worker frees it, and so does"
+                " `gw unlock --dead`"
             )
         stale = locked_at < self.now - STALE
         more = "; locked for more than four hours, so that any worker frees it" if stale else (
@@ -142,7 +154,14 @@ def _reasons(facts: _Facts) -> Iterator[Reason]:
                 f"; it waits after attempt {job['attempts']} of {job['max_attempts']}, which"
                 f" failed: {plain(short(job['last_error'], 200))}"
             )
-        yield Reason("not_due", f"it is not due: {_time(job['run_at'], now)}{why}")
+        if job["run_at"].year == datetime.max.year:
+            yield Reason(
+                "never_due",
+                f"its run_at is infinity, or beyond the year 9999: `gw reschedule {job['id']}` sets"
+                " another one",
+            )
+        else:
+            yield Reason("not_due", f"it is not due: {_time(job['run_at'], now)}{why}")
     yield from _queue(facts)
     yield from _workers(facts)
     if job["flags"]:

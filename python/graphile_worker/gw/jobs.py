@@ -63,7 +63,7 @@ def run_jobs(options: argparse.Namespace) -> int:
     """Show jobs, by id."""
     if not options.json:
         tables.needed()
-    with opened(options) as queue, queue.limited():
+    with opened(options) as queue, queue.limited(read_only=True):
         now = queue.now()
         jobs = queue.utils.list_jobs(
             states=options.state, tasks=options.task, queues=options.queue, keys=options.key,
@@ -116,7 +116,7 @@ def absent(name: int | str) -> GraphileWorkerError:
 def run_job(options: argparse.Namespace) -> int:
     """Show one job with everything that is known of it."""
     name = one_of(options)
-    with opened(options) as queue, queue.limited():
+    with opened(options) as queue, queue.limited(read_only=True):
         now = queue.now()
         job = queue.utils.get_job(name)
     if job is None:

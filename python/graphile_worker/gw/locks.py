@@ -64,7 +64,7 @@ def run_queues(options: argparse.Namespace) -> int:
     """Show queues, those with most to do first."""
     if not options.json:
         tables.needed()
-    with opened(options) as queue, queue.limited():
+    with opened(options) as queue, queue.limited(read_only=True):
         rows = queue.rows(_QUEUES, names=options.queue, locked=options.locked, limit=options.limit)
     columns = ("queue", "ready", "scheduled", "failed", "locked", "by worker", "running job")
     table = Table(

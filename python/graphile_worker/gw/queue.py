@@ -6,11 +6,12 @@ import argparse
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
+from psycopg.types.datetime import TimestamptzLoader
 
 from graphile_worker import drivers, flags, verbs
 from graphile_worker.client import WorkerUtils
@@ -18,6 +19,8 @@ from graphile_worker.errors import AccessDenied, Busy, GraphileWorkerError
 from graphile_worker.flags import Parser
 from graphile_worker.gw.values import seconds
 from graphile_worker.scripts import SCHEMA, quote_ident
+from graphile_worker.session import acting_role
+from graphile_worker.trust import OWNERS, check_owners
 
 Row = dict[str, Any]
 
@@ -33,17 +36,21 @@ class Queue:
         self.utils = WorkerUtils(conn, schema=schema)
 
     @contextmanager
-    def limited(self, *, snapshot: bool = False) -> Iterator[None]:
+    def limited(self, *, snapshot: bool = False, read_only: bool = False) -> Iterator[None]:
         """Run the block as one transaction, and end each statement that takes too long.
 
-        With ``snapshot`` all of it sees the same moment.
+        With ``snapshot`` all of it sees the same moment, and nothing is changed; with ``read_only``
+        nothing is changed.
         """
         try:
             with self.conn.transaction():
                 limit = max(1, round(self.timeout * 1000))
                 self.conn.execute(f"set local statement_timeout = {limit}".encode())
+                self.conn.execute("set local search_path = pg_catalog, pg_temp")
                 if snapshot:
-                    self.conn.execute("set transaction isolation level repeatable read")
+                    self.conn.execute("set transaction isolation level repeatable read, read only")
+                elif read_only:
+                    self.conn.execute("set transaction read only")
                 yield
         except psycopg.errors.QueryCanceled as error:
             raise Busy(
@@ -51,7 +58,7 @@ class Queue:
                 " it more with --timeout"
             ) from error
         except psycopg.errors.InsufficientPrivilege as error:
-            user = self.conn.info.user
+            user = acting_role(self.conn)
             raise AccessDenied(
                 f"role {user} may not read the queue in the schema {self.schema}: as its owner, run"
                 f" `gw-install grant {user} observe` (or admin, to change jobs as well)"
@@ -75,6 +82,19 @@ class Queue:
         return found
 
 
+class _CalendarLoader(TimestamptzLoader):
+    """Reads times that Python's calendar does not have, such as infinity, as its first or last."""
+
+    def load(self, data: Any) -> datetime:
+        """Return the time, or the first or last one that there is."""
+        try:
+            return super().load(data)
+        except psycopg.DataError:
+            text = bytes(data)
+            early = text.startswith(b"-") or text.endswith(b"BC")
+            return (datetime.min if early else datetime.max).replace(tzinfo=UTC)
+
+
 def connects(parser: Parser) -> None:
     """Add what names a queue, and how long it may take to answer."""
     flags.connects(parser)
@@ -89,8 +109,11 @@ def opened(options: argparse.Namespace) -> Iterator[Queue]:
     """Connect to the queue of the options, and check that it is one of ours."""
     with flags.connect(options) as conn:
         conn.prepare_threshold = None  # a pooler may give each transaction another session
+        conn.adapters.register_loader("timestamptz", _CalendarLoader)
         queue = Queue(conn, options.schema, options.timeout)
-        with queue.limited():
+        with queue.limited(read_only=True):
+            owners = conn.execute(OWNERS, [options.schema]).fetchall()
+            check_owners(owners, options.schema, options.trust_owner or ())
             drivers.run(conn, verbs.check(options.schema))
         yield queue
 

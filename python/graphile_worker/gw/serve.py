@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import math
 import multiprocessing
 import multiprocessing.connection
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +19,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import psycopg
+
 from graphile_worker import command
 from graphile_worker.errors import (
     GraphileWorkerError,
@@ -23,11 +28,12 @@ from graphile_worker.errors import (
     InvalidCrontab,
     TaskCrashed,
 )
-from graphile_worker.gw.run import configure_logging, settings
+from graphile_worker.gw.settings import configure_logging, settings
 from graphile_worker.worker.loading import load_source
 from graphile_worker.worker.metrics import Metrics, MetricsServer
+from graphile_worker.worker.options import WorkerOptions
 from graphile_worker.worker.processes import ending
-from graphile_worker.worker.protocol import Protocol
+from graphile_worker.worker.protocol import Protocol, is_hopeless
 from graphile_worker.worker.runner import Worker, serve
 from graphile_worker.worker.waiting import Backoff
 
@@ -37,8 +43,13 @@ logger = logging.getLogger("graphile_worker")
 _STOP, _FORCE = b"stop", b"force"
 #: The exit code of what no second try heals.
 _HOPELESS = 1
+#: The exit code of a process that is started again: whatever else ended it may pass.
+_AGAIN = 75
 #: A process that ran for so many seconds may be started again at once.
 _STEADY = 60.0
+#: Seconds after the grace, and after a second signal, in which a worker leaves by itself; after
+#: them its process is ended, whatever its tasks do.
+_ENDED_WITHIN, _FORCED_WITHIN = 9.5, 2.5
 _SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -60,7 +71,9 @@ def run_command(options: argparse.Namespace) -> int:
 
 async def _check(options: argparse.Namespace) -> None:
     """Raise here, and once, what would end each of the processes."""
-    protocol = Protocol(settings(options)["dsn"], schema=options.schema)
+    protocol = Protocol(
+        settings(options)["dsn"], schema=options.schema, trusted=options.trust_owner or ()
+    )
     try:
         await protocol.check()
     finally:
@@ -113,16 +126,66 @@ async def _serve(
         server = MetricsServer(worker.health)
         host, port = await server.start(options.metrics_host, options.metrics_port + number)
         logger.info("metrics are at http://%s:%d/metrics", host, port)
+    watchdog = _Watchdog(worker)
     try:
         if orders is not None:
-            _obey(worker, orders)
-        await serve(worker, signals=orders is None)
+            _obey(worker, orders, watchdog)
+        else:
+            watchdog.signals()
+        await serve(worker, signals=False)
     finally:
+        watchdog.worker_ended = True
         if server is not None:
             await server.close()
 
 
-def _obey(worker: Worker, orders: Connection) -> None:
+class _Watchdog:
+    """Tells the worker to stop, and ends the process where that does not help in time.
+
+    A task that blocks the event loop, or goes on although it is cancelled, would keep it for ever.
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._loop = asyncio.get_running_loop()
+        self._orders = 0
+        self.worker_ended = False
+
+    def signals(self) -> None:
+        """Let the first SIGTERM or SIGINT stop the worker, and the second one force it."""
+        # Not by the loop, which may stand still.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._signalled)
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        self.order(_FORCE if self._orders else _STOP)
+
+    def order(self, order: bytes) -> None:
+        """Stop the worker, or force it to."""
+        self._orders += 1
+        forced = order == _FORCE
+        seconds = _FORCED_WITHIN if forced else self._worker.options.grace + _ENDED_WITHIN
+        if seconds < threading.TIMEOUT_MAX:
+            timer = threading.Timer(seconds, self._leave)
+            timer.daemon = True
+            timer.start()
+        with suppress(RuntimeError):  # the loop is closed: it has stopped
+            stop = self._worker.stop_now if forced else self._worker.stop
+            self._loop.call_soon_threadsafe(stop)
+
+    def _leave(self) -> None:
+        if not self.worker_ended:
+            what = "the worker does not stop, and its process is ended: a task blocks it. What it"
+            what += " holds is run elsewhere when it has been silent for long enough"
+        else:
+            what = "a task goes on although it was cancelled, and the process is ended"
+        logger.critical("%s", what)
+        with suppress(Exception):
+            logging.shutdown()
+        os._exit(1)
+
+
+def _obey(worker: Worker, orders: Connection, watchdog: _Watchdog) -> None:
     loop = asyncio.get_running_loop()
 
     def read() -> None:
@@ -132,7 +195,7 @@ def _obey(worker: Worker, orders: Connection) -> None:
             loop.remove_reader(orders.fileno())
             logger.error("the main process is gone: stopping")
             order = _STOP
-        (worker.stop_now if order == _FORCE else worker.stop)()
+        watchdog.order(order)
 
     loop.add_reader(orders.fileno(), read)
     # A terminal and a service manager signal all processes, and the main one passes it on: only
@@ -150,7 +213,13 @@ def _process(options: argparse.Namespace, number: int, orders: Connection) -> No
     configure_logging(options)
 
     def body() -> int:
-        _run(options, number, orders)
+        try:
+            _run(options, number, orders)
+        except (psycopg.Error, OSError) as error:
+            if is_hopeless(error):
+                raise
+            logger.error("the worker could not go on: %s", error)
+            return _AGAIN
         return 0
 
     raise SystemExit(command.guarded(body, options))
@@ -171,18 +240,25 @@ class _Member:
         with suppress(OSError):  # it is gone
             self.orders.send_bytes(order)
 
+    def kill(self) -> None:
+        logger.critical("process %d does not stop, and is killed", self.process.pid)
+        self.process.kill()
+
 
 class _Fleet:
     """Starts the processes, starts those again that die, and passes signals on."""
 
     def __init__(self, options: argparse.Namespace, count: int) -> None:
         self._options = options
+        self._grace = WorkerOptions(**settings(options)).grace
         self._numbers = range(count)
         self._members: dict[Any, _Member] = {}
         #: When to start which process again.
         self._due: dict[int, float] = {}
         self._backoff = {number: Backoff(first=0.5, cap=30.0) for number in self._numbers}
         self._stopping = False
+        #: When what is still running is killed.
+        self._kill_at = math.inf
         self._code = 0
 
     def run(self) -> int:
@@ -209,9 +285,14 @@ class _Fleet:
 
     def _wait(self) -> None:
         now = time.monotonic()
-        timeout = min((max(at - now, 0.0) for at in self._due.values()), default=None)
+        soonest = min([*self._due.values(), self._kill_at])
+        timeout = None if soonest == math.inf else max(soonest - now, 0.0)
         for sentinel in multiprocessing.connection.wait(list(self._members), timeout):
             self._ended(self._members.pop(sentinel))
+        if time.monotonic() >= self._kill_at:
+            self._code, self._kill_at = 1, math.inf
+            for member in self._members.values():
+                member.kill()
         if self._stopping:
             self._due.clear()
         now = time.monotonic()
@@ -225,7 +306,8 @@ class _Fleet:
         member.orders.close()
         if process.exitcode == _HOPELESS:
             self._code = 1
-            self._tell(_STOP)
+            if not self._stopping:
+                self._tell(_STOP)
         elif not self._stopping and not (self._options.once and process.exitcode == 0):
             now, backoff = time.monotonic(), self._backoff[member.number]
             if now - member.started > _STEADY:
@@ -239,5 +321,8 @@ class _Fleet:
 
     def _tell(self, order: bytes) -> None:
         self._stopping = True
+        # A moment later than each would end itself.
+        seconds = _FORCED_WITHIN if order == _FORCE else self._grace + _ENDED_WITHIN
+        self._kill_at = min(self._kill_at, time.monotonic() + seconds + 0.3)
         for member in list(self._members.values()):
             member.tell(order)

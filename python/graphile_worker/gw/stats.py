@@ -22,8 +22,8 @@ _STATES = ", ".join(
 _JOBS = f"(select jobs.*, {STATE} as state from {{s}}.jobs) as jobs"
 _ALL = f"""
   select {_STATES},
-    coalesce(extract(epoch from pg_catalog.now() - pg_catalog.min(run_at) filter (
-      where state = 'ready'
+    coalesce(extract(epoch from pg_catalog.now() - greatest(
+      pg_catalog.min(run_at) filter (where state = 'ready'), timestamptz '0001-01-01 00:00+00'
     )), 0)::float8 as oldest_due_seconds,
     pg_catalog.now() as now
   from {_JOBS}
@@ -91,7 +91,7 @@ def look(queue: Queue, most: int = 20) -> Stats:
 
 def counted(queue: Queue) -> tuple[float, int, int]:
     """Return how many jobs were ever added and deleted, as the server counts, and when."""
-    with queue.limited():
+    with queue.limited(read_only=True):
         row = queue.row(_COUNTED, schema=queue.schema)
     return time.monotonic(), row["added"], row["deleted"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -11,22 +10,26 @@ from typing import Any
 import psycopg
 
 from graphile_worker.worker.events import Event, Events
+from graphile_worker.worker.link import DEADLINE
 from graphile_worker.worker.protocol import conninfo
 from graphile_worker.worker.waiting import Backoff
 
 logger = logging.getLogger("graphile_worker")
+
+#: Seconds of silence after which the connection is tried, and how long it has to answer.
+TRIED_AFTER, ANSWERS_WITHIN = 60.0, 10.0
 
 
 class Listener:
     """Listens for new jobs and for changes of the schema.
 
     ``on_jobs`` is called for each notification, and after each reconnect, when some may have been
-    missed. ``on_migration`` is called with what a migration says of itself.
+    missed. ``on_migration`` is called where somebody says that the schema was migrated.
     """
 
     def __init__(
         self, dsn: str, events: Events, *, worker_id: Callable[[], str],
-        on_jobs: Callable[[], None], on_migration: Callable[[dict[str, Any]], None],
+        on_jobs: Callable[[], None], on_migration: Callable[[], None],
     ) -> None:  # fmt: skip
         self._dsn, self._events, self._worker_id = conninfo(dsn), events, worker_id
         self._on_jobs, self._on_migration = on_jobs, on_migration
@@ -38,30 +41,36 @@ class Listener:
         while True:
             try:
                 await self._listen(backoff)
-            except (psycopg.Error, OSError) as error:
+            except Exception as error:
                 self._events.emit(Event("listen:error", self._worker_id(), error=error))
                 await asyncio.sleep(backoff.failed("LISTEN was lost, polling only", error))
 
     async def _listen(self, backoff: Backoff) -> None:
-        conn = await psycopg.AsyncConnection.connect(
-            self._dsn, autocommit=True, fallback_application_name="graphile_worker listen"
-        )
+        async with asyncio.timeout(DEADLINE):
+            conn = await psycopg.AsyncConnection.connect(
+                self._dsn, autocommit=True, fallback_application_name="graphile_worker listen"
+            )
         try:
             conn.add_notify_handler(self._heard)
-            await conn.execute('listen "jobs:insert"')
-            await conn.execute('listen "worker:migrate"')
+            async with asyncio.timeout(ANSWERS_WITHIN):
+                await conn.execute('listen "jobs:insert"')
+                await conn.execute('listen "worker:migrate"')
             self.listening = True
             logger.debug("LISTEN holds")
             backoff.reset()
             self._events.emit(Event("listen:start", self._worker_id()))
             self._on_jobs()
-            await self._hear(conn)
+            while True:
+                await self._hear(conn, TRIED_AFTER)
+                # A peer that vanished, or answers nothing, is not noticed by listening alone.
+                async with asyncio.timeout(ANSWERS_WITHIN):
+                    await conn.execute("")
         finally:
             self.listening = False
             await conn.close()
 
-    async def _hear(self, conn: psycopg.AsyncConnection[Any]) -> None:
-        """Hear until the connection is lost, without a turn of the event loop between."""
+    async def _hear(self, conn: psycopg.AsyncConnection[Any], seconds: float) -> None:
+        """Hear for so long, without a turn of the event loop between; raise where it is lost."""
         loop, pgconn, encoding = asyncio.get_running_loop(), conn.pgconn, conn.info.encoding
         socket, lost = pgconn.socket, loop.create_future()
 
@@ -78,23 +87,17 @@ class Listener:
 
         loop.add_reader(socket, readable)
         try:
-            await lost
-        except asyncio.CancelledError:
-            loop.remove_reader(socket)
-            raise
+            async with asyncio.timeout(seconds):
+                await lost
+        except TimeoutError:
+            if lost.done() and not lost.cancelled():
+                raise
+        finally:
+            if not conn.closed and not (lost.done() and not lost.cancelled()):
+                loop.remove_reader(socket)
 
     def _heard(self, note: psycopg.Notify) -> None:
         if note.channel == "jobs:insert":
             self._on_jobs()
         else:
-            self._migration(note.payload)
-
-    def _migration(self, payload: str) -> None:
-        try:
-            change = json.loads(payload)
-        except ValueError:
-            change = None
-        if isinstance(change, dict):
-            self._on_migration(change)
-        else:
-            logger.warning("worker:migrate said what nobody understands: %.200r", payload)
+            self._on_migration()

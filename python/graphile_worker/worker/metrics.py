@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -165,8 +166,32 @@ class Health(Protocol):
     def prefetched(self) -> int: ...
 
 
+#: Seconds that a client may be silent, and that a request may take in all.
+_SILENCE, _REQUEST = 5, 15
+#: Clients that wait to be accepted, while others are served.
+_BACKLOG = 128
+
+
 class _Quiet(WSGIRequestHandler):
-    """Probes come every few seconds: they are nothing to log."""
+    """Probes come every few seconds: they are nothing to log. Clients that dawdle are cut off."""
+
+    timeout = _SILENCE
+
+    def handle(self) -> None:
+        """Serve one request, in time."""
+        alarm = threading.Timer(_REQUEST, self._cut)
+        alarm.daemon = True
+        alarm.start()
+        try:
+            super().handle()
+        except OSError as error:  # a time-out, or a client that has gone
+            logger.debug("a client of the metrics port was cut off: %s", error)
+        finally:
+            alarm.cancel()
+
+    def _cut(self) -> None:
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library calls it so
         pass
@@ -280,6 +305,7 @@ def _listen(host: str, port: int, app: WSGIApplication) -> WSGIServer:
 
     class Server(ThreadingWSGIServer):
         address_family = found[0][0]
+        request_queue_size = _BACKLOG
 
         def server_bind(self) -> None:
             # Not as the library does, which asks DNS for the name of the address.

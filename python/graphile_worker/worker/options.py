@@ -31,6 +31,8 @@ class WorkerOptions:
     #: False: only poll.
     listen: bool = True
     schema: str = SCHEMA
+    #: Owners of the schema whose functions may run with the rights of a superuser who connects.
+    trust_owner: Iterable[str] = ()
     #: How many jobs run at once.
     concurrency: int = 10
     #: How many jobs are taken ahead of a free place; None: what runs in a quarter of a second.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -19,8 +19,10 @@ from graphile_worker.errors import (
     GraphileWorkerError,
     InvalidConnection,
     SchemaError,
+    UntrustedOwner,
 )
 from graphile_worker.statements import in_schema
+from graphile_worker.trust import OWNERS, check_owners
 from graphile_worker.worker.link import DEADLINE, DirectLink, Link, NotConnectedError, Row
 from graphile_worker.worker.waiting import Backoff
 
@@ -87,7 +89,7 @@ LEAST_PAYLOAD, MOST_PAYLOAD = 1 << 10, 256 << 10
 
 def is_hopeless(error: BaseException) -> bool:
     """Whether no time heals the error: the schema or rights are missing, the login is refused."""
-    if isinstance(error, SchemaError | AccessDenied | InvalidConnection):
+    if isinstance(error, SchemaError | AccessDenied | InvalidConnection | UntrustedOwner):
         return True
     code = getattr(error, "sqlstate", None) or ""
     # A login that is refused, and a database that does not exist.
@@ -145,11 +147,11 @@ class Protocol:
     """
 
     def __init__(
-        self, dsn: str, *, schema: str, prepare: bool = True,
+        self, dsn: str, *, schema: str, prepare: bool = True, trusted: Iterable[str] = (),
         on_error: Callable[[BaseException], None] = lambda error: None,
     ) -> None:  # fmt: skip
         self._dsn, self._schema, self._prepare = conninfo(dsn), schema, prepare
-        self._on_error = on_error
+        self._trusted, self._on_error = tuple(trusted), on_error
         self._links: dict[str, Link] = {
             "take": DirectLink(self._connect, prepare=prepare),
             "tell": DirectLink(self._connect, prepare=prepare),
@@ -176,6 +178,8 @@ class Protocol:
         conn = await self._links["beat"].connection()
         try:
             async with asyncio.timeout(DEADLINE):
+                cursor = await conn.execute(OWNERS, [self._schema])
+                check_owners(await cursor.fetchall(), self._schema, self._trusted)
                 await arun(conn, verbs.check(self._schema))
         except psycopg.errors.DuplicatePreparedStatement as error:
             raise InvalidConnection(_MIXED_UP) from error
@@ -337,9 +341,7 @@ class Protocol:
 
     async def add_cron_jobs(self, at: datetime, jobs: list[dict[str, Any]]) -> list[str]:
         """Add the jobs of a tick that nobody has added yet; return the identifiers."""
-        rows = await self._persist(
-            "more", "add_cron_jobs", (at, json.dumps(jobs)), unless=_of_jobs
-        )
+        rows = await self._persist("more", "add_cron_jobs", (at, json.dumps(jobs)), unless=_of_jobs)
         return [identifier for (identifier,) in rows]
 
     async def now(self) -> datetime:

@@ -74,8 +74,9 @@ class Worker:
         self._checking: asyncio.Task[None] | None = None
         self._stop, self._force = asyncio.Event(), asyncio.Event()
         self._protocol = Protocol(
-            options.dsn, schema=options.schema, prepare=options.prepare, on_error=self._pool_error
-        )
+            options.dsn, schema=options.schema, prepare=options.prepare,
+            trusted=options.trust_owner, on_error=self._pool_error,
+        )  # fmt: skip
         self._presence = Presence(
             self._protocol, self.events, names,
             on_lost=self._abandon, on_due=lambda seconds: self._taker.wake_in(seconds),
@@ -318,7 +319,7 @@ class Worker:
         if again is not None:
             self._taker.wake_in(again)
 
-    def _migrated(self, change: dict[str, Any]) -> None:
+    def _migrated(self) -> None:
         """Look whether the schema was migrated: a notification is a hint that anybody can send."""
         if self._checking is None or self._checking.done():
             self._checking = _task(self._look_at_revision(), "check revision")
