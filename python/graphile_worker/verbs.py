@@ -57,12 +57,21 @@ class Settings:
 
 
 def _flags(flags: str | None) -> frozenset[str]:
-    return frozenset(json.loads(flags)) if flags else _NO_FLAGS
+    found = json.loads(flags) if flags else None
+    return frozenset(found) if isinstance(found, dict) else _NO_FLAGS
 
 
 def _payload(text: str | None) -> Any:
-    """Decode a payload; None: the role may not read what others wrote."""
-    return None if text is None else json.loads(text)
+    """Decode a payload; None: the role may not read what others wrote.
+
+    What Python cannot decode (a number of 5,000 digits, a thousand nested arrays) stays text.
+    """
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _named_job(row: Sequence[Any], asked: tuple[str, str | None] | None = None) -> Job:

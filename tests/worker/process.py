@@ -47,8 +47,13 @@ async def say(payload: Any, context: Context) -> None:
     print(json.dumps(run), flush=True)
 
 
+async def block(payload: Any) -> None:
+    """Block the event loop, and with it the heartbeat."""
+    time.sleep(payload["seconds"])
+
+
 if __name__ == "__main__":
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
     polls = {"listen": False, "prepare": False} if sys.argv[3:] else {}
-    tasks = {"note": note, "say": say}
+    tasks = {"note": note, "say": say, "block": block}
     asyncio.run(run(tasks, dsn=sys.argv[1], concurrency=4, poll_interval=1, **polls))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from graphile_worker import embedded
+from fragile import FragileServer
 from pg import Database, Server, bin_dir, wait_for
 from ran import TABLE, left_behind, overlaps
 
@@ -18,16 +18,6 @@ from worker.fleet import Feeder, Process
 WORKERS = 3
 #: Lines that each worker may log for each restart.
 MOST_LINES = 8
-
-
-class FragileServer(embedded.Server):
-    """A private server that may be restarted without the care of a shutdown."""
-
-    def crash(self) -> None:
-        self._pg_ctl("stop", "-w", "-m", "immediate")
-
-    def recover(self) -> None:
-        self._pg_ctl("start", "-w", "-l", "/dev/null")
 
 
 @pytest.fixture

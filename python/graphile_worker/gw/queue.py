@@ -32,6 +32,7 @@ class Queue:
         self, conn: psycopg.Connection[Any], schema: str = SCHEMA, timeout: float = 30.0
     ) -> None:
         self.conn, self.schema, self.timeout = conn, schema, timeout
+        conn.adapters.register_loader("timestamptz", _CalendarLoader)
         #: Its verbs; they run in the transaction of ``limited``.
         self.utils = WorkerUtils(conn, schema=schema)
 
@@ -109,7 +110,6 @@ def opened(options: argparse.Namespace) -> Iterator[Queue]:
     """Connect to the queue of the options, and check that it is one of ours."""
     with flags.connect(options) as conn:
         conn.prepare_threshold = None  # a pooler may give each transaction another session
-        conn.adapters.register_loader("timestamptz", _CalendarLoader)
         queue = Queue(conn, options.schema, options.timeout)
         with queue.limited(read_only=True):
             owners = conn.execute(OWNERS, [options.schema]).fetchall()

@@ -79,9 +79,11 @@ class Threads:
             inbox.put(None)
         if future.done():
             return
+        # Not isinstance, which asks the exception, too.
+        kind = type(raised)
         if raised is None:
             future.set_result(result)
-        elif isinstance(raised, Exception) and not isinstance(raised, StopIteration):
+        elif issubclass(kind, Exception) and not issubclass(kind, StopIteration):
             future.set_exception(raised)
         else:  # what a future cannot hold, or would end the loop
             crashed = TaskCrashed(f"the task raised {represented(raised)}")

@@ -1,0 +1,436 @@
+"""A bad night: workers, their server and what happens to both, drawn from a seed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from fragile import FragileServer
+from graphile_worker.gw.explain import explain
+from graphile_worker.gw.queue import Queue
+from pg import wait_for
+
+from chaos.network import Network
+
+HERE = Path(__file__).parent
+G = "graphile_worker"
+DEAD_AFTER, GRACE = 2.0, 3.0
+#: What a stop may take beyond the grace, and after a second signal; and what a slow machine adds.
+BOUND, FORCED_BOUND, SLOW = 10.0, 3.0, 20.0
+SETTINGS = (
+    "graphile_worker.heads = 'junk'", "graphile_worker.more = 'junk'",
+    "graphile_worker.notify = 'junk'", "graphile_worker.notify = 'idle'", "datestyle = 'German'",
+    "intervalstyle = 'sql_standard'", "client_encoding = 'LATIN1'", "timezone = 'Asia/Kathmandu'",
+    "default_transaction_isolation = 'repeatable read'", "lock_timeout = '20ms'",
+)  # fmt: skip
+GARBAGE = (
+    ("worker:migrate", '{"migrationNumber": 999, "breaking": true}'), ("worker:migrate", "junk"),
+    ("worker:migrate", "[" * 3000), ("jobs:insert", "junk"), ("jobs:insert", "\\"),
+)  # fmt: skip
+
+
+class Gw:
+    """A `gw run` process."""
+
+    def __init__(self, night: Night, *options: str) -> None:
+        self.log = night.folder / f"{len(night.started)}.log"
+        clock = night.rng.choice([0, 0, 7200, -7200])
+        env = {
+            **os.environ, "GW_DSN": night.worker_dsn, "CHAOS_RUNS": str(night.runs_file),
+            "CHAOS_CLOCK": str(clock),
+        }  # fmt: skip
+        command = [
+            sys.executable, "-m", "graphile_worker.gw.cli", "run", "tasks", "-c", "4",
+            "--poll-interval", "1", "--grace", str(GRACE), *options,
+        ]  # fmt: skip
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(command, cwd=HERE, env=env, stderr=log, stdout=log)
+        self.is_once = "--once" in options
+        #: Whether it was killed, so that what it did may be done again.
+        self.killed = False
+        night.started.append(self)
+
+    @property
+    def lives(self) -> bool:
+        return self.process.poll() is None
+
+    def signal(self, number: int) -> None:
+        if self.lives:
+            self.process.send_signal(number)
+
+    def kill(self) -> None:
+        self.killed = True
+        self.signal(signal.SIGKILL)
+        self.process.wait(60)
+
+    def ended_within(self, seconds: float) -> int:
+        """Wait for its end; fail where it takes longer than it may."""
+        try:
+            return self.process.wait(seconds + SLOW)
+        except subprocess.TimeoutExpired as error:
+            text = f"it does not stop within {seconds:g} s: {self.log.read_text()[-3000:]}"
+            raise AssertionError(text) from error
+
+
+class Night:
+    """A history of faults, and what has to hold after it."""
+
+    def __init__(self, server: FragileServer, folder: Path, seed: int, workers: int = 3) -> None:
+        self.server, self.folder, self.rng = server, folder, random.Random(seed)
+        self.runs_file = folder / "runs"
+        self.runs_file.touch()
+        self.network = Network(server.dsn())
+        self.worker_dsn = f"{self.network.dsn} user=worker"
+        self.started: list[Gw] = []
+        self.history: list[str] = []
+        #: Jobs without a key that were committed for sure, and those that an administrator ended.
+        self.added: set[int] = set()
+        self.managed: set[int] = set()
+        self._ended = threading.Event()
+        self._failure: BaseException | None = None
+        self._prepare()
+        self.workers = [Gw(self) for _ in range(workers)]
+        for worker in self.workers:
+            self._is_up(worker)
+        self._threads = [
+            threading.Thread(target=self._guarded, args=[body]) for body in (self._add, self._watch)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _prepare(self) -> None:
+        with self.connect() as conn:
+            conn.execute("create extension graphile_worker")
+            conn.execute("create role worker login")
+            conn.execute("select graphile_worker.grant_access('worker', 'work')")
+            conn.execute(f"select {G}.set_recovery(make_interval(secs => %s), 1000)", [DEAD_AFTER])
+
+    def connect(self, timeout: float = 60) -> psycopg.Connection[Any]:
+        """Connect as the owner, past the network, as soon as the server is there."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                return psycopg.connect(self.server.dsn(), autocommit=True)
+            except psycopg.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+    # --- what goes on all night
+
+    def _guarded(self, body: Callable[[psycopg.Connection[Any]], None]) -> None:
+        try:
+            while not self._ended.is_set():
+                try:
+                    with self.connect() as conn:
+                        conn.execute("set default_transaction_read_only = off")
+                        while not self._ended.is_set():
+                            body(conn)
+                except psycopg.OperationalError:
+                    continue
+        except BaseException as failure:
+            self._failure = failure
+
+    def _add(self, conn: psycopg.Connection[Any]) -> None:
+        if self._ended.wait(0.05):
+            return
+        if conn.execute(f"select count(*) > 300 from {G}._private_jobs").fetchall() == [(True,)]:
+            return
+        rng = random.Random()
+        task = rng.choice(["ok"] * 8 + ["thread", "bad", "stubborn", "later"] + ["block"] * 1)
+        most = {"block": 3.0, "stubborn": 1.0}.get(task, 0.1)
+        payload: dict[str, Any] = {"seconds": round(rng.random() * most, 3)}
+        if task == "block" and rng.random() < 0.8:
+            payload["seconds"] = 0.05
+        if task == "later":
+            payload["until"] = time.monotonic() + 3
+        if rng.random() < 0.05:
+            payload["text"] = "x" * 1_000_000
+        queue = rng.choice([None, None, "q0", "q1", "q2"])
+        rows = conn.execute(
+            f"select job.id from generate_series(1, %s), lateral {G}.add_job(%s, %s, queue_name :="
+            " %s, max_attempts := case when %s = 'bad' then 1 else 25 end) as job",
+            [rng.choice([1, 1, 5]), task, json.dumps(payload), queue, task],
+        ).fetchall()
+        self.added.update(job for (job,) in rows)
+        if rng.random() < 0.3:  # keyed ones are merged and replaced
+            keys = rng.sample(["k0", "k1", "k2", "k3"], 3)
+            specs = (
+                f"array(select row('ok', '[{{}}]', null, null, null, k, null, null)::{G}.job_spec"
+            )
+            conn.execute(f"select from {G}.add_jobs({specs} from unnest(%s::text[]) as k))", [keys])
+        if rng.random() < 0.02:
+            when = rng.choice(["infinity", "-infinity", "294276-01-01", "4713-01-01 BC"])
+            conn.execute(f"select from {G}.add_job('ok', '[]', run_at := %s::timestamptz)", [when])
+
+    def _watch(self, conn: psycopg.Connection[Any]) -> None:
+        """No queue has two jobs in flight, ever."""
+        rows = conn.execute(
+            f"select job_queue_id from {G}._private_jobs where locked_at is not null"
+            " and job_queue_id is not null group by 1 having count(*) > 1"
+        ).fetchall()
+        assert rows == [], "a queue has two jobs in flight"
+        self._ended.wait(0.02)
+
+    # --- what happens
+
+    def live(self, seconds: float) -> None:
+        """Let things happen for so long."""
+        end = time.monotonic() + seconds
+        faults = [
+            self.freeze, self.kill, self.stop, self.stop_twice, self.cut, self.swallow, self.crash,
+            self.read_only, self.revoke, self.limit, self.garbage, self.setting, self.manage,
+            self.drain, self.stop_while_away,
+        ]  # fmt: skip
+        while time.monotonic() < end:
+            fault = self.rng.choice(faults)
+            self.history.append(fault.__name__)
+            fault()
+            if self._failure is not None:
+                raise self._failure
+            time.sleep(self.rng.random() * 0.5)
+
+    def _one(self) -> Gw:
+        return self.rng.choice(self.workers)
+
+    def _replace(self, worker: Gw) -> None:
+        """Start another one; what is missing at its start ends it, so it is given the time."""
+        new = self.workers[self.workers.index(worker)] = Gw(self)
+        self._is_up(new)
+
+    def _is_up(self, worker: Gw) -> None:
+        pids = f"select (details ->> 'pid')::int from {G}.workers"
+        with self.connect() as conn:
+            wait_for(
+                lambda: not worker.lives or (worker.process.pid,) in conn.execute(pids).fetchall(),
+                "a worker starts",
+            )
+        assert worker.lives, worker.log.read_text()[-3000:]
+
+    def freeze(self) -> None:
+        """A machine is suspended, for longer than the worker may be silent."""
+        worker = self._one()
+        worker.signal(signal.SIGSTOP)
+        time.sleep(DEAD_AFTER + self.rng.uniform(0.5, 3))
+        worker.signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """A process is killed."""
+        worker = self._one()
+        worker.kill()
+        self._replace(worker)
+
+    def stop(self) -> None:
+        """A worker is stopped, as in a deployment."""
+        worker = self._one()
+        worker.signal(signal.SIGTERM)
+        code = worker.ended_within(GRACE + BOUND)
+        assert code == 0, worker.log.read_text()[-3000:]
+        self._replace(worker)
+
+    def stop_twice(self) -> None:
+        """Somebody is impatient."""
+        worker = self._one()
+        worker.signal(signal.SIGTERM)
+        time.sleep(self.rng.random() * 0.3)
+        worker.signal(signal.SIGINT)
+        worker.ended_within(FORCED_BOUND)
+        worker.killed = True  # which is what it may have looked like to its jobs
+        self._replace(worker)
+
+    def stop_while_away(self) -> None:
+        """A worker is stopped while its server is not there."""
+        away = self.rng.choice([self.network.swallow, self.network.cut])
+        away()
+        if away == self.network.cut:
+            self.network.swallow()
+        worker = self._one()
+        worker.signal(signal.SIGTERM)
+        worker.ended_within(GRACE + BOUND)
+        worker.killed = True
+        self.network.heal()
+        self._replace(worker)
+
+    def cut(self) -> None:
+        """Every connection of the workers is lost."""
+        self.network.cut()
+
+    def swallow(self) -> None:
+        """No packet arrives for a while."""
+        self.network.swallow()
+        time.sleep(self.rng.uniform(0.5, 2 * DEAD_AFTER))
+        self.network.heal()
+
+    def crash(self) -> None:
+        """The server crashes and recovers."""
+        self.server.crash()
+        time.sleep(self.rng.random())
+        self.server.recover()
+
+    def read_only(self) -> None:
+        """The server is read-only for a while, as a standby is."""
+        self._system("default_transaction_read_only = on")
+        time.sleep(self.rng.uniform(0.5, 2))
+        self._system("default_transaction_read_only = off")
+
+    def _system(self, setting: str) -> None:
+        with self.connect() as conn:
+            conn.execute("set default_transaction_read_only = off")
+            conn.execute(f"alter system set {setting}".encode())
+            conn.execute("select pg_reload_conf()")
+
+    def revoke(self) -> None:
+        """The workers' role loses its rights, and gets them back."""
+        with self.connect() as conn:
+            conn.execute("select graphile_worker.revoke_access('worker')")
+            time.sleep(self.rng.uniform(0.5, 2))
+            conn.execute("select graphile_worker.grant_access('worker', 'work')")
+
+    def limit(self) -> None:
+        """The workers' role may not connect any more."""
+        with self.connect() as conn:
+            conn.execute("alter role worker connection limit 0")
+            self._disconnect(conn)
+            time.sleep(self.rng.uniform(0.5, 2))
+            conn.execute("alter role worker connection limit -1")
+
+    @staticmethod
+    def _disconnect(conn: psycopg.Connection[Any]) -> None:
+        conn.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'worker'"
+        )
+
+    def garbage(self) -> None:
+        """Anybody who may connect notifies of anything."""
+        with self.connect() as conn:
+            for _ in range(50):
+                conn.execute("select pg_notify(%s, %s)", self.rng.choice(GARBAGE))
+
+    def setting(self) -> None:
+        """Somebody gives the workers' role a setting."""
+        with self.connect() as conn:
+            conn.execute(f"alter role worker set {self.rng.choice(SETTINGS)}".encode())
+            self._disconnect(conn)
+            time.sleep(self.rng.random())
+            if self.rng.random() < 0.5:
+                conn.execute("alter role worker reset all")
+                self._disconnect(conn)
+
+    def manage(self) -> None:
+        """An administrator looks after jobs."""
+        with self.connect() as conn:
+            ids = [
+                job
+                for (job,) in conn.execute(f"select id from {G}.jobs order by random() limit 20")
+            ]
+            verb = self.rng.choice(
+                ["complete_jobs(%s)", "reschedule_jobs(%s, now())", "permanently_fail_jobs(%s)"]
+            )
+            for (job,) in conn.execute(f"select id from {G}.{verb}".encode(), [ids]):
+                self.managed.add(job)
+            conn.execute(f"select {G}.remove_job('k0')")
+            conn.execute(f"select {G}.collect_queues()")
+
+    def drain(self) -> None:
+        """Cron runs what is due."""
+        once = Gw(self, "--once")
+        try:
+            once.process.wait(3)
+        except subprocess.TimeoutExpired:  # there is more to do all the time
+            once.signal(signal.SIGTERM)
+            once.ended_within(GRACE + BOUND)
+
+    # --- what has to hold
+
+    def dawn(self) -> None:
+        """Heal everything, let the workers come to an end, and see that all is well."""
+        with self.connect() as conn:
+            conn.execute("alter role worker reset all")
+            self._disconnect(conn)
+        self._ended.set()
+        for thread in self._threads:
+            thread.join(60)
+        if self._failure is not None:
+            raise self._failure
+        dead = [worker.log.read_text()[-3000:] for worker in self.workers if not worker.lives]
+        assert dead == [], "a worker ended that nobody had ended"
+        with self.connect() as conn:
+            self._jobs_end(conn)
+            self._locks_end(conn)
+            self._effects_are_there()
+            for worker in self.workers:
+                worker.signal(signal.SIGTERM)
+            for worker in self.workers:
+                assert worker.ended_within(GRACE + BOUND) == 0, worker.log.read_text()[-3000:]
+            held = f"select count(*) from {G}.jobs where locked_at is not null"
+            assert conn.execute(held).fetchall() == [(0,)]
+
+    def _jobs_end(self, conn: psycopg.Connection[Any]) -> None:
+        due = (
+            f"select id from {G}.jobs where attempts < max_attempts"
+            " and run_at < now() + interval '1 minute' limit 5"
+        )
+        wait_for(
+            lambda: conn.execute(due).fetchall() == [],
+            "due jobs do not end",
+            120,
+        )
+        queue = Queue(conn)
+        for (job,) in conn.execute(f"select id from {G}.jobs order by id").fetchall():
+            found = explain(queue, job)
+            assert found.verdict in ("failed", "not_due", "never_due"), found
+
+    def _locks_end(self, conn: psycopg.Connection[Any]) -> None:
+        """No lock is held in the name of anybody but a live worker."""
+        orphans = f"""
+            select locked_by from (
+              select locked_by from {G}.jobs union all select locked_by from {G}.queues
+            ) as held where locked_by is not null
+            and locked_by not in (select worker_id from {G}.workers where is_alive)
+        """
+        wait_for(lambda: conn.execute(orphans).fetchall() == [], "locks have no living owner", 60)
+
+    def _effects_are_there(self) -> None:
+        runs: dict[int, list[list[Any]]] = defaultdict(list)
+        for line in self.runs_file.read_text().splitlines():
+            run = json.loads(line)
+            runs[run[0]].append(run)
+        with self.connect() as conn:
+            left = {job for (job,) in conn.execute(f"select id from {G}.jobs")}
+        lost = [job for job in self.added - left - self.managed if job not in runs]
+        assert lost == [], "jobs are gone that never ran"
+        doubtful = {worker.process.pid for worker in self.started if self._was_doubted(worker)}
+        twice = {
+            job: done
+            for job, each in runs.items()
+            if len(done := [run for run in each if run[1] == "done"]) > 1
+            and job in self.added - self.managed
+            and not doubtful & {run[4] for run in each}
+        }
+        assert twice == {}, "jobs ran twice although nobody was presumed dead"
+
+    @staticmethod
+    def _was_doubted(worker: Gw) -> bool:
+        return worker.killed or "presumed dead" in worker.log.read_text()
+
+    def close(self) -> None:
+        """End what is left."""
+        self._ended.set()
+        for worker in self.started:
+            if worker.lives:
+                worker.signal(signal.SIGCONT)
+                worker.kill()
+        self.network.close()
+        for thread in self._threads:
+            thread.join(60)

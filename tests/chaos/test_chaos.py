@@ -1,0 +1,44 @@
+"""After any bad night, all jobs ran to their end and nothing is locked by nobody.
+
+What happens is drawn from a seed, which a failure prints: `CHAOS_SEED=... make test TEST=tests/chaos`
+goes through the same history again. `make soak TEST=tests/chaos` has long nights.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fragile import FragileServer
+from pg import Server, bin_dir
+
+from chaos.night import Night
+
+
+@pytest.fixture
+def fragile(server: Server) -> Iterator[FragileServer]:
+    private = FragileServer(bin_dir(server.major), settings={"max_connections": "100"})
+    with private:
+        yield private
+
+
+@pytest.mark.majors(18)
+@pytest.mark.parametrize(
+    "seconds", [pytest.param(15, id="15s"), pytest.param(300, id="300s", marks=pytest.mark.slow)]
+)
+def test_a_bad_night_leaves_nothing_lost_and_nothing_locked(
+    fragile: FragileServer, tmp_path: Path, seconds: int
+) -> None:
+    seed = int(os.environ.get("CHAOS_SEED", "0")) or random.randrange(1, 10**9)
+    night = Night(fragile, tmp_path, seed)
+    try:
+        night.live(seconds)
+        night.dawn()
+    except BaseException as error:
+        error.add_note(f"CHAOS_SEED={seed}, the history: {' '.join(night.history)}")
+        raise
+    finally:
+        night.close()
