@@ -212,7 +212,9 @@ def cron_item(
         )
     if payload is not None and not isinstance(payload, Mapping):
         raise InvalidCrontab(f"payload is {payload!r:.80}: pass a dict")
-    if len(weekdays) == 7 and all(day > _DAYS[month - 1] for day, month in product(days, months)):
+    if len({day % 7 for day in weekdays}) == 7 and all(
+        day > _DAYS[month - 1] for day, month in product(days, months)
+    ):
         logger.warning(
             "crontab %s never fires: none of the months %s has a day %s",
             identifier, ", ".join(map(str, sorted(months))), ", ".join(map(str, sorted(days))),

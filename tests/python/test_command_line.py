@@ -42,6 +42,7 @@ def test_every_command_answers_in_json_and_only_prints_where_it_is_told(
         planned = answer(empty_db, *command, "--dry-run")
         assert answer(empty_db, "status")["road"] == road
         assert planned["changed"] is False
+        assert not planned["sql"] or planned["message"].startswith("Dry run, nothing was changed")
         assert gw(*command, "--print", env={"GW_DSN": empty_db.dsn})
         done = answer(empty_db, *command)
         assert done["changed"] is (planned["sql"] != []), command
@@ -181,3 +182,9 @@ def test_an_alembic_migration_installs_and_goes_back_with_its_transaction(
         assert (detect(empty_db.connect()).road == "none") is (end == "rollback")
     engine.dispose()
     assert verify(empty_db.connect()) == []
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-1", "soon"])
+def test_a_number_of_seconds_is_one(number: str) -> None:
+    for flag in ("--timeout", "--lock-timeout"):
+        assert "is no number of seconds" in gw("install", f"{flag}={number}", code=2)

@@ -448,3 +448,15 @@ def test_adding_jobs_imports_no_crontab() -> None:
         "assert t.crontab == [] and not [m for m in sys.modules if m.startswith('graphile_worker.worker')]"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("when", "fires"),
+    [("0 0 31 2 *", False), ("0 0 30,31 2 *", False), ("0 0 31 4,6 *", False),
+     ("0 0 29 2 *", True), ("0 0 31 2 1", True), ("0 0 31 2,3 *", True), ("* * * * *", True)],
+)  # fmt: skip
+def test_a_schedule_that_never_fires_is_warned_of(
+    when: str, fires: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    parse_crontab(f"{when} task")
+    assert ("never fires" in caplog.text) is not fires

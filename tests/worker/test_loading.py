@@ -156,6 +156,20 @@ def test_a_program_gets_the_job_as_from_node_and_its_lines_are_logged(
     assert (warning.getMessage(), warning.__dict__["job_id"]) == ("careful", 7)
 
 
+def test_what_a_program_writes_is_logged_up_to_a_limit(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "floods", "#!/bin/sh\nyes flood | head -c 20000000; exit 3", executable=True)
+    with (
+        caplog.at_level(logging.INFO, "graphile_worker.task"),
+        pytest.raises(TaskCrashed, match="exit code 3"),
+    ):
+        call(tmp_path, "floods")
+    assert sum(len(record.getMessage()) for record in caplog.records) < 2 * programs.LOGGED
+    (warning,) = (r for r in caplog.records if r.levelno == logging.WARNING)
+    assert "further output is not logged" in warning.getMessage()
+
+
 def test_a_program_that_fails_says_how_and_with_its_last_words(tmp_path: Path) -> None:
     write(tmp_path / "fails", "#!/bin/sh\nprintf 'oh\\nno' >&2\nexit 3", executable=True)
     write(tmp_path / "long", "#!/bin/sh\nhead -c 9999 /dev/zero | tr '\\0' x >&2; exit 1", executable=True)  # fmt: skip

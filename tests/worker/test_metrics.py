@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 from graphile_worker.errors import GraphileWorkerError
+from graphile_worker.worker import metrics
 from graphile_worker.worker.context import ClaimedJob
 from graphile_worker.worker.events import Event, Events
 from graphile_worker.worker.metrics import Metrics, MetricsServer
@@ -235,6 +237,24 @@ def test_other_paths_say_which_there_are() -> None:
         assert await asyncio.to_thread(get, f"{url}/") == (
             404, "text/plain; charset=utf-8", "There are /metrics and /healthz.\n",
         )  # fmt: skip
+
+    served(lambda: WELL, test)
+
+
+def test_clients_that_dawdle_are_cut_off_and_in_nobodys_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(metrics._Quiet, "timeout", 0.2)
+
+    async def test(url: str) -> None:
+        port = int(url.rpartition(":")[2])
+        idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(60)]
+        idle[0].sendall(b"GET /metr")
+        assert (await asyncio.to_thread(get, f"{url}/metrics"))[0] == 200
+        for each in idle:
+            each.settimeout(30)
+            assert await asyncio.to_thread(each.recv, 1) == b"", "it is cut off"
+            each.close()
 
     served(lambda: WELL, test)
 

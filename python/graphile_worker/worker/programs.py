@@ -26,8 +26,8 @@ KILL_AFTER = 5.0
 KILL_AFTER_FORCED = 1.0
 #: Bytes of what a program wrote to stderr that are part of the error.
 _KEPT = 4096
-#: Characters of a program's output that are logged, and of one line.
-LOGGED, LONGEST_LINE = 1 << 20, 1 << 16
+#: Characters of a program's output that are logged.
+LOGGED = 1 << 20
 _CHUNK = 65536
 
 
@@ -177,10 +177,9 @@ class _Log:
     def _line(self, level: int, line: bytes) -> None:
         if self._left <= 0:
             return
-        text = line[:LONGEST_LINE].decode(errors="replace").rstrip("\r")
-        cut = f" ... {len(line) - LONGEST_LINE} more bytes" if len(line) > LONGEST_LINE else ""
+        text = line.decode(errors="replace").rstrip("\r")
         self._left -= len(text) + 1
-        log_safely(level, "%s%s", text, cut, logger=self._logger)
+        log_safely(level, "%s", text, logger=self._logger)
         if self._left <= 0:
             log_safely(
                 logging.WARNING, "the program's further output is not logged: more than %d bytes",
