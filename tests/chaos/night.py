@@ -194,12 +194,21 @@ class Night:
             self.drain, self.stop_while_away,
         ]  # fmt: skip
         while time.monotonic() < end:
-            fault = self.rng.choice(faults)
-            self.history.append(fault.__name__)
-            fault()
-            if self._failure is not None:
-                raise self._failure
-            time.sleep(self.rng.random() * 0.5)
+            self._meet(self.rng.choice(faults))
+
+    def live_through(self, **counts: int) -> None:
+        """Let each of these faults happen so often, in some order."""
+        faults = [name for name, count in counts.items() for _ in range(count)]
+        self.rng.shuffle(faults)
+        for name in faults:
+            self._meet(getattr(self, name))
+
+    def _meet(self, fault: Callable[[], None]) -> None:
+        self.history.append(fault.__name__)
+        fault()
+        if self._failure is not None:
+            raise self._failure
+        time.sleep(self.rng.random() * 0.5)
 
     def _one(self) -> Gw:
         return self.rng.choice(self.workers)

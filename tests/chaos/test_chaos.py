@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,21 @@ def fragile(server: Server) -> Iterator[FragileServer]:
         yield private
 
 
+@contextmanager
+def night(server: FragileServer, folder: Path) -> Iterator[Night]:
+    """A night, after which all has to be well; a failure tells its seed and history."""
+    seed = int(os.environ.get("CHAOS_SEED", "0")) or random.randrange(1, 10**9)
+    made = Night(server, folder, seed)
+    try:
+        yield made
+        made.dawn()
+    except BaseException as error:
+        error.add_note(f"CHAOS_SEED={seed}, the history: {' '.join(made.history)}")
+        raise
+    finally:
+        made.close()
+
+
 @pytest.mark.majors(18)
 @pytest.mark.parametrize(
     "seconds", [pytest.param(15, id="15s"), pytest.param(300, id="300s", marks=pytest.mark.slow)]
@@ -32,13 +48,14 @@ def fragile(server: Server) -> Iterator[FragileServer]:
 def test_a_bad_night_leaves_nothing_lost_and_nothing_locked(
     fragile: FragileServer, tmp_path: Path, seconds: int
 ) -> None:
-    seed = int(os.environ.get("CHAOS_SEED", "0")) or random.randrange(1, 10**9)
-    night = Night(fragile, tmp_path, seed)
-    try:
-        night.live(seconds)
-        night.dawn()
-    except BaseException as error:
-        error.add_note(f"CHAOS_SEED={seed}, the history: {' '.join(night.history)}")
-        raise
-    finally:
-        night.close()
+    with night(fragile, tmp_path) as made:
+        made.live(seconds)
+
+
+@pytest.mark.slow
+@pytest.mark.majors(18)
+def test_kills_freezes_and_crashes_lose_nothing_and_lock_nothing(
+    fragile: FragileServer, tmp_path: Path
+) -> None:
+    with night(fragile, tmp_path) as made:
+        made.live_through(kill=160, freeze=50, crash=8)

@@ -19,8 +19,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import psycopg
-
 from graphile_worker import command
 from graphile_worker.errors import (
     GraphileWorkerError,
@@ -215,10 +213,12 @@ def _process(options: argparse.Namespace, number: int, orders: Connection) -> No
     def body() -> int:
         try:
             _run(options, number, orders)
-        except (psycopg.Error, OSError) as error:
+        except (GraphileWorkerError, ValueError):  # what is wrong stays wrong
+            raise
+        except Exception as error:
             if is_hopeless(error):
                 raise
-            logger.error("the worker could not go on: %s", error)
+            logger.error("the worker could not go on: %s", error, exc_info=options.verbose)
             return _AGAIN
         return 0
 
