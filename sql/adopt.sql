@@ -490,11 +490,17 @@ begin
       '{"r":' || pg_catalog.random() || ',"count":' || 1 || '}'
     );
   end if;
-  if v_job.revision > 0 and not pg_catalog.has_table_privilege(
+  if v_job.revision > 0
+    and (
+      job_key_mode = 'unsafe_dedupe'
+      or v_job.payload::text <> coalesce(add_job.payload, '{}'::json)::text
+    )
+    and not pg_catalog.has_table_privilege(
     coalesce(nullif(pg_catalog.current_setting('role'), 'none'), session_user),
     '@extschema@.jobs',
     'select'
-  ) then
+  )
+  then
     v_job := @extschema@._without_content(v_job, payload, coalesce(job_key_mode, 'replace'));
   end if;
   return v_job;
@@ -576,6 +582,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_lock_timeout text;
+  v_lock_set text;
   v_lock_started timestamptz;
   v_count integer := pg_catalog.cardinality(specs);
   v_mode text := coalesce(job_key_modes[1], 'replace');
@@ -593,7 +600,8 @@ begin
   v_lock_started := pg_catalog.clock_timestamp();
   loop
     begin
-      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
       v_jobs := null;
       if exists (
         select from pg_catalog.unnest(job_key_modes) as given (job_key_mode)
@@ -682,7 +690,7 @@ begin
           v_jobs[r.place] := v_job;
         end loop;
       end if;
-      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
       exit;
     exception when lock_not_available then
       perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, null);
@@ -897,6 +905,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_lock_timeout text;
+  v_lock_set text;
   v_lock_started timestamptz;
   v_jobs @extschema@._private_jobs[];
 begin
@@ -904,7 +913,8 @@ begin
   v_lock_started := pg_catalog.clock_timestamp();
   loop
     begin
-      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
       with idle as materialized (
         select jobs.id
         from @extschema@._private_jobs as jobs
@@ -920,7 +930,7 @@ begin
       )
       select pg_catalog.array_agg(deleted::@extschema@._private_jobs order by deleted.id) into v_jobs
       from deleted;
-      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
       exit;
     exception when lock_not_available then
       perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, null);
@@ -943,6 +953,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_lock_timeout text;
+  v_lock_set text;
   v_lock_started timestamptz;
   v_jobs @extschema@._private_jobs[];
 begin
@@ -950,7 +961,8 @@ begin
   v_lock_started := pg_catalog.clock_timestamp();
   loop
     begin
-      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
       with idle as materialized (
         select jobs.id
         from @extschema@._private_jobs as jobs
@@ -970,7 +982,7 @@ begin
       )
       select pg_catalog.array_agg(failed::@extschema@._private_jobs order by failed.id) into v_jobs
       from failed;
-      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
       exit;
     exception when lock_not_available then
       perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, null);
@@ -997,6 +1009,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_lock_timeout text;
+  v_lock_set text;
   v_lock_started timestamptz;
   v_jobs @extschema@._private_jobs[];
   v_due bigint;
@@ -1012,7 +1025,8 @@ begin
   v_lock_started := pg_catalog.clock_timestamp();
   loop
     begin
-      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
       with idle as materialized (
         select jobs.id
         from @extschema@._private_jobs as jobs
@@ -1037,7 +1051,7 @@ begin
         pg_catalog.count(*) filter (where changed.run_at <= pg_catalog.now() and changed.is_available)
       into v_jobs, v_due
       from changed;
-      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
       exit;
     exception when lock_not_available then
       perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, null);
@@ -1104,13 +1118,15 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_lock_timeout text;
+  v_lock_set text;
   v_lock_started timestamptz;
 begin
   v_lock_timeout := pg_catalog.current_setting('lock_timeout');
   v_lock_started := pg_catalog.clock_timestamp();
   loop
     begin
-      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
       with theirs as materialized (
         select jobs.id
         from @extschema@._private_jobs as jobs
@@ -1134,7 +1150,7 @@ begin
       set locked_at = null, locked_by = null
       from theirs
       where queues.id = theirs.id;
-      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
       exit;
     exception when lock_not_available then
       perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, null);
@@ -2043,6 +2059,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_lock_timeout text;
+  v_lock_set text;
   v_lock_started timestamptz;
   v_done bigint[];
   v_queue_ids integer[];
@@ -2051,7 +2068,8 @@ begin
   v_lock_started := pg_catalog.clock_timestamp();
   loop
     begin
-      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
       perform from @extschema@._private_jobs as jobs
       where jobs.id = any (job_ids) and jobs.key is not null
       order by jobs.key
@@ -2079,7 +2097,7 @@ begin
         from locked
         where queues.id = locked.id;
       end if;
-      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
       exit;
     exception when lock_not_available then
       perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, interval '1 second');
@@ -2109,6 +2127,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_lock_timeout text;
+  v_lock_set text;
   v_lock_started timestamptz;
   v_failures json := coalesce(failures, '[]');
   v_bad text;
@@ -2146,7 +2165,8 @@ begin
   v_lock_started := pg_catalog.clock_timestamp();
   loop
     begin
-      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
       perform from @extschema@._private_jobs as jobs
       where jobs.id = any (v_ids) and jobs.key is not null
       order by jobs.key
@@ -2199,7 +2219,7 @@ begin
         from locked
         where queues.id = locked.id;
       end if;
-      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
       exit;
     exception when lock_not_available then
       perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, interval '1 second');
@@ -2229,6 +2249,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_lock_timeout text;
+  v_lock_set text;
   v_lock_started timestamptz;
   v_done bigint[];
   v_queue_ids integer[];
@@ -2237,7 +2258,8 @@ begin
   v_lock_started := pg_catalog.clock_timestamp();
   loop
     begin
-      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
       perform from @extschema@._private_jobs as jobs
       where jobs.id = any (job_ids) and jobs.key is not null
       order by jobs.key
@@ -2277,7 +2299,7 @@ begin
         from locked
         where queues.id = locked.id;
       end if;
-      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
       exit;
     exception when lock_not_available then
       perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, interval '1 second');
@@ -2608,6 +2630,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_lock_timeout text;
+  v_lock_set text;
   v_lock_started timestamptz;
   v_returned bigint;
   v_queue_ids integer[];
@@ -2617,7 +2640,8 @@ begin
   v_lock_started := pg_catalog.clock_timestamp();
   loop
     begin
-      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
       with theirs as materialized (
         select jobs.id
         from @extschema@._private_jobs as jobs
@@ -2660,7 +2684,7 @@ begin
       from theirs
       where queues.id = theirs.id;
       get diagnostics v_queues = row_count;
-      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
       exit;
     exception when lock_not_available then
       perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, interval '1 second');
@@ -3132,6 +3156,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_lock_timeout text;
+  v_lock_set text;
   v_lock_started timestamptz;
   v_item record;
   v_identifier text;
@@ -3149,7 +3174,8 @@ begin
   v_lock_started := pg_catalog.clock_timestamp();
   loop
     begin
-      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
       v_fired := '{}';
       for v_item in
         select items.job, items.place
@@ -3198,7 +3224,7 @@ begin
           job_key_mode => coalesce(v_item.job ->> 'job_key_mode', 'replace')
         );
       end loop;
-      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
       exit;
     exception when lock_not_available then
       perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, interval '1 second');

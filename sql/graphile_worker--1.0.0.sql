@@ -642,11 +642,17 @@ begin
       '{"r":' || pg_catalog.random() || ',"count":' || 1 || '}'
     );
   end if;
-  if v_job.revision > 0 and not pg_catalog.has_table_privilege(
+  if v_job.revision > 0
+    and (
+      job_key_mode = 'unsafe_dedupe'
+      or v_job.payload::text <> coalesce(add_job.payload, '{}'::json)::text
+    )
+    and not pg_catalog.has_table_privilege(
     coalesce(nullif(pg_catalog.current_setting('role'), 'none'), session_user),
     '@extschema@.jobs',
     'select'
-  ) then
+  )
+  then
     v_job := @extschema@._without_content(v_job, payload, coalesce(job_key_mode, 'replace'));
   end if;
   return v_job;
@@ -728,6 +734,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_lock_timeout text;
+  v_lock_set text;
   v_lock_started timestamptz;
   v_count integer := pg_catalog.cardinality(specs);
   v_mode text := coalesce(job_key_modes[1], 'replace');
@@ -745,7 +752,8 @@ begin
   v_lock_started := pg_catalog.clock_timestamp();
   loop
     begin
-      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
       v_jobs := null;
       if exists (
         select from pg_catalog.unnest(job_key_modes) as given (job_key_mode)
@@ -834,7 +842,7 @@ begin
           v_jobs[r.place] := v_job;
         end loop;
       end if;
-      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
       exit;
     exception when lock_not_available then
       perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, null);
@@ -1049,6 +1057,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_lock_timeout text;
+  v_lock_set text;
   v_lock_started timestamptz;
   v_jobs @extschema@._private_jobs[];
 begin
@@ -1056,7 +1065,8 @@ begin
   v_lock_started := pg_catalog.clock_timestamp();
   loop
     begin
-      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
       with idle as materialized (
         select jobs.id
         from @extschema@._private_jobs as jobs
@@ -1072,7 +1082,7 @@ begin
       )
       select pg_catalog.array_agg(deleted::@extschema@._private_jobs order by deleted.id) into v_jobs
       from deleted;
-      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
       exit;
     exception when lock_not_available then
       perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, null);
@@ -1095,6 +1105,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_lock_timeout text;
+  v_lock_set text;
   v_lock_started timestamptz;
   v_jobs @extschema@._private_jobs[];
 begin
@@ -1102,7 +1113,8 @@ begin
   v_lock_started := pg_catalog.clock_timestamp();
   loop
     begin
-      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
       with idle as materialized (
         select jobs.id
         from @extschema@._private_jobs as jobs
@@ -1122,7 +1134,7 @@ begin
       )
       select pg_catalog.array_agg(failed::@extschema@._private_jobs order by failed.id) into v_jobs
       from failed;
-      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
       exit;
     exception when lock_not_available then
       perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, null);
@@ -1149,6 +1161,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_lock_timeout text;
+  v_lock_set text;
   v_lock_started timestamptz;
   v_jobs @extschema@._private_jobs[];
   v_due bigint;
@@ -1164,7 +1177,8 @@ begin
   v_lock_started := pg_catalog.clock_timestamp();
   loop
     begin
-      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
       with idle as materialized (
         select jobs.id
         from @extschema@._private_jobs as jobs
@@ -1189,7 +1203,7 @@ begin
         pg_catalog.count(*) filter (where changed.run_at <= pg_catalog.now() and changed.is_available)
       into v_jobs, v_due
       from changed;
-      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
       exit;
     exception when lock_not_available then
       perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, null);
@@ -1256,13 +1270,15 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_lock_timeout text;
+  v_lock_set text;
   v_lock_started timestamptz;
 begin
   v_lock_timeout := pg_catalog.current_setting('lock_timeout');
   v_lock_started := pg_catalog.clock_timestamp();
   loop
     begin
-      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
       with theirs as materialized (
         select jobs.id
         from @extschema@._private_jobs as jobs
@@ -1286,7 +1302,7 @@ begin
       set locked_at = null, locked_by = null
       from theirs
       where queues.id = theirs.id;
-      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
       exit;
     exception when lock_not_available then
       perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, null);
@@ -2195,6 +2211,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_lock_timeout text;
+  v_lock_set text;
   v_lock_started timestamptz;
   v_done bigint[];
   v_queue_ids integer[];
@@ -2203,7 +2220,8 @@ begin
   v_lock_started := pg_catalog.clock_timestamp();
   loop
     begin
-      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
       perform from @extschema@._private_jobs as jobs
       where jobs.id = any (job_ids) and jobs.key is not null
       order by jobs.key
@@ -2231,7 +2249,7 @@ begin
         from locked
         where queues.id = locked.id;
       end if;
-      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
       exit;
     exception when lock_not_available then
       perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, interval '1 second');
@@ -2261,6 +2279,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_lock_timeout text;
+  v_lock_set text;
   v_lock_started timestamptz;
   v_failures json := coalesce(failures, '[]');
   v_bad text;
@@ -2298,7 +2317,8 @@ begin
   v_lock_started := pg_catalog.clock_timestamp();
   loop
     begin
-      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
       perform from @extschema@._private_jobs as jobs
       where jobs.id = any (v_ids) and jobs.key is not null
       order by jobs.key
@@ -2351,7 +2371,7 @@ begin
         from locked
         where queues.id = locked.id;
       end if;
-      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
       exit;
     exception when lock_not_available then
       perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, interval '1 second');
@@ -2381,6 +2401,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_lock_timeout text;
+  v_lock_set text;
   v_lock_started timestamptz;
   v_done bigint[];
   v_queue_ids integer[];
@@ -2389,7 +2410,8 @@ begin
   v_lock_started := pg_catalog.clock_timestamp();
   loop
     begin
-      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
       perform from @extschema@._private_jobs as jobs
       where jobs.id = any (job_ids) and jobs.key is not null
       order by jobs.key
@@ -2429,7 +2451,7 @@ begin
         from locked
         where queues.id = locked.id;
       end if;
-      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
       exit;
     exception when lock_not_available then
       perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, interval '1 second');
@@ -2760,6 +2782,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_lock_timeout text;
+  v_lock_set text;
   v_lock_started timestamptz;
   v_returned bigint;
   v_queue_ids integer[];
@@ -2769,7 +2792,8 @@ begin
   v_lock_started := pg_catalog.clock_timestamp();
   loop
     begin
-      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
       with theirs as materialized (
         select jobs.id
         from @extschema@._private_jobs as jobs
@@ -2812,7 +2836,7 @@ begin
       from theirs
       where queues.id = theirs.id;
       get diagnostics v_queues = row_count;
-      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
       exit;
     exception when lock_not_available then
       perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, interval '1 second');
@@ -3284,6 +3308,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_lock_timeout text;
+  v_lock_set text;
   v_lock_started timestamptz;
   v_item record;
   v_identifier text;
@@ -3301,7 +3326,8 @@ begin
   v_lock_started := pg_catalog.clock_timestamp();
   loop
     begin
-      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
       v_fired := '{}';
       for v_item in
         select items.job, items.place
@@ -3350,7 +3376,7 @@ begin
           job_key_mode => coalesce(v_item.job ->> 'job_key_mode', 'replace')
         );
       end loop;
-      perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
       exit;
     exception when lock_not_available then
       perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, interval '1 second');
