@@ -15,7 +15,9 @@ import psycopg
 import pytest
 from graphile_worker import Tasks, WorkerUtils
 from graphile_worker.errors import SchemaTooNew
+from graphile_worker.gw.checks import dead_locks
 from graphile_worker.gw.explain import explain
+from graphile_worker.gw.findings import Look
 from graphile_worker.gw.queue import Queue
 from graphile_worker.worker import Context, Events, RetryAfter, Snooze
 from graphile_worker.worker.presence import Identity
@@ -88,6 +90,8 @@ def test_an_ended_id_gets_no_job_and_what_it_was_just_taking_is_freed(db: Databa
     assert db.column(f"select locked_by from {G}.jobs") == ["w"]
     found = explain(Queue(db.connect()), db.value(f"select id from {G}.jobs"))
     assert found.verdict == "worker_dead"
+    (finding,) = dead_locks(Look(Queue(db.connect())))
+    assert "worker w is dead and holds 1 job and 1 queue" in finding.what
     assert db.rows(f"select * from {G}.release_dead_workers()") == [("w", 1, 1)]
     assert db.rows(ORPHANS) == []
     with pytest.raises(psycopg.Error, match="has ended or was presumed dead") as caught:
