@@ -392,11 +392,15 @@ class Night:
             f"select id from {G}.jobs where attempts < max_attempts"
             " and run_at < now() + interval '1 minute' limit 5"
         )
-        wait_for(
-            lambda: conn.execute(due).fetchall() == [],
-            "due jobs do not end",
-            120,
-        )
+        try:
+            wait_for(lambda: conn.execute(due).fetchall() == [], "due jobs do not end", 60)
+        except AssertionError as error:
+            for what in ("jobs", "queues", "workers", "ended_workers"):
+                rows = conn.execute(f"select t::text from {G}.{what} as t limit 20".encode())
+                error.add_note(f"{what}: {rows.fetchall()}")
+            for worker in self.workers:
+                error.add_note(worker.log.read_text()[-1500:])
+            raise
         queue = Queue(conn)
         for (job,) in conn.execute(f"select id from {G}.jobs order by id").fetchall():
             found = explain(queue, job)

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import time
+from pathlib import Path
 from typing import Any, NoReturn
 
 from graphile_worker.worker import Context, Snooze
@@ -56,9 +57,11 @@ async def bad(payload: Any, context: Context) -> None:
 
 
 async def block(payload: Any, context: Context) -> None:
-    """Block the event loop, and with it the heartbeat."""
+    """Block the event loop, and with it the heartbeat, the first time that the job runs."""
     note(context, "begun")
-    time.sleep(payload.get("seconds", 0.0))
+    with contextlib.suppress(FileExistsError):
+        Path(f"{os.environ['CHAOS_RUNS']}.{context.job.id}").touch(exist_ok=False)
+        time.sleep(payload.get("seconds", 0.0))
     note(context, "done")
 
 

@@ -187,7 +187,8 @@ def shape(db: Database) -> dict[str, Any]:
         "rls": db.rows(
             "select relname, relrowsecurity from pg_class where relkind = 'r'"
             " and relnamespace = 'graphile_worker'::regnamespace"
-            " and relname not in ('_private_heartbeats', '_private_crashes', '_private_settings')"
+            " and relname not in ('_private_heartbeats', '_private_ended_workers',"
+            " '_private_crashes', '_private_settings')"
             " order by 1"
         ),
         "migrations": db.rows("select id, breaking from graphile_worker.migrations order by id"),
