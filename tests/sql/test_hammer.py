@@ -8,6 +8,7 @@ import threading
 import time
 from collections import defaultdict
 
+import psycopg
 import pytest
 from pg import Database
 
@@ -85,7 +86,14 @@ def test_every_request_is_run_or_replaced_by_a_later_one(
             else:
                 failures = [{"id": job, "error": "no", "run_at": "2020-01-01"} for job in ids]
                 sql, arg = "fail_jobs(%s, %s)", json.dumps(failures)  # type: ignore[assignment]
-            done = connection.execute(f"select done from graphile_worker.{sql}", (name, arg))
+            while True:
+                try:
+                    done = connection.execute(
+                        f"select done from graphile_worker.{sql}", (name, arg)
+                    )
+                    break
+                except psycopg.errors.LockNotAvailable:  # nothing was changed
+                    continue
             assert all(row[0] for row in done), "a job was no longer its worker's"
             if (stop is None or stop.is_set()) and not jobs:
                 return
