@@ -375,6 +375,8 @@ def test_every_outcome_reaches_the_database_whatever_listens(db: Database, kind:
 
     handler = Handler()
     logger = logging.getLogger("graphile_worker")
+    level = logger.level
+    logger.setLevel(logging.DEBUG)
     logger.addHandler(handler)
     names = [*RAISED, *RETURNED]
     ids = {
@@ -396,6 +398,7 @@ def test_every_outcome_reaches_the_database_whatever_listens(db: Database, kind:
             wait_for(lambda: worker.health().running == 0)
     finally:
         logger.removeHandler(handler)
+        logger.setLevel(level)
     failed = {ids[job] for job in db.column(f"select id from {G}.jobs")}
     assert failed >= set(RAISED) - {"bad snooze"}
     assert db.rows(f"select from {G}.jobs where coalesce(last_error, '') = ''") == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -13,8 +12,7 @@ from typing import Any, Protocol
 from graphile_worker.crontab import MINUTE, CronItem, check_identifiers
 from graphile_worker.errors import InvalidArgument
 from graphile_worker.worker.events import Event, Events
-
-logger = logging.getLogger("graphile_worker")
+from graphile_worker.worker.log import logger
 
 #: How late a tick is still added where the item asks for no fill.
 GRACE = timedelta(minutes=5)

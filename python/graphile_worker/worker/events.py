@@ -3,47 +3,16 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from graphile_worker.errors import InvalidArgument
+from graphile_worker.worker.log import logger, shown
 
 if TYPE_CHECKING:
     from graphile_worker.worker.context import ClaimedJob
-
-logger = logging.getLogger("graphile_worker")
-
-
-def shown(error: BaseException) -> str:
-    """Return the class and message of an exception, whatever its methods do."""
-    try:
-        name = str(type(error).__name__)
-        text = str(error)
-        return f"{name}: {text}" if text else name
-    except BaseException:
-        return f"{type.__repr__(type(error))}, which cannot be printed"
-
-
-def represented(error: BaseException) -> str:
-    """Return what repr says of an exception, whatever its methods do."""
-    try:
-        return repr(error)
-    except BaseException:
-        return shown(error)
-
-
-def log_safely(
-    level: int, message: str, *args: object,
-    logger: logging.Logger | logging.LoggerAdapter[logging.Logger] = logger,
-) -> None:  # fmt: skip
-    """Log, whatever the handlers and filters of the program's logging raise."""
-    with suppress(BaseException):
-        logger.log(level, message, *args)
-
 
 EventName = Literal[
     "worker:start",  # it is about to take jobs
@@ -130,4 +99,4 @@ class Events:
             try:
                 handler(event)
             except BaseException as error:  # also SystemExit: a job's outcome may wait behind it
-                log_safely(logging.ERROR, "a handler of %s failed: %s", event.name, shown(error))
+                logger.error("a handler of %s failed: %s", event.name, shown(error))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-import logging
 import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -18,9 +17,7 @@ from graphile_worker.retries import Discard, RetryAfter, Snooze, TaskOutcome
 from graphile_worker.tasks import RunOptions
 from graphile_worker.worker.calling import RunnableTask
 from graphile_worker.worker.context import ClaimedJob, Context, Middleware
-from graphile_worker.worker.events import log_safely, represented, shown
-
-logger = logging.getLogger("graphile_worker")
+from graphile_worker.worker.log import logger, represented, shown
 
 #: Characters of an error's text that are kept.
 LONGEST_ERROR = 10_000
@@ -107,8 +104,7 @@ async def _in_time(work: Awaitable[Outcome], seconds: float, context: Context) -
         async with timer:
             outcome = await work
             if context.abort.reason == text:
-                log_safely(
-                    logging.WARNING,
+                logger.warning(
                     "job %s, task %s, went on after its time-out of %g seconds although it was"
                     " cancelled, and returned: it counts as done",
                     context.job.id, context.job.task_identifier, seconds,
@@ -135,9 +131,7 @@ def failure(error: BaseException, job: ClaimedJob, options: RunOptions) -> Outco
         if when is not None and not _is_moment(when):
             when = None
     except BaseException as broken:  # a class or a policy of the user's
-        log_safely(
-            logging.WARNING, "job %s: when to try again cannot be told: %s", job.id, shown(broken)
-        )
+        logger.warning("job %s: when to try again cannot be told: %s", job.id, shown(broken))
     return Outcome("failure", error, when, final)
 
 
@@ -229,5 +223,5 @@ def failure_entry(job_id: int, outcome: Outcome) -> dict[str, Any]:
             json.dumps(outcome.payload, allow_nan=False)
             entry["payload"] = outcome.payload
         except Exception:  # a number that JSON text can hold and Python cannot
-            log_safely(logging.WARNING, "job %s is tried again with its whole payload", job_id)
+            logger.warning("job %s is tried again with its whole payload", job_id)
     return entry

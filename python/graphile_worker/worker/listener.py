@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +10,9 @@ import psycopg
 
 from graphile_worker.worker.events import Event, Events
 from graphile_worker.worker.link import DEADLINE
+from graphile_worker.worker.log import logger
 from graphile_worker.worker.protocol import conninfo
 from graphile_worker.worker.waiting import Backoff
-
-logger = logging.getLogger("graphile_worker")
 
 #: Seconds of silence after which the connection is tried, and how long it has to answer.
 TRIED_AFTER, ANSWERS_WITHIN = 60.0, 10.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import re
 import sys
@@ -15,10 +14,9 @@ from graphile_worker.errors import InvalidIdentifier, TasksError
 from graphile_worker.job import check_identifier
 from graphile_worker.tasks import Registry, Task
 from graphile_worker.worker.calling import Executors, RunnableTask, runnable
+from graphile_worker.worker.log import logger
 from graphile_worker.worker.processes import load_file
 from graphile_worker.worker.programs import ProgramTask
-
-logger = logging.getLogger("graphile_worker")
 
 #: A registry, a mapping of functions, a folder, or several of them.
 Source = Any

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import secrets
 import socket
@@ -12,10 +11,9 @@ from collections.abc import Callable
 
 from graphile_worker import __version__
 from graphile_worker.worker.events import Event, Events
+from graphile_worker.worker.log import logger
 from graphile_worker.worker.protocol import Beat, Protocol
 from graphile_worker.worker.waiting import Backoff, happens
-
-logger = logging.getLogger("graphile_worker")
 
 #: Seconds between two searches for locks that are older than four hours, as in Node.
 STALE_EVERY = 9 * 60.0

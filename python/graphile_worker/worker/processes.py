@@ -24,7 +24,7 @@ from types import ModuleType
 from typing import Any
 
 from graphile_worker.errors import TaskCrashed, TasksError
-from graphile_worker.worker.events import shown
+from graphile_worker.worker.log import shown
 from graphile_worker.worker.threads import Threads
 
 _PRIVATE = "_graphile_worker_task_"

@@ -17,7 +17,7 @@ from graphile_worker.crontab import CronItem
 from graphile_worker.errors import TaskCrashed
 from graphile_worker.tasks import RunOptions
 from graphile_worker.worker.context import ClaimedJob, Context
-from graphile_worker.worker.events import log_safely
+from graphile_worker.worker.log import SafeLogger
 from graphile_worker.worker.processes import ending
 
 #: Seconds between SIGTERM and SIGKILL.
@@ -151,7 +151,7 @@ class _Log:
     """Logs what a program writes, by lines, up to a limit for each run."""
 
     def __init__(self, logger: logging.LoggerAdapter[logging.Logger]) -> None:
-        self._logger = logger
+        self._logger = SafeLogger(logger)
         self._left = LOGGED
 
     async def read(
@@ -179,12 +179,11 @@ class _Log:
             return
         text = line.decode(errors="replace").rstrip("\r")
         self._left -= len(text) + 1
-        log_safely(level, "%s", text, logger=self._logger)
+        self._logger.log(level, "%s", text)
         if self._left <= 0:
-            log_safely(
-                logging.WARNING, "the program's further output is not logged: more than %d bytes",
-                LOGGED, logger=self._logger,
-            )  # fmt: skip
+            self._logger.warning(
+                "the program's further output is not logged: more than %d bytes", LOGGED
+            )
 
 
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -24,9 +23,8 @@ from graphile_worker.errors import (
 from graphile_worker.statements import in_schema
 from graphile_worker.trust import OWNERS, check_owners
 from graphile_worker.worker.link import DEADLINE, DirectLink, Link, NotConnectedError, Row
+from graphile_worker.worker.log import logger
 from graphile_worker.worker.waiting import Backoff
-
-logger = logging.getLogger("graphile_worker")
 
 # By function, so that errors name it. Payloads are text, so that one which cannot be decoded fails
 # its own job and not the whole fetch; those larger than the first parameter are left for

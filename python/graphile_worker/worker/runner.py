@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import time
 from collections.abc import Coroutine, Mapping
@@ -15,9 +14,10 @@ from graphile_worker.errors import SchemaTooNew, StopIncomplete
 from graphile_worker.scripts import NODE_REVISION
 from graphile_worker.worker.calling import Executors, RunnableTask
 from graphile_worker.worker.cron import Cron
-from graphile_worker.worker.events import Event, log_safely, shown
+from graphile_worker.worker.events import Event
 from graphile_worker.worker.listener import Listener
 from graphile_worker.worker.loading import load_tasks
+from graphile_worker.worker.log import logger, shown
 from graphile_worker.worker.options import WorkerOptions
 from graphile_worker.worker.presence import Identity, Presence
 from graphile_worker.worker.programs import KILL_AFTER, kill_programs
@@ -26,8 +26,6 @@ from graphile_worker.worker.running import Runs
 from graphile_worker.worker.taking import Taker
 from graphile_worker.worker.waiting import Backoff
 from graphile_worker.worker.writing import Writer
-
-logger = logging.getLogger("graphile_worker")
 
 #: Seconds that aborted tasks have to end: more than a program has between SIGTERM and SIGKILL.
 ABORT_GRACE = KILL_AFTER + 2.0
@@ -302,7 +300,7 @@ class Worker:
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         if self._failed is None:
-            log_safely(logging.CRITICAL, "the worker stops: %s", shown(error))
+            logger.critical("the worker stops: %s", shown(error))
             self._failed = error
 
     # --- what the parts tell

@@ -16,15 +16,15 @@ from psycopg_pool import AsyncConnectionPool
 from graphile_worker.errors import GraphileWorkerError, InvalidPayload
 from graphile_worker.worker.calling import RunnableTask
 from graphile_worker.worker.context import ClaimedJob, Context
-from graphile_worker.worker.events import Event, log_safely, shown
+from graphile_worker.worker.events import Event
 from graphile_worker.worker.execution import Outcome, error_text, execute, failure
 from graphile_worker.worker.link import Row
+from graphile_worker.worker.log import logger, shown
 from graphile_worker.worker.options import WorkerOptions
 from graphile_worker.worker.presence import Identity
 from graphile_worker.worker.protocol import Protocol, conninfo
 from graphile_worker.worker.writing import Writer
 
-logger = logging.getLogger("graphile_worker")
 _decode = json.JSONDecoder().decode
 _scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
@@ -195,7 +195,7 @@ class Runs:
             try:
                 self._tell(job, outcome, seconds)
             except BaseException as error:  # of the program's logging
-                log_safely(logging.ERROR, "job %s: telling of it failed: %s", job.id, shown(error))
+                logger.error("job %s: telling of it failed: %s", job.id, shown(error))
 
     def _tell(self, job: ClaimedJob, outcome: Outcome, seconds: float) -> None:
         if outcome.kind == "success":

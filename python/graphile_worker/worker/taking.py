@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import time
 from collections import deque
 from typing import Any
 
 from graphile_worker.errors import InvalidConnection
-from graphile_worker.worker.events import Event, log_safely, shown
+from graphile_worker.worker.events import Event
 from graphile_worker.worker.link import Row
+from graphile_worker.worker.log import logger, shown
 from graphile_worker.worker.options import WorkerOptions
 from graphile_worker.worker.presence import Identity, Presence
 from graphile_worker.worker.protocol import (
@@ -23,8 +23,6 @@ from graphile_worker.worker.protocol import (
 from graphile_worker.worker.running import Runs
 from graphile_worker.worker.waiting import Backoff, happens
 from graphile_worker.worker.writing import Writer
-
-logger = logging.getLogger("graphile_worker")
 
 #: No more jobs are taken ahead than this by default.
 MOST_AHEAD = 750
@@ -298,8 +296,7 @@ class Taker:
             try:
                 await self._protocol.give_back(identity.worker_id, ids)
             except Exception as error:  # other transactions hold some of them
-                log_safely(
-                    logging.WARNING, "giving back %d jobs failed, and is tried again: %s",
+                logger.warning("giving back %d jobs failed, and is tried again: %s",
                     len(ids), shown(error),
                 )  # fmt: skip
                 if not identity.lost:

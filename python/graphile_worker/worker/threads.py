@@ -9,7 +9,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from graphile_worker.errors import TaskCrashed
-from graphile_worker.worker.events import represented
+from graphile_worker.worker.log import represented
 
 _Work = tuple[Callable[[], Any], asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 
-from graphile_worker.worker.events import log_safely, shown
+from graphile_worker.worker.log import logger, shown
 
 
 async def happens(event: asyncio.Event, seconds: float | None) -> bool:
@@ -44,5 +44,5 @@ class Backoff:
         self._next = min(self._next * 2, self._cap)
         level = logging.WARNING if self.failures == 1 or wait > 1 else logging.DEBUG
         said = (shown(error).strip().splitlines() or [""])[0]
-        log_safely(level, "%s, trying again (%d): %s", what, self.failures, said)
+        logger.log(level, "%s, trying again (%d): %s", what, self.failures, said)
         return wait

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import time
 from collections import defaultdict
@@ -12,8 +11,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from graphile_worker.worker.context import ClaimedJob
-from graphile_worker.worker.events import Event, Events, log_safely, shown
+from graphile_worker.worker.events import Event, Events
 from graphile_worker.worker.execution import Outcome, failure_entry
+from graphile_worker.worker.log import logger, shown
 from graphile_worker.worker.presence import Identity
 from graphile_worker.worker.protocol import Protocol
 from graphile_worker.worker.waiting import Backoff, happens
@@ -112,7 +112,7 @@ class Writer:
             except BaseException as error:
                 if isinstance(error, asyncio.CancelledError):
                     raise
-                log_safely(logging.ERROR, "telling of written results failed: %s", shown(error))
+                logger.error("telling of written results failed: %s", shown(error))
 
     async def _write(self, box: _Box, identity: Identity, group: list[Ended]) -> list[Ended]:
         """Write of some jobs; return those that are written, and keep those that are refused."""
@@ -238,8 +238,6 @@ def _seconds(job: ClaimedJob, outcome: Outcome) -> float:
 
 def _warn(late: list[int], what: str) -> None:
     if late:
-        log_safely(
-            logging.WARNING,
-            "%s, but no longer held by this worker, so nothing was changed: jobs %s",
+        logger.warning("%s, but no longer held by this worker, so nothing was changed: jobs %s",
             what, ", ".join(map(str, late[:20])),
         )  # fmt: skip
