@@ -81,26 +81,34 @@ def _installed(state: State, mode: Mode, scripts: Scripts) -> Outcome:
 
 
 def _adopt_empty(conn: Connection, state: State, mode: Mode, scripts: Scripts) -> Outcome:
+    # Node migrates step by step, each in a transaction of its own: what was a table may be a view
+    # a moment later.
+    ident = quote_ident(state.schema)
+    query = f"select max(ts) > clock_timestamp() - interval '1 second' from {ident}.migrations"
+    if state.revision is None or fetch(conn, query)[0][0]:
+        raise NotYetError("Node's graphile-worker is making its tables")
     if has_jobs(conn, state):
         require_adoptable(state)
         raise ForeignSchemaError(
             f"the schema {state.schema} was made by Node's graphile-worker and has jobs:"
             " `gw-install adopt` makes it ours, with every row as it is"
         )
-    # Node migrates step by step, each in a transaction of its own.
-    ident = quote_ident(state.schema)
-    query = f"select max(ts) > clock_timestamp() - interval '1 second' from {ident}.migrations"
-    if state.revision is None or fetch(conn, query)[0][0]:
-        raise NotYetError("Node's graphile-worker is making its tables")
     require_adoptable(state)
     return adopted(conn, state, mode, scripts)
 
 
 def has_jobs(conn: Connection, state: State) -> bool:
-    table = next((name for name in ("_private_jobs", "jobs") if name in state.names), None)
-    if table is None:
+    rows = fetch(
+        conn,
+        "select relname::text from pg_catalog.pg_class where relnamespace ="
+        " (select oid from pg_catalog.pg_namespace where nspname = %s) and relkind = 'r'"
+        " and relname in ('_private_jobs', 'jobs') order by relname <> '_private_jobs' limit 1",
+        [state.schema],
+    )
+    if not rows:
+        require_tables(conn, state.schema, "_private_jobs", "jobs")
         return False
-    require_tables(conn, state.schema, table)
+    (table,) = rows[0]
     query = f"select exists (select from {quote_ident(state.schema)}.{table})"
     return bool(fetch(conn, query)[0][0])
 

@@ -124,10 +124,9 @@ def test_adoption_under_a_running_node_worker(empty_db: Database, version: str) 
     make(empty_db, version)
     conn = empty_db.connect()
     with running(empty_db, version) as worker:
-        wait_for(
-            lambda: empty_db.column(f"select 1 from {GW}.jobs where locked_at is not null") == [1]
-        )
-        held = empty_db.row(f"select id, locked_by from {GW}.jobs where task_identifier = 'hold'")
+        query = f"select id, locked_by from {GW}.jobs where task_identifier = 'hold'"
+        wait_for(lambda: empty_db.rows(f"{query} and locked_at is not null"))
+        held = empty_db.row(query)
         adopt(conn)
         assert empty_db.row(f"select id, locked_by from {GW}.jobs where id = {held[0]}") == held
         wait_for(lambda: empty_db.rows(f"select from {GW}.jobs where id = {held[0]}") == [])
