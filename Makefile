@@ -24,10 +24,10 @@ else
 .PHONY: sql check servers debian test soak quickstart bench bench-quick bench-report dist dist-zip release help
 
 sql: $(VENV)/app         ## render templates/ to sql/
-	$(PY) -m graphile_worker.render
+	$(PY) -m graphile_worker.install.packaging.render
 
 check: $(VENV)/dev servers  ## rendered SQL is current, pgspot, ruff, mypy, every object commented
-	$(PY) -m graphile_worker.render --check
+	$(PY) -m graphile_worker.install.packaging.render --check
 	sed 's/@extschema@/graphile_worker/g' sql/$(EXTENSION)--$(VERSION).sql > $(VENV)/pgspot.sql
 	$(VENV)/bin/pgspot --proc-without-search-path 'graphile_worker._merge_payloads(old_payload pg_catalog.json,new_payload pg_catalog.json)' $(VENV)/pgspot.sql
 	$(VENV)/bin/ruff check .
@@ -62,7 +62,7 @@ dist-zip:
 	mkdir -p $(DIST) && git archive --format zip --prefix=$(EXTENSION)-$(VERSION)/ -o $(abspath $(DIST))/$(EXTENSION)-$(VERSION).zip HEAD
 
 release: sql check       ## record this version's scripts as released: they are frozen from then on
-	$(PY) -m graphile_worker.render --freeze
+	$(PY) -m graphile_worker.install.packaging.render --freeze
 
 help:                    ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14

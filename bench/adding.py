@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import psycopg
-from graphile_worker.embedded import wheel_bin_dir
+from graphile_worker.testing.embedded import wheel_bin_dir
 from peers.bare import DELETE, TAKE
 from peers.base import Peer
 from peers.node import Node

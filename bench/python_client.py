@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import graphile_worker as gw
 import psycopg
-from graphile_worker.statements import statement
+from graphile_worker.client.statements import statement
 from peers.ours import Ours
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ import latency
 import machine
 import memory
 import python_client
-from graphile_worker.embedded import Server
+from graphile_worker.testing.embedded import Server
 from server import SETTINGS, Bench, Sizes
 
 PARTS: dict[str, Callable[[Bench], None]] = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
-from graphile_worker.embedded import Server
+from graphile_worker.testing.embedded import Server
 from peers.base import Peer
 from psycopg import sql
 

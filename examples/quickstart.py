@@ -11,7 +11,7 @@ import sys
 
 import psycopg
 from graphile_worker import Tasks
-from graphile_worker.embedded import Server
+from graphile_worker.testing.embedded import Server
 from graphile_worker.worker import context, run_once
 
 tasks = Tasks()

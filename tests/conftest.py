@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from graphile_worker.embedded import install_files, unprivileged
+from graphile_worker.testing.embedded import install_files, unprivileged
 from packaging.version import parse
-from pg import MAJORS, SERVERS, Database, Server, bin_dir
 from psycopg.conninfo import make_conninfo
 from pytest_postgresql import factories
 from pytest_postgresql.executors import PostgreSQLExecutor
+from support.pg import MAJORS, SERVERS, Database, Server, bin_dir
 from xdist.scheduler import LoadScopeScheduling
 
 PostgreSQLExecutor.MIN_SUPPORTED_VERSION = parse("13")

@@ -12,10 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from graphile_worker.client import Tasks, WorkerUtils, add_job, add_job_adhoc, add_jobs
+    from graphile_worker.client.sync import Tasks, WorkerUtils, add_job, add_job_adhoc, add_jobs
+    from graphile_worker.client.tasks import Task
     from graphile_worker.errors import GraphileWorkerError
     from graphile_worker.job import Cleaned, Counts, Job, JobSpec, TaskSpec
-    from graphile_worker.tasks import Task
 
 __version__ = "1.0.0"
 __all__ = [
@@ -34,11 +34,12 @@ __all__ = [
     "add_jobs",
 ]
 
+_CLIENT = ["Tasks", "WorkerUtils", "add_job", "add_job_adhoc", "add_jobs"]
 _HOMES = {
-    **dict.fromkeys(["Tasks", "WorkerUtils", "add_job", "add_job_adhoc", "add_jobs"], "client"),
+    **dict.fromkeys(_CLIENT, "client.sync"),
     **dict.fromkeys(["Cleaned", "Counts", "Job", "JobSpec", "TaskSpec"], "job"),
     "GraphileWorkerError": "errors",
-    "Task": "tasks",
+    "Task": "client.tasks",
 }
 
 

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from fragile import FragileServer
 from graphile_worker.gw.explain import explain
 from graphile_worker.gw.queue import Queue
-from pg import wait_for
-
-from chaos.network import Network
+from support.fragile import FragileServer
+from support.network import Network
+from support.pg import wait_for
 
 HERE = Path(__file__).parent
 G = "graphile_worker"

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from fragile import FragileServer
-from pg import Server, bin_dir
+from support.fragile import FragileServer
+from support.pg import Server, bin_dir
 
 from chaos.night import Night
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pg import Database
+from support.pg import Database
 
 from client.faces import FACES, Face
 

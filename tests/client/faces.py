@@ -12,7 +12,7 @@ from typing import Any
 import graphile_worker as sync
 import psycopg
 from graphile_worker import aio
-from pg import Database
+from support.pg import Database
 
 FACES = ("sync", "async")
 

@@ -15,9 +15,9 @@ import pytest
 from graphile_worker import GraphileWorkerError, Job, JobSpec, TaskSpec, errors
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
-from pg import Database, wait_for
 from psycopg.rows import dict_row
 from pydantic import BaseModel
+from support.pg import Database, wait_for
 
 from client.faces import Face, stored
 

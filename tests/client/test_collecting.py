@@ -10,7 +10,7 @@ import graphile_worker as gw
 import psycopg
 import pytest
 from graphile_worker import errors
-from pg import Database, wait_for
+from support.pg import Database, wait_for
 
 NAMES = [f"n{n}" for n in range(100)]
 #: A job whose names are gone: the view does not show it, or not its queue.

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
-from pg import Database
+from support.pg import Database
 
 KEYS = st.sampled_from(["k1", "k2", "k3"])
 MODES = st.sampled_from(["replace", "preserve_run_at", "unsafe_dedupe", None])

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import graphile_worker as gw
 import pytest
-from bouncer import NEEDS_PGBOUNCER, pgbouncer
-from pg import Database
+from support.bouncer import NEEDS_PGBOUNCER, pgbouncer
+from support.pg import Database
 
 from client.faces import Face
 

@@ -16,7 +16,7 @@ import graphile_worker as gw
 import psycopg
 import pytest
 from graphile_worker import aio, errors
-from pg import NODE, SERVERS, Database
+from support.pg import NODE, SERVERS, Database
 
 from client.faces import Face
 

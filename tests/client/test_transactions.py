@@ -17,11 +17,11 @@ from django.db import connections
 from django.db import transaction as django_transaction
 from graphile_worker import aio, errors
 from graphile_worker.install import install
-from pg import Database
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import NullPool
+from support.pg import Database
 
 settings.configure(DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3"}}, USE_TZ=True)
 django.setup()

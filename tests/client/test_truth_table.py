@@ -12,8 +12,8 @@ import graphile_worker as gw
 import pytest
 from graphile_worker import aio
 from graphile_worker.job import JobKeyMode
-from interop.node import node_script
-from pg import Database
+from support.node import node_script
+from support.pg import Database
 
 MODES: tuple[JobKeyMode, ...] = ("replace", "preserve_run_at", "unsafe_dedupe")
 #: How the job that has the key is brought into its state.

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 from graphile_worker import Counts, Job, JobSpec, errors
-from pg import Database, wait_for
+from support.pg import Database, wait_for
 
 from client.faces import Face, Utils
 

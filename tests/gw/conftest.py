@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bouncer import pgbouncer
-from pg import Database
+from support.bouncer import pgbouncer
+from support.pg import Database
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from graphile_worker.gw.cli import main
 from graphile_worker.gw.queue import Queue
-from pg import Database
+from support.pg import Database
 
 
 def program(

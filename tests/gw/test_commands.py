@@ -16,8 +16,8 @@ import pytest
 from graphile_worker.gw import values
 from graphile_worker.gw.cli import COMMANDS, build_parser
 from graphile_worker.worker.options import WorkerOptions
-from pg import Database, wait_for
-from twins import commands_of, without_twin
+from support.pg import Database, wait_for
+from support.twins import commands_of, without_twin
 
 from gw.program import answer, program, said
 
@@ -131,7 +131,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
 
 
 def test_the_flags_of_run_are_settings_of_a_worker() -> None:
-    from graphile_worker.gw.settings import settings
+    from graphile_worker.gw.run.settings import settings
 
     options = build_parser().parse_args(
         ["run", "tasks.py", "-c", "3", "--no-listen", "--grace", "0", "--forbidden-flags", "slow"]

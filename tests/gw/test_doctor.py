@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from bouncer import NEEDS_PGBOUNCER
-from graphile_worker.gw.doctor import CHECKS, Diagnosis, examine
-from graphile_worker.gw.findings import Finding, Limits, Look
+from graphile_worker.gw.doctor.command import CHECKS, Diagnosis, examine
+from graphile_worker.gw.doctor.findings import Finding, Limits, Look
 from graphile_worker.gw.queue import Queue
-from pg import Database, wait_for
+from support.bouncer import NEEDS_PGBOUNCER
+from support.pg import Database, wait_for
 
 from gw.program import program, queue, said
 from gw.test_explain import add, bury, take, worker

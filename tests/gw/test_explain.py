@@ -6,7 +6,7 @@ import json
 import re
 
 from graphile_worker.gw.explain import explain
-from pg import Database, wait_for
+from support.pg import Database, wait_for
 
 from gw.program import answer, program, queue, said
 

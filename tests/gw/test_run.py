@@ -16,8 +16,8 @@ from pathlib import Path
 from urllib.error import URLError
 
 import pytest
-from graphile_worker.embedded import free_port
-from pg import Database, wait_for
+from graphile_worker.testing.embedded import free_port
+from support.pg import Database, wait_for
 
 from gw.program import program
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from pg import CLIENTS, NODE, SERVERS, Database, run
+from support.pg import CLIENTS, NODE, SERVERS, Database, run
 
 PAGE = Path(__file__).parents[2] / "docs" / "languages.md"
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)

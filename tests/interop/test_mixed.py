@@ -7,11 +7,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from pg import Database, wait_for
-from ran import TABLE, left_behind, overlaps
-from worker.fleet import Process
-
-from interop.node import VERSIONS, NodeWorker
+from support.fleet import Process
+from support.node import VERSIONS, NodeWorker
+from support.pg import Database, wait_for
+from support.ran import TABLE, left_behind, overlaps
 
 JOBS = 10_000
 #: Every other job is in one of 50 queues, each tenth has a key, each 27th fails at first.

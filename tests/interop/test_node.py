@@ -7,9 +7,8 @@ import time
 from typing import Any
 
 import pytest
-from pg import NODE, SERVERS, Database, run, wait_for
-
-from interop.node import VERSIONS, NodeWorker, node_script, url
+from support.node import VERSIONS, NodeWorker, node_script, url
+from support.pg import NODE, SERVERS, Database, run, wait_for
 
 OBJECTS = """
     select pg_describe_object(classid, objid, objsubid) from pg_depend

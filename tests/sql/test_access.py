@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from pg import Database
+from support.pg import Database
 
 CALLS = {
     "enqueue": [

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from pg import Database
+from support.pg import Database
 
 SPEC = "row({}, {}, null, null, null, {}, null, null)::graphile_worker.job_spec"
 

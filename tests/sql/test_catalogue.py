@@ -6,9 +6,9 @@ import re
 
 import pytest
 from graphile_worker import __version__
-from graphile_worker.render import render
-from graphile_worker.scripts import quote_ident
-from pg import Database
+from graphile_worker.install.packaging.render import render
+from graphile_worker.naming import quote_ident
+from support.pg import Database
 
 COMMENTED = """
     select 'relation ' || relname as object, obj_description(oid, 'pg_class') as comment

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from pg import Database, wait_for
+from support.pg import Database, wait_for
 
 G = "graphile_worker"
 FIRE = f"select * from {G}.add_cron_jobs(%s, %s)"

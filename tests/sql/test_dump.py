@@ -9,9 +9,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from graphile_worker.embedded import free_port, install_files, unprivileged
 from graphile_worker.install import install, uninstall, verify
-from pg import CLIENTS, Database, Server, run, wait_for
+from graphile_worker.testing.embedded import free_port, install_files, unprivileged
+from support.pg import CLIENTS, Database, Server, run, wait_for
 
 TABLES = (
     "_private_jobs", "_private_tasks", "_private_job_queues", "_private_known_crontabs",

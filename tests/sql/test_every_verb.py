@@ -15,7 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from pg import Database
+from support.pg import Database
 
 G = "graphile_worker"
 KEYS = [f"k{n}" for n in range(6)]

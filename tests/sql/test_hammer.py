@@ -10,7 +10,7 @@ from collections import defaultdict
 
 import psycopg
 import pytest
-from pg import Database
+from support.pg import Database
 
 KEYS = [f"k{i}" for i in range(8)]
 ADDERS, WORKERS = 24, 8

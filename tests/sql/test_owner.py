@@ -12,9 +12,9 @@ from graphile_worker import JobSpec, WorkerUtils, add_job, add_jobs
 from graphile_worker.errors import InstallError, UntrustedOwner
 from graphile_worker.gw import cli as gw
 from graphile_worker.install import detect, grant, install, verify
-from graphile_worker.install_cli import main as gw_install
-from graphile_worker.state import counts
-from pg import Database
+from graphile_worker.install.cli import main as gw_install
+from graphile_worker.install.inspect import counts
+from support.pg import Database
 
 G = "graphile_worker"
 

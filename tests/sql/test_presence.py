@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from pg import Database, pages, wait_for
+from support.pg import Database, pages, wait_for
 
 G = "graphile_worker"
 SWEEP = f"select * from {G}.release_dead_workers(%s)"

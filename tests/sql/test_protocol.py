@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from pg import Database, pages, wait_for
+from support.pg import Database, pages, wait_for
 
 TAKE = "select id from graphile_worker.get_jobs(%s, %s, %s, %s)"
 TEN = "select * from graphile_worker.get_jobs('w', 10)"

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from pg import Database
-
-from worker.live import work_role
+from support.live import work_role
+from support.pg import Database
 
 
 @pytest.fixture

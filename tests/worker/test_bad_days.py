@@ -15,19 +15,19 @@ import psycopg
 import pytest
 from graphile_worker import Tasks, WorkerUtils
 from graphile_worker.errors import SchemaTooNew
-from graphile_worker.gw.checks import dead_locks
+from graphile_worker.gw.doctor.checks import dead_locks
+from graphile_worker.gw.doctor.findings import Look
 from graphile_worker.gw.explain import explain
-from graphile_worker.gw.findings import Look
 from graphile_worker.gw.queue import Queue
 from graphile_worker.worker import Context, Events, RetryAfter, Snooze
-from graphile_worker.worker.presence import Identity
-from pg import Database, wait_for
+from graphile_worker.worker.lease import Identity
+from support.fleet import Process
+from support.live import add, once, running, work_dsn, work_role
+from support.pg import Database, wait_for
+from support.proxy import proxy
 
-from worker import odd_outcomes
-from worker.fleet import Process
-from worker.live import add, once, running, work_dsn, work_role
-from worker.odd_outcomes import RAISED, RETURNED, UnprintableError, outcome
-from worker.proxy import proxy
+from worker.executors import odd_outcomes
+from worker.executors.odd_outcomes import RAISED, RETURNED, UnprintableError, outcome
 
 pytestmark = pytest.mark.majors(13, 18)
 G = "graphile_worker"

@@ -7,9 +7,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from graphile_worker.embedded import Server as PrivateServer
+from graphile_worker.testing.embedded import Server as PrivateServer
 from graphile_worker.worker import Worker
-from pg import Server, bin_dir
+from support.pg import Server, bin_dir
 
 SECONDS = 60
 #: After 0, 1, 3, 7 and 15 seconds, and once for LISTEN; from then on the heartbeats look, too.

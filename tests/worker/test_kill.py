@@ -8,10 +8,9 @@ from pathlib import Path
 from statistics import median
 
 import pytest
-from pg import Database, wait_for
-from ran import TABLE, left_behind, overlaps
-
-from worker.fleet import Feeder, Process
+from support.fleet import Feeder, Process
+from support.pg import Database, wait_for
+from support.ran import TABLE, left_behind, overlaps
 
 DEAD_AFTER = 2
 TABLES = """

@@ -21,8 +21,7 @@ from graphile_worker.worker.context import ClaimedJob
 from graphile_worker.worker.events import Event, Events
 from graphile_worker.worker.metrics import Metrics, MetricsServer
 from prometheus_client import CollectorRegistry, Counter
-
-from worker.contexts import a_job
+from support.contexts import a_job
 
 
 @dataclass(frozen=True)

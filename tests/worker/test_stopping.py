@@ -13,10 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from chaos.network import Network
-from pg import Database, wait_for
-
-from worker.live import add, work_dsn
+from support.live import add, work_dsn
+from support.network import Network
+from support.pg import Database, wait_for
 
 pytestmark = pytest.mark.majors(18)
 G = "graphile_worker"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from graphile_worker.errors import InvalidArgument
 from graphile_worker.payload import to_json
-from graphile_worker.retries import RetryAfter, Snooze
+from graphile_worker.retry import RetryAfter, Snooze
 from graphile_worker.worker.context import Context
 from graphile_worker.worker.tracing import tracing_middleware
 from opentelemetry import trace
@@ -20,8 +20,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.semconv._incubating.attributes import messaging_attributes
 from opentelemetry.semconv.attributes import error_attributes
-
-from worker.contexts import a_context, a_job
+from support.contexts import a_context, a_job
 
 
 class Spans:
@@ -135,7 +134,7 @@ def test_an_exception_is_recorded_and_makes_the_status_an_error(spans: Spans) ->
     span = spans.one("process send_email")
     assert span.status.status_code is trace.StatusCode.ERROR
     assert span.status.description == "RetryAfter: the mail server is busy"
-    assert (span.attributes or {})["error.type"] == "graphile_worker.retries.RetryAfter"
+    assert (span.attributes or {})["error.type"] == "graphile_worker.retry.RetryAfter"
     assert [event.name for event in span.events] == ["exception"]
 
 

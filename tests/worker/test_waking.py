@@ -14,11 +14,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from graphile_worker.worker import Worker, taking
-from graphile_worker.worker.protocol import Protocol
-from pg import Database, wait_for
-
-from worker.live import running
+from graphile_worker.worker import Worker
+from graphile_worker.worker import fetcher as taking
+from graphile_worker.worker.database.protocol import Protocol
+from support.live import running
+from support.pg import Database, wait_for
 
 ADD = "select graphile_worker.add_job(%s, %s::text::json)"
 BUSY = "select array_agg(is_busy) from graphile_worker.workers"

@@ -28,14 +28,13 @@ from graphile_worker.worker import (
     Worker,
     context,
 )
-from pg import Database, wait_for
-from ran import TABLE
+from support.contexts import alive
+from support.fleet import PROGRAM as PROCESS
+from support.live import add, once, running, state, work_dsn, work_role
+from support.pg import Database, wait_for
+from support.ran import TABLE
 
-from worker import task_functions
-from worker.contexts import alive
-from worker.live import add, once, running, state, work_dsn, work_role
-
-PROCESS = Path(__file__).with_name("process.py")
+from worker.executors import task_functions
 
 
 def test_a_job_that_is_done_is_gone_and_its_queue_free(db: Database) -> None:

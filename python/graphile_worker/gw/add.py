@@ -8,9 +8,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any, get_args
 
-from graphile_worker import flags
+from graphile_worker.cli import flags
+from graphile_worker.cli.flags import Parser
 from graphile_worker.errors import InvalidPayload
-from graphile_worker.flags import Parser
 from graphile_worker.gw.queue import connects, opened
 from graphile_worker.gw.values import many, moment, plain, whole
 from graphile_worker.job import JobKeyMode, TaskSpec

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from graphile_worker import flags
-from graphile_worker.client import WorkerUtils
+from graphile_worker.cli import flags
+from graphile_worker.cli.flags import Parser
+from graphile_worker.client.sync import WorkerUtils
 from graphile_worker.errors import Busy, InvalidFilter
-from graphile_worker.flags import Parser
 from graphile_worker.gw.jobs import STATE, STATES
 from graphile_worker.gw.queue import Queue, agreed, connects, opened
 from graphile_worker.gw.values import job_id, many, moment, plain, whole

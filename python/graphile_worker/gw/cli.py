@@ -11,9 +11,12 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from graphile_worker import __version__, command, flags
-from graphile_worker.flags import Parser
-from graphile_worker.gw import add, change, doctor, explain, jobs, locks, run, stats, top
+from graphile_worker import __version__
+from graphile_worker.cli import command, flags
+from graphile_worker.cli.flags import Parser
+from graphile_worker.gw import add, change, explain, jobs, locks, stats, top
+from graphile_worker.gw.doctor import command as doctor
+from graphile_worker.gw.run import command as run
 
 Configure = Callable[[Parser], None]
 Run = Callable[[argparse.Namespace], int]

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from graphile_worker import flags
+from graphile_worker.cli import flags
 from graphile_worker.gw.jobs import absent, names_one, one_of
 from graphile_worker.gw.queue import Queue, Row, opened
 from graphile_worker.gw.values import many, plain, short, since

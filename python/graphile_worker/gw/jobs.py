@@ -6,9 +6,9 @@ import argparse
 from datetime import datetime
 from typing import Any, get_args
 
-from graphile_worker import flags
+from graphile_worker.cli import flags
+from graphile_worker.cli.flags import Parser
 from graphile_worker.errors import GraphileWorkerError
-from graphile_worker.flags import Parser
 from graphile_worker.gw import tables
 from graphile_worker.gw.queue import connects, opened
 from graphile_worker.gw.tables import Table

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from graphile_worker import flags
+from graphile_worker.cli import flags
+from graphile_worker.cli.flags import Parser
 from graphile_worker.errors import InvalidArgument
-from graphile_worker.flags import Parser
 from graphile_worker.gw import tables
 from graphile_worker.gw.queue import Queue, agreed, connects, opened
 from graphile_worker.gw.tables import Table

@@ -13,14 +13,15 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.datetime import TimestamptzLoader
 
-from graphile_worker import drivers, flags, verbs
-from graphile_worker.client import WorkerUtils
+from graphile_worker.cli import flags
+from graphile_worker.cli.flags import Parser
+from graphile_worker.client import drivers, verbs
+from graphile_worker.client.sync import WorkerUtils
 from graphile_worker.errors import AccessDenied, Busy, GraphileWorkerError
-from graphile_worker.flags import Parser
 from graphile_worker.gw.values import seconds
-from graphile_worker.scripts import SCHEMA, quote_ident
-from graphile_worker.session import acting_role
-from graphile_worker.trust import OWNERS, check_owners
+from graphile_worker.install.session import acting_role
+from graphile_worker.naming import SCHEMA, quote_ident
+from graphile_worker.ownership import OWNERS, check_owners
 
 Row = dict[str, Any]
 

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from graphile_worker import flags
-from graphile_worker.flags import Parser
+from graphile_worker.cli import flags
+from graphile_worker.cli.flags import Parser
 from graphile_worker.gw import tables
 from graphile_worker.gw.jobs import STATE, STATES
 from graphile_worker.gw.queue import Queue, connects, opened

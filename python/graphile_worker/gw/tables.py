@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from graphile_worker import flags
+from graphile_worker.cli import flags
 from graphile_worker.errors import GraphileWorkerError
 from graphile_worker.gw.values import plain
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from graphile_worker import flags
+from graphile_worker.cli import flags
+from graphile_worker.cli.flags import Parser
 from graphile_worker.errors import GraphileWorkerError
-from graphile_worker.flags import Parser
 from graphile_worker.gw import stats, tables
 from graphile_worker.gw.queue import connects, opened
 from graphile_worker.gw.values import plain, seconds, whole

@@ -5,11 +5,11 @@
 >>> asyncio.run(run({"send_email": send_email}, dsn="dbname=app"))
 """
 
-from graphile_worker.retries import Discard, Retry, RetryAfter, Snooze
+from graphile_worker.retry import Discard, Retry, RetryAfter, Snooze
 from graphile_worker.worker.context import ClaimedJob, Context, Middleware, context
 from graphile_worker.worker.events import Event, Events
 from graphile_worker.worker.options import WorkerOptions
-from graphile_worker.worker.runner import Health, Worker, run, run_once
+from graphile_worker.worker.worker import Health, Worker, run, run_once
 
 __all__ = [
     "ClaimedJob",

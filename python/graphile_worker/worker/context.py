@@ -18,7 +18,7 @@ import psycopg
 from graphile_worker import aio
 from graphile_worker.errors import GraphileWorkerError
 from graphile_worker.job import Job, JobSpec, TaskOptions, TaskSpec
-from graphile_worker.scripts import SCHEMA
+from graphile_worker.naming import SCHEMA
 
 T = TypeVar("T")
 

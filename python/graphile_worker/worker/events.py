@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from graphile_worker.errors import InvalidArgument
-from graphile_worker.worker.log import logger, shown
+from graphile_worker.log import logger, shown
 
 if TYPE_CHECKING:
     from graphile_worker.worker.context import ClaimedJob

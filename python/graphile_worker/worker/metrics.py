@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from graphile_worker.errors import GraphileWorkerError
-from graphile_worker.worker.log import logger
+from graphile_worker.log import logger
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from graphile_worker.crontab import CronItem, parse_crontab
 from graphile_worker.errors import InvalidArgument
-from graphile_worker.scripts import SCHEMA
+from graphile_worker.naming import SCHEMA
 from graphile_worker.worker.context import Middleware
 from graphile_worker.worker.events import Events
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 from graphile_worker.errors import InvalidArgument
-from graphile_worker.retries import Snooze
+from graphile_worker.retry import Snooze
 from graphile_worker.worker.context import Context, Middleware
 
 

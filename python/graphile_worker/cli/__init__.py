@@ -1,0 +1,1 @@
+"""What the command lines gw and gw-install share."""

@@ -1,0 +1,1 @@
+"""gw doctor: check the queue and its server for problems."""

@@ -1,0 +1,135 @@
+"""gw doctor: look for what is wrong with a queue, say how to mend it, and mend what is safe."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from graphile_worker.cli import flags
+from graphile_worker.cli.flags import Parser
+from graphile_worker.errors import AccessDenied, Busy
+from graphile_worker.gw.doctor import checks, server_checks
+from graphile_worker.gw.doctor.findings import Finding, Look, SkippedError
+from graphile_worker.gw.queue import connects, opened
+
+FINDINGS = 3
+Check = Callable[[Look], list[Finding]]
+
+#: By name, in the order of their urgency.
+CHECKS: dict[str, Check] = {
+    "dead-locks": checks.dead_locks,
+    "stuck-queues": checks.stuck_queues,
+    "failed-jobs": checks.failed_jobs,
+    "tasks": checks.unknown_tasks,
+    "queue-names": checks.many_queues,
+    "drift": checks.drift,
+    "vacuum": server_checks.vacuum,
+    "old-transactions": server_checks.old_transactions,
+    "sequences": server_checks.sequences,
+    "notifications": server_checks.notifications,
+    "clock": server_checks.clock,
+    "pooler": server_checks.pooler,
+}
+#: It compares what several transactions see, and so runs in none.
+_OUTSIDE = "pooler"
+
+
+@dataclass
+class Diagnosis:
+    """What was found, what was mended, and which checks could not be made, with the reason."""
+
+    findings: list[Finding]
+    fixed: list[str]
+    skipped: dict[str, str]
+
+
+def examine(look: Look, *, fix: bool = False, only: Sequence[str] | None = None) -> Diagnosis:
+    """Make the checks; with ``fix`` repair what is safe, and look again at what was repaired."""
+    found = Diagnosis([], [], {})
+    for name in only or CHECKS:
+        findings = _made(look, name, found.skipped)
+        repairs = dict.fromkeys(finding.repair for finding in findings if finding.repair)
+        if fix and repairs:
+            try:
+                for repair in repairs:
+                    with look.queue.limited():
+                        told = repair(look.queue)
+                    if told:
+                        found.fixed.append(told)
+            except (AccessDenied, Busy) as error:
+                found.skipped[name] = f"not repaired: {error}"
+            findings = _made(look, name, found.skipped)
+        found.findings += findings
+    return found
+
+
+def _made(look: Look, name: str, skipped: dict[str, str]) -> list[Finding]:
+    """Make one check; one that cannot be made here does not keep the others from it."""
+    try:
+        if name == _OUTSIDE:
+            return CHECKS[name](look)
+        # The comparison makes temporary objects.
+        with look.queue.limited(read_only=name != "drift"):
+            return CHECKS[name](look)
+    except (SkippedError, AccessDenied, Busy) as error:
+        skipped[name] = str(error)
+    except psycopg.Error as error:
+        if look.queue.conn.broken:
+            raise
+        skipped[name] = " ".join(str(error).split())
+    return []
+
+
+def configure(parser: Parser) -> None:
+    """Add the flags of gw doctor."""
+    connects(parser)
+    parser.add_argument(
+        "--fix", action="store_true",
+        help="give back what dead workers hold, and unlock queues none of whose jobs runs",
+    )  # fmt: skip
+    flags.env(
+        parser, "--check", several=True, choices=tuple(CHECKS),
+        help="only this check; may be repeated",
+    )  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the findings; return 3 where some are left."""
+    with opened(options) as queue:
+        look = Look(queue)
+        found = examine(look, fix=options.fix, only=options.check)
+    flags.out(options, _as_json(found), _as_text(found))
+    return FINDINGS if found.findings else 0
+
+
+def _as_json(found: Diagnosis) -> dict[str, Any]:
+    return {
+        "findings": [
+            {
+                "check": one.check, "severity": one.severity, "what": one.what, "why": one.why,
+                "fix": one.fix, "can_fix": one.repair is not None,
+            }
+            for one in found.findings
+        ],
+        "fixed": found.fixed,
+        "skipped": found.skipped,
+    }  # fmt: skip
+
+
+def _as_text(found: Diagnosis) -> str:
+    lines = [f"Fixed: {text}." for text in found.fixed]
+    for one in found.findings:
+        safe = " (--fix does so)" if one.repair else ""
+        lines += [
+            f"{one.severity.upper()} {one.check}: {one.what}",
+            f"  why: {one.why}",
+            f"  fix: {one.fix}{safe}",
+        ]
+    lines += [f"Not checked, {name}: {why}" for name, why in found.skipped.items()]
+    if not found.findings:
+        lines.append("Nothing is wrong." if not found.skipped else "Nothing else is wrong.")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""gw run: the worker as a program."""

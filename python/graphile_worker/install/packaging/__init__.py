@@ -1,0 +1,1 @@
+"""The SQL scripts: rendering them, reading them, and putting them where a server finds them."""

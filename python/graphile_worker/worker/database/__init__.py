@@ -1,0 +1,1 @@
+"""What the worker asks of the database: connections, statements, notifications, backoff."""

@@ -1,0 +1,1 @@
+"""How a job's function is called: on the loop, in a thread, in a process, or as a program."""

@@ -1,0 +1,227 @@
+"""Run one job: call its task, and say what becomes of the job."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, Literal
+
+from graphile_worker.client.tasks import RunOptions
+from graphile_worker.errors import GraphileWorkerError, TaskCrashed
+from graphile_worker.log import logger, represented, shown
+from graphile_worker.retry import Discard, RetryAfter, Snooze, TaskOutcome
+from graphile_worker.worker.context import ClaimedJob, Context, Middleware
+from graphile_worker.worker.executors.call import RunnableTask
+
+#: Characters of an error's text that are kept.
+LONGEST_ERROR = 10_000
+
+
+class TaskTimeoutError(GraphileWorkerError, TimeoutError):
+    """The task took longer than its time-out."""
+
+
+class BatchFailedError(GraphileWorkerError):
+    """Some elements of a batch job failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What becomes of a job whose task has ended."""
+
+    kind: Literal["success", "failure", "snooze"]
+    error: BaseException | None = None
+    #: When to try again; None: as the database decides.
+    when: datetime | timedelta | None = None
+    #: No attempt is left.
+    final: bool = False
+    #: The elements of a batch that are left.
+    payload: list[Any] | None = None
+
+
+SUCCESS = Outcome("success")
+_LISTS = (list, tuple)
+
+
+async def execute(
+    runnable: RunnableTask, context: Context, middleware: tuple[Middleware, ...]
+) -> Outcome:
+    """Call the task and return what becomes of the job; only being cancelled is raised."""
+    job, options = context.job, runnable.options
+    try:
+        if options.timeout is not None:
+            return await _in_time(_work(runnable, context, middleware), options.timeout, context)
+        # As _work does, with a coroutine less: most jobs are called so.
+        result = await _call(runnable, context, middleware)
+        return await _batch(job, result, options) if isinstance(result, _LISTS) else SUCCESS
+    except Snooze as snooze:
+        if not _is_moment(snooze.when):
+            return failure(TaskCrashed(f"snoozed until {snooze.when!r}"), job, options)
+        return Outcome("snooze", snooze, snooze.when)
+    except SystemExit as error:  # which would end the worker
+        return failure(TaskCrashed(f"the task raised {represented(error)}"), job, options)
+    except Exception as error:
+        return failure(error, job, options)
+
+
+def _call(
+    runnable: RunnableTask, context: Context, middleware: tuple[Middleware, ...]
+) -> Awaitable[Any]:
+    payload = context.job.payload
+    if not middleware:
+        return runnable.call(payload, context)
+    call: Callable[[], Awaitable[Any]] = partial(runnable.call, payload, context)
+    for outer in reversed(middleware):
+        call = partial(outer, context, call)
+    return call()
+
+
+async def _work(
+    runnable: RunnableTask, context: Context, middleware: tuple[Middleware, ...]
+) -> Outcome:
+    job, options = context.job, runnable.options
+    result = await _call(runnable, context, middleware)
+    return await _batch(job, result, options) if isinstance(result, _LISTS) else SUCCESS
+
+
+async def _in_time(work: Awaitable[Outcome], seconds: float, context: Context) -> Outcome:
+    """Await; when the time is over, tell the task so, cancel it, and raise TaskTimeoutError."""
+    text = f"task {context.job.task_identifier} was stopped after {seconds:g} seconds"
+    loop, timer = asyncio.get_running_loop(), asyncio.timeout(None)
+
+    def expire() -> None:
+        context.abort.set(text)
+        timer.reschedule(loop.time())
+
+    alarm = loop.call_later(seconds, expire)
+    try:
+        async with timer:
+            outcome = await work
+            if context.abort.reason == text:
+                logger.warning(
+                    "job %s, task %s, went on after its time-out of %g seconds although it was"
+                    " cancelled, and returned: it counts as done",
+                    context.job.id, context.job.task_identifier, seconds,
+                )  # fmt: skip
+            return outcome
+    except TimeoutError as error:
+        if not timer.expired():
+            raise
+        raise TaskTimeoutError(text) from error
+    finally:
+        alarm.cancel()
+
+
+def failure(error: BaseException, job: ClaimedJob, options: RunOptions) -> Outcome:
+    """Return the outcome of a job whose task raised; never raise, whatever the error is like."""
+    final = job.attempts >= job.max_attempts
+    when: datetime | timedelta | None = None
+    try:
+        final = final or isinstance(error, Discard)
+        if isinstance(error, RetryAfter):
+            when = error.when
+        elif options.retry is not None:
+            when = timedelta(seconds=options.retry.delay(max(job.attempts, 1)))
+        if when is not None and not _is_moment(when):
+            when = None
+    except BaseException as broken:  # a class or a policy of the user's
+        logger.warning("job %s: when to try again cannot be told: %s", job.id, shown(broken))
+    return Outcome("failure", error, when, final)
+
+
+def _is_moment(when: object) -> bool:
+    return isinstance(when, timedelta) or (
+        isinstance(when, datetime) and when.utcoffset() is not None
+    )
+
+
+async def _batch(
+    job: ClaimedJob, result: list[Any] | tuple[Any, ...], options: RunOptions
+) -> Outcome:
+    """Settle the elements of a batch one by one: those that failed are all that is left."""
+    payload = job.payload
+    if not isinstance(payload, list):
+        return SUCCESS
+    if len(result) != len(payload):
+        for element in result:
+            if inspect.iscoroutine(element):
+                element.close()
+        logger.warning(
+            "task %s returned %d results for the %d elements of job %s: taken for a success",
+            job.task_identifier, len(result), len(payload), job.id,
+        )  # fmt: skip
+        return SUCCESS
+    settled = await asyncio.gather(*map(_settle, result), return_exceptions=True)
+    failed = [n for n, element in enumerate(settled) if isinstance(element, BaseException)]
+    if not failed:
+        return SUCCESS
+    lines = [f"{n}: {shown(settled[n])}" for n in failed]
+    error = BatchFailedError(
+        f"{len(failed)} of {len(payload)} elements failed\n" + "\n".join(lines),
+    )
+    outcome = failure(error, job, options)
+    return Outcome("failure", error, outcome.when, outcome.final, [payload[n] for n in failed])
+
+
+async def _settle(element: Any) -> Any:
+    if isinstance(element, Awaitable):
+        try:
+            return await element
+        except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:  # which end the worker
+            raise TaskCrashed(f"it raised {represented(error)}") from error
+    if isinstance(element, Exception):
+        raise element
+    return element
+
+
+def error_text(error: BaseException) -> str:
+    """Return what is kept of an error: its message, and where an unexpected one was raised.
+
+    NUL and halves of surrogate pairs, which PostgreSQL cannot hold, are written as escapes. Never
+    raise: an exception's own methods may.
+    """
+    try:
+        text = _error_text(error)
+    except BaseException:
+        text = shown(error)
+    text = text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    if len(text) > LONGEST_ERROR:
+        cut = len(text) - LONGEST_ERROR
+        text = f"{text[:LONGEST_ERROR]}\n... {cut} more characters"
+    return text or type.__repr__(type(error))
+
+
+def _error_text(error: BaseException) -> str:
+    if isinstance(error, GraphileWorkerError | TaskOutcome):
+        return str(error) or type(error).__name__
+    try:
+        frames = "".join(traceback.format_tb(error.__traceback__))
+    except Exception:  # a source that cannot be read
+        frames = ""
+    notes: list[str] = []
+    try:
+        notes = [str(note) for note in getattr(error, "__notes__", ())]
+    except BaseException:
+        notes = ["(its notes cannot be printed)"]
+    return "\n".join([shown(error), frames.rstrip(), *notes]).rstrip()
+
+
+def failure_entry(job_id: int, outcome: Outcome) -> dict[str, Any]:
+    """Return what ``fail_jobs`` is told, but for the time; never raise."""
+    text = "Failed" if outcome.error is None else error_text(outcome.error)
+    entry: dict[str, Any] = {"id": job_id, "error": text}
+    if outcome.final:
+        entry["final"] = True
+    if outcome.payload is not None:
+        try:
+            json.dumps(outcome.payload, allow_nan=False)
+            entry["payload"] = outcome.payload
+        except Exception:  # a number that JSON text can hold and Python cannot
+            logger.warning("job %s is tried again with its whole payload", job_id)
+    return entry

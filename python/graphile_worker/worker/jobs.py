@@ -1,0 +1,258 @@
+"""The jobs that run: started, cancelled, ended, and told of."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+
+from graphile_worker.errors import GraphileWorkerError, InvalidPayload
+from graphile_worker.log import logger, shown
+from graphile_worker.worker.completer import Writer
+from graphile_worker.worker.context import ClaimedJob, Context
+from graphile_worker.worker.database.connections import Row
+from graphile_worker.worker.database.protocol import Protocol, conninfo
+from graphile_worker.worker.events import Event
+from graphile_worker.worker.executors.call import RunnableTask
+from graphile_worker.worker.executors.execute import Outcome, error_text, execute, failure
+from graphile_worker.worker.lease import Identity
+from graphile_worker.worker.options import WorkerOptions
+
+_decode = json.JSONDecoder().decode
+_scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
+
+#: Why a run is cancelled, as its task is told.
+_REASONS = {
+    "lost": "the worker was presumed dead, and others run the job",
+    "shutdown": "the worker stops, and its grace is over",
+    "force": "the worker is stopped by force",
+}
+
+
+def _undecodable(error: Exception) -> InvalidPayload:
+    return InvalidPayload(f"payload cannot be decoded: {error}")
+
+
+def _decoded(text: str) -> Any:
+    """Decode JSON; to look for white space around it takes as long as a small payload itself."""
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration:
+        return _decode(text)
+    return value if end == len(text) else _decode(text)
+
+
+class AbortedError(GraphileWorkerError):
+    """The task was cancelled before it came to an end."""
+
+
+class _Run:
+    """A job that runs."""
+
+    __slots__ = ("context", "identity", "task", "why")
+
+    def __init__(self, identity: Identity, context: Context) -> None:
+        self.identity, self.context = identity, context
+        self.task: asyncio.Task[None] | None = None
+        #: Why it was cancelled, of _REASONS.
+        self.why: str | None = None
+
+
+class Runs:
+    """Runs jobs side by side, and hands what becomes of them to the writer.
+
+    ``on_end`` is called when there is room for another.
+    """
+
+    def __init__(
+        self, tasks: Mapping[str, RunnableTask], options: WorkerOptions, protocol: Protocol,
+        writer: Writer, *, on_end: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._tasks, self._options = tasks, options
+        self._protocol, self._writer = protocol, writer
+        self._events, self._on_end = options.events, on_end
+        self._runs: set[_Run] = set()
+        self._connections = _Connections(options)
+        #: Seconds that a job takes, the latest ones counting most; None: none has ended.
+        self.average: float | None = None
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def start(self, row: Row, identity: Identity) -> None:
+        """Run a job that was fetched."""
+        *columns, _ = row
+        text, error = columns[2], None
+        if text is not None:
+            try:
+                columns[2] = _decoded(text)
+            except (ValueError, RecursionError) as undecoded:
+                error = _undecodable(undecoded)
+        loop = asyncio.get_running_loop()
+        context = Context(ClaimedJob(columns), self._connections.lend, loop, self._options.schema)
+        run = _Run(identity, context)
+        self._runs.add(run)
+        # With a name, none is made up for it.
+        run.task = loop.create_task(self._one(run, error, text is None), name=row[1])
+
+    def taken_again(self, job_id: int) -> None:
+        """Stop a job's run: others had it meanwhile, and it is here once more."""
+        for run in list(self._runs):
+            if run.context.job.id == job_id:
+                self._cancel(run, "lost")
+
+    def abandon(self, identity: Identity) -> None:
+        """Stop what runs under an id that is not the worker's any more."""
+        for run in list(self._runs):
+            if run.identity is identity:
+                self._cancel(run, "lost")
+
+    def cancel(self, why: str) -> None:
+        """Stop all: ``shutdown`` gives the jobs back, ``force`` lets them fail."""
+        for run in list(self._runs):
+            self._cancel(run, why)
+
+    async def ended(self, seconds: float, *unless: asyncio.Task[Any]) -> None:
+        """Wait until nothing runs any more, the time is up, or one of the others is done."""
+        if runs := [run.task for run in self._runs if run.task]:
+            ended = asyncio.gather(*runs, return_exceptions=True)
+            await asyncio.wait({ended, *unless}, timeout=seconds, return_when="FIRST_COMPLETED")
+
+    async def close(self) -> None:
+        """Close the tasks' connections, and say which jobs do not end."""
+        for run in self._runs:
+            logger.error(
+                "job %s does not end: it is given back although its task still runs",
+                run.context.job.id,
+            )
+        await self._connections.close()
+
+    async def _one(self, run: _Run, error: Exception | None, is_large: bool) -> None:
+        """Run a job to its end, and see that the database hears of it, whatever the task does."""
+        started = time.perf_counter()
+        outcome: Outcome | None = None
+        job = run.context.job
+        try:
+            if is_large:
+                error = await self._fetch_payload(run)
+                job = run.context.job
+            if run.why != "lost":
+                outcome = await self._outcome(run, error)
+        except asyncio.CancelledError:
+            # Aborted, it has no outcome; but a task may also cancel itself.
+            if run.why in (None, "force"):
+                why = "the worker was stopped by force" if run.why else "the task was cancelled"
+                outcome = failure(AbortedError(why), job, self._tasks[job.task_identifier].options)
+        except BaseException as raised:
+            # SystemExit and the like are the task's failure, not the worker's end.
+            outcome = failure(raised, job, self._tasks[job.task_identifier].options)
+        self._end(run, outcome, time.perf_counter() - started)
+
+    async def _outcome(self, run: _Run, error: Exception | None) -> Outcome:
+        job = run.context.job
+        runnable = self._tasks[job.task_identifier]
+        if self._events.wanted("job:start"):
+            self._events.emit(Event("job:start", job.locked_by, job=job))
+        if error is not None:
+            return failure(error, job, runnable.options)
+        return await execute(runnable, run.context, self._options.middleware)
+
+    async def _fetch_payload(self, run: _Run) -> Exception | None:
+        """Get a payload that was too large to be fetched ahead; return why it cannot be decoded."""
+        job = run.context.job
+        text = await self._protocol.payload(job.locked_by, job.id)
+        if text is None:  # it was given away
+            run.why = run.why or "lost"
+            run.identity.held.discard(job.id)
+            return None
+        columns = list(job)
+        try:
+            columns[2] = _decoded(text)
+        except (ValueError, RecursionError) as undecoded:
+            return _undecodable(undecoded)
+        run.context.job = ClaimedJob(columns)
+        return None
+
+    def _end(self, run: _Run, outcome: Outcome | None, seconds: float) -> None:
+        self._runs.discard(run)
+        average = self.average
+        self.average = seconds if average is None else 0.9 * average + 0.1 * seconds
+        job = run.context.job
+        if run.why != "lost":
+            if outcome is not None:
+                self._writer.add((run.identity, job, outcome))
+            else:  # aborted: the end of the id gives it back
+                run.identity.held.discard(job.id)
+        self._on_end()
+        if run.why != "lost" and outcome is not None:
+            try:
+                self._tell(job, outcome, seconds)
+            except BaseException as error:  # of the program's logging
+                logger.error("job %s: telling of it failed: %s", job.id, shown(error))
+
+    def _tell(self, job: ClaimedJob, outcome: Outcome, seconds: float) -> None:
+        if outcome.kind == "success":
+            name = "job:success"
+            if logger.isEnabledFor(logging.DEBUG):
+                logger.debug(
+                    "job %s, task %s: done in %.3f s", job.id, job.task_identifier, seconds
+                )
+        elif outcome.kind == "snooze":
+            name = "job:snoozed"
+        else:
+            assert outcome.error is not None
+            name = "job:failed" if outcome.final else "job:error"
+            logger.log(
+                logging.ERROR if outcome.final else logging.WARNING,
+                "job %s, task %s, attempt %s of %s failed%s: %s",
+                job.id, job.task_identifier, job.attempts, job.max_attempts,
+                " for good" if outcome.final else "",
+                (error_text(outcome.error).splitlines() or [""])[0],
+                exc_info=outcome.error if logger.isEnabledFor(logging.DEBUG) else None,
+                extra={"job_id": job.id, "task_identifier": job.task_identifier},
+            )  # fmt: skip
+        if self._events.wanted(name):
+            self._events.emit(
+                Event(name, job.locked_by, job=job, error=outcome.error, seconds=seconds)
+            )
+
+    def _cancel(self, run: _Run, why: str) -> None:
+        run.why = run.why or why
+        run.context.abort.is_forced = why == "force"
+        run.context.abort.set(_REASONS[why])
+        if run.task is not None:
+            run.task.cancel()
+
+
+class _Connections:
+    """A pool for the tasks, opened when the first one asks."""
+
+    def __init__(self, options: WorkerOptions) -> None:
+        self._options = options
+        self._pool: AsyncConnectionPool[Any] | None = None
+
+    @asynccontextmanager
+    async def lend(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        """Lend a connection in a transaction of its own."""
+        if self._pool is None:
+            options = self._options
+            self._pool = AsyncConnectionPool(
+                conninfo(options.dsn), min_size=0, open=False,
+                max_size=options.max_connections or min(options.concurrency, 10),
+                kwargs={"prepare_threshold": 5 if options.prepare else None},
+                check=AsyncConnectionPool.check_connection,
+            )  # fmt: skip
+            await self._pool.open()
+        async with self._pool.connection() as conn:
+            yield conn
+
+    async def close(self) -> None:
+        if self._pool is not None:
+            await self._pool.close(timeout=0.3)
