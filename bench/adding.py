@@ -186,6 +186,6 @@ def protocol(bench: Bench, jobs: int = 50_000, batch: int = 100) -> None:
         "select * from graphile_worker.finish_jobs('w', %s::bigint[])",
     )
     bench.compare(
-        f"take and finish {jobs:,} in batches of {batch}",
+        f"fetch and finish {jobs:,} in batches of {batch}",
         {"ours": lambda: drain(*functions), "bare SQL": lambda: drain(TAKE, DELETE)},
     )

@@ -34,6 +34,23 @@ LATENCIES = {
     for kind in ("idle", "light load", "half load")
     for short, which in (("p50", "median"), ("p99", "99th percentile"))
 }
+#: What an equal statement or program does that is no queue.
+LIMITS = ("insert", "insert..select", "bare SQL", "bare SQL, no task", "LISTEN and NOTIFY alone")
+#: The rows of the README: label, part of the benchmark, and a piece of the figure's title.
+ROWS = (
+    ("add_job, durable, 1 client", "enqueue", "1 clients, commit on, notify on"),
+    (
+        "add_job, durable, 16 clients, `notify = off`",
+        "enqueue",
+        "16 clients, commit on, notify off",
+    ),
+    ("add_jobs of 1,000", "many", "add_jobs of 1,000"),
+    ("fetch and finish in batches of 100", "protocol", "and finish"),
+    ("drain 100,000 jobs, 1 process", "drain", " jobs, 1 process"),
+    ("drain 100,000 jobs, 2 processes", "drain", " jobs, 2 processes"),
+    ("commit to start of a job, idle, p50", "latency", "latency, idle, median"),
+    ("memory of an idle worker", "memory", "memory, idle"),
+)
 USES = {
     "MiB idle": "memory, idle", "MiB after a drain": "memory, after a drain",
     "statements a minute, idle": "statements, idle", "CPU of a job": "CPU of a job",
@@ -136,19 +153,14 @@ class Report:
             " failed."
         )
 
-    def adding(self, *, briefly: bool) -> str:
+    def adding(self) -> str:
         """Return the table of adding jobs."""
         figures = self._of("enqueue", "keyed", "many", "protocol")
-        if briefly:
-            clients = [f.title.split()[1] for f in self._of("enqueue")]
-            ends = {min(clients, key=int), max(clients, key=int)} if clients else set()
-            figures = [f for f in figures if f.part != "enqueue" or f.title.split()[1] in ends]
-        limits = ("insert", "insert..select", "bare SQL")
         others = ("Node", "Procrastinate", "PgQueuer")
         rows = [
             (
                 figure.title, figure.shown(OURS),
-                next((_beside(figure, each) for each in limits if each in figure.values), ""),
+                next((_beside(figure, each) for each in LIMITS if each in figure.values), ""),
                 *(_beside(figure, each) for each in others),
             )
             for figure in figures
@@ -241,23 +253,24 @@ class Report:
         return _table(("", "", "median", "least to greatest", "ours : it"), rows)
 
     def short(self) -> str:
-        """Return what the README says."""
-        parts = (
-            (self.conditions(), True),
-            ("Jobs are added:", self.adding(briefly=True)),
-            (self._drain_line(), self.draining()),
-            ("From the commit of `add_job` to the first line of the task, in ms:", self.latency()),
-            ("Jobs are added while a worker runs them, durably, one by one:", self.beside()),
-            ("A queue with this in the way of the jobs that are drained:", self.hostile()),
-            ("One worker process:", self.use()),
-        )
-        return _paragraphs(parts)
+        """Return the eight rows of the README."""
+        rows = []
+        for label, part, title in ROWS:
+            figure = self._named(part, title)
+            if figure is None:
+                continue
+            limit = next((_beside(figure, each) for each in LIMITS if each in figure.values), "")
+            node = "Node, batched" if "Node, batched" in figure.values else "Node"
+            others = (_beside(figure, each) for each in (node, "Procrastinate", "PgQueuer"))
+            rows.append((label, figure.shown(OURS), limit, *others))
+        head = ("", "ours", "the limit", "Node", "Procrastinate", "PgQueuer")
+        return _paragraphs([(self.conditions(), True), ("", _table(head, rows) if rows else "")])
 
     def long(self) -> str:
         """Return what docs/performance.md says."""
         parts = (
             (self.conditions(), True),
-            ("### Adding jobs", self.adding(briefly=False)),
+            ("### Adding jobs", self.adding()),
             ("### Draining\n\n" + self._drain_line(), self.draining()),
             ("### Latency", self.latency()),
             ("### Adding beside a worker", self.beside()),

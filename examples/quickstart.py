@@ -37,7 +37,7 @@ def say(line: str) -> None:
 @tasks.task("send_email", max_attempts=3)
 async def send_email(to: str) -> None:
     if "@" not in to:
-        raise ValueError(f"{to!r} is no address")
+        raise ValueError(f"{to!r} is not an address")
     say(f"   job {context().job.id}: an email to {to}")
 
 
@@ -60,16 +60,14 @@ def main() -> None:
         connection.execute(TRIGGER)
         connection.execute("insert into users (email) values ('bob@example.org'), ('carol')")
 
-        say(
-            "5. Python adds a job in its own transaction: it is there if, and only if, that commits"
-        )
+        say("5. Python adds a job in its own transaction")
         with connection.transaction():
             send_email.with_options(conn=connection).add(to="dave@example.org")
         with connection.transaction() as rolled_back:
             send_email.with_options(conn=connection).add(to="nobody@example.org")
             raise psycopg.Rollback(rolled_back)
 
-        say("6. a worker takes the jobs and runs them")
+        say("6. a worker fetches the jobs and runs them")
         asyncio.run(run_once(tasks, dsn=server.dsn()))
 
         say("7. what is left, from the view jobs")
@@ -77,7 +75,7 @@ def main() -> None:
             "select id, task_identifier, attempts, split_part(last_error, e'\\n', 1)"
             " from graphile_worker.jobs"
         ):
-            say(f"   job {job}: {task}, {attempts} attempt, {error}; it is tried again later")
+            say(f"   job {job}: {task}, {attempts} attempt, {error}; it will be retried")
     say("8. the server is gone, and so is its data")
 
 

@@ -23,7 +23,7 @@
 -- worker's name. A job is "available" while it is unlocked and has attempts left; after the last
 -- attempt it stays, unavailable, until somebody reschedules or completes it.
 --
--- A worker that calls heartbeat and then falls silent is ended by release_dead_workers, which frees
+-- A worker that calls heartbeat and then falls silent is ended by recover_dead_workers, which frees
 -- its jobs and queues; others (Node's) are presumed dead when their locks are 4 hours old.
 --
 -- Lock order. Heartbeats and crontabs come first. Job rows are locked by key, then by id; queues
@@ -99,9 +99,9 @@ create table @extschema@._private_tasks (
 );
 alter table @extschema@._private_tasks enable row level security;
 
--- The transaction in which names were last collected. A sequence, since it shows its value to
+-- The transaction in which names were last deleted. A sequence, since it shows its value to
 -- transactions whose snapshot is older; it goes with its table.
-create sequence @extschema@.names_collected_seq owned by @extschema@._private_tasks.id;
+create sequence @extschema@.names_deleted_seq owned by @extschema@._private_tasks.id;
 
 create table @extschema@._private_job_queues (
   id integer generated always as identity (sequence name @extschema@.job_queues_id_seq),
@@ -149,9 +149,10 @@ create unique index jobs_key_key1 on @extschema@._private_jobs (key) where key i
 create index jobs_order_idx on @extschema@._private_jobs (priority, run_at, id)
   where is_available;
 
--- A lane is one task in one queue (queue 0: none): its jobs can all be taken or none can. When the
--- head of the order is crowded with jobs that cannot, get_jobs steps from lane to lane instead.
-create index jobs_lane_idx on @extschema@._private_jobs (
+-- A partition is one task in one queue (queue 0: none): either all of its jobs can run or none can.
+-- When the head of the order is full of jobs that cannot, get_jobs steps from partition to
+-- partition.
+create index jobs_task_queue_idx on @extschema@._private_jobs (
   ((coalesce(job_queue_id, 0)::bigint << 32) | task_id), priority, run_at, id
 ) where is_available;
 
@@ -167,8 +168,8 @@ alter table @extschema@._private_known_crontabs enable row level security;
 create table @extschema@._private_heartbeats (
   worker_id text not null,
   started_at timestamptz not null,
-  beat_at timestamptz not null,
-  steady_since timestamptz not null,
+  heartbeat_at timestamptz not null,
+  alive_since timestamptz not null,
   refreshed_at timestamptz not null,
   task_identifiers text[],
   details json,
@@ -178,12 +179,12 @@ create table @extschema@._private_heartbeats (
 alter table @extschema@._private_heartbeats enable row level security;
 
 -- The ids of workers that ended or were presumed dead, for a day, so that none of them gets a job
--- any more. awaited: the transactions that were open then, and may still lock jobs in its name;
--- empty: they have not been listed yet; null: there are none left.
+-- any more. open_transactions: the transactions that were open then, and may still lock jobs in its
+-- name; empty: they have not been listed yet; null: there are none left.
 create table @extschema@._private_ended_workers (
   worker_id text not null,
   ended_at timestamptz not null,
-  awaited text[] default '{}'::text[],
+  open_transactions text[] default '{}'::text[],
   constraint ended_workers_pkey primary key (worker_id)
 );
 alter table @extschema@._private_ended_workers enable row level security;
@@ -278,18 +279,18 @@ left join @extschema@._private_job_queues as job_queues on job_queues.id = jobs.
 -- Workers that say so; Node's do not, and are known by what they hold only.
 create view @extschema@.workers as
 select
-  beats.worker_id,
-  beats.started_at,
-  beats.beat_at,
-  greatest(beats.beat_at, pg_catalog.pg_postmaster_start_time())
+  heartbeats.worker_id,
+  heartbeats.started_at,
+  heartbeats.heartbeat_at,
+  greatest(heartbeats.heartbeat_at, pg_catalog.pg_postmaster_start_time())
     >= pg_catalog.clock_timestamp() - coalesce(
       (select settings.dead_after from @extschema@._private_settings as settings),
       interval '30 seconds'
     ) as is_alive,
-  beats.task_identifiers,
-  beats.details,
-  beats.is_busy
-from @extschema@._private_heartbeats as beats;
+  heartbeats.task_identifiers,
+  heartbeats.details,
+  heartbeats.is_busy
+from @extschema@._private_heartbeats as heartbeats;
 
 -- The ids of workers that have ended, or were presumed dead, within the last day. What is locked by
 -- one of them is about to be freed.
@@ -511,8 +512,8 @@ begin
 end;
 $$;
 
--- Called when a lock was not had in time and all locks of the attempt were let go: waits for a moment,
--- with empty hands, or raises where the caller does not want to wait any longer.
+-- Called when a lock was not had in time and all locks of the attempt were let go: waits for a
+-- moment, with empty hands, or raises where the caller does not want to wait any longer.
 create function @extschema@._before_lock_retry(
   lock_timeout text,
   started timestamptz,
@@ -634,7 +635,7 @@ begin
     not in ('off', 'false', 'no', '0')
     and (
       pg_catalog.current_setting('graphile_worker.notify', true) is distinct from 'idle'
-      or @extschema@._somebody_sleeps()
+      or @extschema@._any_worker_idle()
     )
   then
     perform pg_catalog.pg_notify(
@@ -674,7 +675,7 @@ declare
   v_invalid bigint;
   v_unknown bigint;
 begin
-  -- Until this transaction ends, no name that it has seen is collected.
+  -- Until this transaction ends, no name that it has seen is deleted.
   lock table @extschema@._private_jobs in row exclusive mode;
   if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
     perform @extschema@._reject_old_snapshot();
@@ -717,6 +718,77 @@ begin
 end;
 $$;
 
+-- Adds the specs that have no id in `added`, one by one in the order of their keys, and returns all
+-- rows: those of `jobs`, as they were before, with theirs.
+create function @extschema@._upsert_jobs(
+  specs @extschema@.job_spec[],
+  ids bigint[],
+  job_key_modes text[],
+  added bigint[],
+  jobs @extschema@._private_jobs[]
+)
+returns @extschema@._private_jobs[]
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  r record;
+begin
+  for r in
+    select s.*
+    from rows from (
+      pg_catalog.unnest(specs), pg_catalog.unnest(ids), pg_catalog.unnest(job_key_modes),
+      pg_catalog.unnest(added)
+    ) with ordinality as s (
+      identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags,
+      id, job_key_mode, added, place
+    )
+    where s.added is null
+    order by s.job_key, s.place
+  loop
+    jobs[r.place] := @extschema@._upsert_job(
+      r.id, r.identifier, r.payload, r.queue_name, r.run_at, r.max_attempts, r.job_key,
+      r.priority, (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(r.flags) as flag), coalesce(r.job_key_mode, 'replace')
+    );
+  end loop;
+  return jobs;
+end;
+$$;
+
+-- The rows that add_jobs returns, in order: without what others wrote if the caller may not read
+-- that.
+create function @extschema@._visible_rows(
+  jobs @extschema@._private_jobs[],
+  specs @extschema@.job_spec[],
+  job_key_modes text[]
+)
+returns setof @extschema@._private_jobs
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if pg_catalog.has_table_privilege(
+    coalesce(nullif(pg_catalog.current_setting('role'), 'none'), session_user),
+    '@extschema@.jobs',
+    'select'
+  ) then
+    return query select (pg_catalog.unnest(jobs)).*;
+    return;
+  end if;
+  return query
+  select visible.*
+  from rows from (pg_catalog.unnest(specs)) with ordinality as s (
+      identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
+    )
+  cross join lateral @extschema@._without_content(
+    jobs[s.place], s.payload, coalesce(job_key_modes[s.place], 'replace')
+  ) as visible
+  order by s.place;
+end;
+$$;
+
 -- Adds jobs of which some have keys, as if one by one in the given order; the mode at a place
 -- belongs to the spec at that place, null modes mean replace. Keyed rows are written in the order
 -- of their keys, so that two sessions with the same keys in opposite orders do not deadlock; ids
@@ -736,17 +808,13 @@ declare
   v_lock_timeout text;
   v_lock_set text;
   v_lock_started timestamptz;
-  v_count integer := pg_catalog.cardinality(specs);
   v_mode text := coalesce(job_key_modes[1], 'replace');
   v_ids bigint[];
   v_jobs @extschema@._private_jobs[];
-  v_job @extschema@._private_jobs;
   v_added bigint[];
-  r record;
 begin
-  select pg_catalog.array_agg(pg_catalog.nextval('@extschema@.jobs_id_seq1'))
-  into v_ids
-  from pg_catalog.generate_series(1, v_count);
+  select pg_catalog.array_agg(pg_catalog.nextval('@extschema@.jobs_id_seq1')) into v_ids
+  from pg_catalog.generate_series(1, pg_catalog.cardinality(specs));
 
   v_lock_timeout := pg_catalog.current_setting('lock_timeout');
   v_lock_started := pg_catalog.clock_timestamp();
@@ -759,7 +827,7 @@ begin
         select from pg_catalog.unnest(job_key_modes) as given (job_key_mode)
         where coalesce(given.job_key_mode, 'replace') <> v_mode
       ) then
-        v_added := pg_catalog.array_fill(null::bigint, array[v_count]);
+        v_added := pg_catalog.array_fill(null::bigint, array[pg_catalog.cardinality(specs)]);
       else
         with spec as materialized (
           select
@@ -817,30 +885,17 @@ begin
         left join added as keyed on keyed.key = spec.job_key and spec.is_first;
       end if;
 
-      if pg_catalog.array_position(v_added, null) is not null then
+      if pg_catalog.array_position(v_added, null) is not null or not pg_catalog.has_table_privilege(
+        coalesce(nullif(pg_catalog.current_setting('role'), 'none'), session_user),
+        '@extschema@.jobs',
+        'select'
+      ) then
         -- The rows as they are now, before later specs of the same keys change them.
         select pg_catalog.array_agg(jobs order by added.place)
         into v_jobs
         from pg_catalog.unnest(v_added) with ordinality as added (id, place)
         left join @extschema@._private_jobs as jobs on jobs.id = added.id;
-        for r in
-          select s.*
-          from rows from (
-            pg_catalog.unnest(specs), pg_catalog.unnest(v_ids), pg_catalog.unnest(job_key_modes),
-            pg_catalog.unnest(v_added)
-          ) with ordinality as s (
-            identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags,
-            id, job_key_mode, added, place
-          )
-          where s.added is null
-          order by s.job_key, s.place
-        loop
-          v_job := @extschema@._upsert_job(
-            r.id, r.identifier, r.payload, r.queue_name, r.run_at, r.max_attempts, r.job_key,
-            r.priority, (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(r.flags) as flag), coalesce(r.job_key_mode, 'replace')
-          );
-          v_jobs[r.place] := v_job;
-        end loop;
+        v_jobs := @extschema@._upsert_jobs(specs, v_ids, job_key_modes, v_added, v_jobs);
       end if;
       v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
       exit;
@@ -849,40 +904,15 @@ begin
     end;
   end loop;
 
-  if v_jobs is null and pg_catalog.has_table_privilege(
-    coalesce(nullif(pg_catalog.current_setting('role'), 'none'), session_user),
-    '@extschema@.jobs',
-    'select'
-  ) then
-    return query
-    select jobs.*
-    from pg_catalog.unnest(v_added) with ordinality as added (id, place)
-    join @extschema@._private_jobs as jobs on jobs.id = added.id
-    order by added.place;
+  if v_jobs is not null then
+    return query select * from @extschema@._visible_rows(v_jobs, specs, job_key_modes);
     return;
   end if;
-  if v_jobs is null then
-    select pg_catalog.array_agg(jobs order by added.place)
-    into v_jobs
-    from pg_catalog.unnest(v_added) with ordinality as added (id, place)
-    join @extschema@._private_jobs as jobs on jobs.id = added.id;
-  end if;
-  if pg_catalog.has_table_privilege(
-    coalesce(nullif(pg_catalog.current_setting('role'), 'none'), session_user),
-    '@extschema@.jobs',
-    'select'
-  ) then
-    return query select (pg_catalog.unnest(v_jobs)).*;
-    return;
-  end if;
-  for r in select s.payload, s.place from rows from (pg_catalog.unnest(specs)) with ordinality as s (
-      identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
-    ) loop
-    v_jobs[r.place] := @extschema@._without_content(
-      v_jobs[r.place], r.payload, coalesce(job_key_modes[r.place], 'replace')
-    );
-  end loop;
-  return query select (pg_catalog.unnest(v_jobs)).*;
+  return query
+  select jobs.*
+  from pg_catalog.unnest(v_added) with ordinality as added (id, place)
+  join @extschema@._private_jobs as jobs on jobs.id = added.id
+  order by added.place;
 end;
 $$;
 
@@ -941,7 +971,7 @@ begin
     not in ('off', 'false', 'no', '0')
     and (
       pg_catalog.current_setting('graphile_worker.notify', true) is distinct from 'idle'
-      or @extschema@._somebody_sleeps()
+      or @extschema@._any_worker_idle()
     ) then
     perform pg_catalog.pg_notify(
       'jobs:insert',
@@ -991,7 +1021,7 @@ begin
     not in ('off', 'false', 'no', '0')
     and (
       pg_catalog.current_setting('graphile_worker.notify', true) is distinct from 'idle'
-      or @extschema@._somebody_sleeps()
+      or @extschema@._any_worker_idle()
     ) then
     perform pg_catalog.pg_notify(
       'jobs:insert',
@@ -1311,9 +1341,9 @@ begin
 end;
 $$;
 
--- Reads jobs with their payload, by id from after_id on, at most max_jobs. Each filter that is given
--- must hold. A job is in one state: ready (due, or as soon as its queue is free), scheduled (for
--- later), running, or failed (for good).
+-- Reads jobs with their payload, by id from after_id on, at most max_jobs. Each filter that is
+-- given must hold. A job is in one state: ready (due, or as soon as its queue is free), scheduled
+-- (for later), running, or failed (for good).
 create function @extschema@.list_jobs(
   job_ids bigint[] = null,
   job_keys text[] = null,
@@ -1370,10 +1400,11 @@ begin
 end;
 $$;
 
--- The names of tasks and queues: jobs hold their numbers, and names that no job needs can be collected.
+-- Deletes the names of tasks and queues that no job uses. Jobs refer to names by id.
 --
--- Nothing but a lock keeps a name from being collected while a job that needs it is being added:
--- adders look names up under their row exclusive lock on the jobs, and the collectors lock them out.
+-- Only a lock keeps a name from being deleted while a job that needs it is being added: add_job
+-- looks names up under its row exclusive lock on the table of jobs, and these functions lock that
+-- out.
 -- The names of a job's task and queue; null where there is none, and for callers below the level
 -- observe, who may not list them. Volatile, so that it sees those which the same statement made.
 create function @extschema@.job_names(
@@ -1406,10 +1437,10 @@ begin
 end;
 $$;
 
--- Refuses to go on in a transaction that keeps its first snapshot, where names were collected that
--- are there in its eyes: it would add a job for a name that is gone. Collectors follow one another, so
--- that who sees the last one's work sees everybody's. A number that no transaction here has had yet
--- came with the tables from elsewhere.
+-- Refuses to go on in a transaction that keeps its first snapshot, where names were deleted that
+-- are there in its eyes: it would add a job for a name that is gone. Collectors follow one another,
+-- so that who sees the last one's work sees everybody's. A number that no transaction here has had
+-- yet came with the tables from elsewhere.
 create function @extschema@._reject_old_snapshot()
 returns void
 language plpgsql
@@ -1417,18 +1448,18 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_collector xid8;
+  v_deleted_in xid8;
 begin
   lock table @extschema@._private_jobs in row exclusive mode;
-  select collected.last_value::text::xid8 into v_collector
-  from @extschema@.names_collected_seq as collected;
-  if not pg_catalog.pg_visible_in_snapshot(v_collector, pg_catalog.pg_current_snapshot()) then
+  select deleted.last_value::text::xid8 into v_deleted_in
+  from @extschema@.names_deleted_seq as deleted;
+  if not pg_catalog.pg_visible_in_snapshot(v_deleted_in, pg_catalog.pg_current_snapshot()) then
     begin
-      perform pg_catalog.pg_xact_status(v_collector);
+      perform pg_catalog.pg_xact_status(v_deleted_in);
     exception when invalid_parameter_value then
       return;
     end;
-    raise exception 'Names of tasks or queues were collected since this transaction began'
+    raise exception 'Names of tasks or queues were deleted since this transaction began'
       using errcode = 'serialization_failure', hint = 'Repeat the transaction.';
   end if;
 end;
@@ -1436,7 +1467,7 @@ $$;
 
 -- Lets nobody add, take or change a job until this transaction ends, once all who do have ended.
 -- Waits for a moment at a time, since everybody else would queue up behind the request.
-create function @extschema@._hold_adders()
+create function @extschema@._block_enqueues()
 returns void
 language plpgsql
 volatile
@@ -1447,7 +1478,7 @@ declare
   v_tries integer := 0;
 begin
   if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
-    raise exception 'Names cannot be collected at the isolation level %',
+    raise exception 'Names cannot be deleted at the isolation level %',
       pg_catalog.current_setting('transaction_isolation')
       using errcode = 'GWBTI', hint = 'Call it in a transaction that is read committed.';
   end if;
@@ -1458,7 +1489,7 @@ begin
     exception when lock_not_available then
       v_tries := v_tries + 1;
       if v_tries = 40 then
-        raise exception 'Transactions that add or take jobs left no gap to collect names in'
+        raise exception 'Transactions that add or fetch jobs left no gap to delete names in'
           using errcode = 'lock_not_available',
             hint = 'Repeat the call, or look for a long transaction in pg_stat_activity.';
       end if;
@@ -1470,7 +1501,7 @@ $$;
 
 -- Removes the names of queues that no job is in and answers how many. Adding and taking waits for
 -- one scan of the jobs where there is something to remove.
-create function @extschema@.collect_queues()
+create function @extschema@.delete_unused_queues()
 returns bigint
 language plpgsql
 volatile
@@ -1479,7 +1510,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_unused integer[];
-  v_collected bigint;
+  v_deleted bigint;
 begin
   select pg_catalog.array_agg(names.id) into v_unused
   from @extschema@._private_job_queues as names
@@ -1490,7 +1521,7 @@ begin
   if v_unused is null then
     return 0;
   end if;
-  perform @extschema@._hold_adders();
+  perform @extschema@._block_enqueues();
   -- A name that somebody else holds is in use.
   with unused as materialized (
     select names.id
@@ -1505,19 +1536,19 @@ begin
   delete from @extschema@._private_job_queues as names
   using unused
   where names.id = unused.id;
-  get diagnostics v_collected = row_count;
-  if v_collected > 0 then
+  get diagnostics v_deleted = row_count;
+  if v_deleted > 0 then
     perform pg_catalog.setval(
-      '@extschema@.names_collected_seq', pg_catalog.pg_current_xact_id()::text::bigint
+      '@extschema@.names_deleted_seq', pg_catalog.pg_current_xact_id()::text::bigint
     );
   end if;
-  return v_collected;
+  return v_deleted;
 end;
 $$;
 
 -- Removes the names of tasks that no job is for, other than those to keep, and answers how many. A
 -- Node worker knows its tasks by number: keep those that one runs, or restart it afterwards.
-create function @extschema@.collect_tasks(
+create function @extschema@.delete_unused_tasks(
   keep_identifiers text[] = null
 )
 returns bigint
@@ -1528,7 +1559,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_unused integer[];
-  v_collected bigint;
+  v_deleted bigint;
 begin
   select pg_catalog.array_agg(names.id) into v_unused
   from @extschema@._private_tasks as names
@@ -1539,7 +1570,7 @@ begin
   if v_unused is null then
     return 0;
   end if;
-  perform @extschema@._hold_adders();
+  perform @extschema@._block_enqueues();
   -- A name that somebody else holds is in use.
   with unused as materialized (
     select names.id
@@ -1554,38 +1585,691 @@ begin
   delete from @extschema@._private_tasks as names
   using unused
   where names.id = unused.id;
-  get diagnostics v_collected = row_count;
-  if v_collected > 0 then
+  get diagnostics v_deleted = row_count;
+  if v_deleted > 0 then
     perform pg_catalog.setval(
-      '@extschema@.names_collected_seq', pg_catalog.pg_current_xact_id()::text::bigint
+      '@extschema@.names_deleted_seq', pg_catalog.pg_current_xact_id()::text::bigint
     );
   end if;
-  return v_collected;
+  return v_deleted;
 end;
 $$;
 
--- Takes up to max_jobs due jobs for the worker, in order of priority, run_at and id. Null tasks
--- mean every task; a job that carries one of the forbidden flags is left alone. A named queue gives
--- one job and only while none of its jobs is in flight. Never waits, locks only what it takes, and
--- goes on behind rows that another taker holds, so that takers do not starve each other.
+-- Strategy 1 of get_jobs: claim the first few jobs, in one statement.
 --
--- One look at the first few jobs is often all there is to do: they are all that are available, or
--- one is enough, and none has a queue. A worker that sleeps has its job in half the time so.
+-- Assumes nothing. Claims jobs only if the first 16 available jobs decide the call: one job is
+-- wanted, or there are fewer than 16 and all of them that can run are wanted; and none of them has
+-- a queue. Returns no row otherwise. Locks the jobs that it claims. A worker that waits for work is
+-- served in half the time this way.
+create function @extschema@._claim_first_jobs(
+  worker_id text,
+  max_jobs integer,
+  task_ids integer[],
+  forbidden_flags text[]
+)
+returns setof @extschema@.claimed_job
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  c_first constant integer := 16;
+begin
+  return query
+  with seen as materialized (
+    select
+      jobs.ctid as place, jobs.id, jobs.job_queue_id,
+      jobs.run_at <= pg_catalog.now()
+        and (task_ids is null or jobs.task_id = any (task_ids))
+        and (forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags)
+        as can_run
+    from @extschema@._private_jobs as jobs
+    where jobs.is_available
+    order by jobs.priority, jobs.run_at, jobs.id
+    limit c_first
+  ),
+  picked as materialized (
+    select seen.place
+    from seen
+    where seen.can_run
+    and (
+      select pg_catalog.count(every.job_queue_id) = 0 and (
+        max_jobs = 1 or (
+          pg_catalog.count(*) < c_first
+          and pg_catalog.count(*) filter (where every.can_run) <= max_jobs
+        )
+      )
+      from seen as every
+    )
+    limit max_jobs
+  ),
+  locked as materialized (
+    select jobs.ctid as place
+    from @extschema@._private_jobs as jobs
+    where jobs.ctid = any (array(select picked.place from picked))
+    and jobs.locked_at is null
+    and jobs.attempts < jobs.max_attempts
+    and jobs.run_at <= pg_catalog.now()
+    and jobs.job_queue_id is null
+    and (task_ids is null or jobs.task_id = any (task_ids))
+    and (forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags)
+    order by jobs.key, jobs.id
+    for update of jobs skip locked
+  ),
+  claimed as (
+    update @extschema@._private_jobs as jobs
+    set attempts = jobs.attempts + 1, locked_at = pg_catalog.now(), locked_by = worker_id
+    where jobs.ctid = any (array(select locked.place from locked))
+    returning jobs.*
+  )
+  select
+    claimed.id, tasks.identifier, claimed.payload,
+    null::text,
+    claimed.priority, claimed.run_at, claimed.attempts, claimed.max_attempts, claimed.last_error,
+    claimed.created_at, claimed.updated_at, claimed.key, claimed.locked_at, claimed.locked_by,
+    claimed.revision, claimed.flags
+  from claimed
+  join @extschema@._private_tasks as tasks on tasks.id = claimed.task_id
+  order by claimed.priority, claimed.run_at, claimed.id;
+end;
+$$;
+
+-- Strategy 2 of get_jobs: pick jobs from the next window of one priority, in order of run_at and
+-- id.
 --
--- Else there are two ways through the jobs. First along the order, in windows that grow. When the
--- head of the order is crowded with jobs that cannot be taken (their queue is locked, their task is
--- not ours), then from lane to lane, which passes each crowd in one step. Among very many lanes it
--- looks at a random stretch of them, so that a call stays cheap and each lane gets its turn.
+-- Assumes that jobs before (after_run_at, after_id) need no look. Locks nothing: what it picks must
+-- be checked again when it is claimed. Picks at most `wanted` jobs that can run, one of each free
+-- queue. Returns how many jobs it saw and the first of them, and where the next window begins; null
+-- when this was the last window of the priority. With is_plain it first tries one pass without a
+-- look at the queues; is_plain is false from the first window on that has a job which cannot run or
+-- has a queue.
+create function @extschema@._pick_from_window(
+  of_priority smallint,
+  after_run_at timestamptz,
+  after_id bigint,
+  size integer,
+  wanted integer,
+  task_ids integer[],
+  forbidden_flags text[],
+  inout is_plain boolean,
+  out seen integer,
+  out first_run_at timestamptz,
+  out first_id bigint,
+  out next_run_at timestamptz,
+  out next_id bigint,
+  out ids bigint[],
+  out places tid[],
+  out queue_ids integer[],
+  out has_key boolean
+)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if is_plain then
+    select
+      pg_catalog.count(*),
+      coalesce(
+        pg_catalog.bool_and(
+          due.job_queue_id is null
+          and (task_ids is null or due.task_id = any (task_ids))
+          and (forbidden_flags is null or due.flags is null or not due.flags ?| forbidden_flags)
+        ),
+        true
+      ),
+      pg_catalog.bool_or(due.key is not null), pg_catalog.min(due.run_at),
+      case when pg_catalog.count(*) = size then pg_catalog.max(due.run_at) end,
+      pg_catalog.array_agg(due.id), pg_catalog.array_agg(due.place)
+    into seen, is_plain, has_key, first_run_at, next_run_at, ids, places
+    from (
+      select
+        jobs.ctid as place, jobs.id, jobs.job_queue_id, jobs.task_id, jobs.run_at, jobs.flags,
+        jobs.key
+      from @extschema@._private_jobs as jobs
+      where jobs.is_available
+      and jobs.priority = of_priority
+      and jobs.run_at <= pg_catalog.now()
+      and (jobs.run_at, jobs.id) > (after_run_at, after_id)
+      order by jobs.priority, jobs.run_at, jobs.id
+      limit size
+    ) as due;
+    first_id := ids[1];
+    next_id := ids[size];
+  end if;
+  if not is_plain then
+    with due as materialized (
+      select
+        jobs.ctid as place, jobs.id, jobs.job_queue_id, jobs.task_id, jobs.run_at, jobs.flags,
+        jobs.key
+      from @extschema@._private_jobs as jobs
+      where jobs.is_available
+      and jobs.priority = of_priority
+      and jobs.run_at <= pg_catalog.now()
+      and (jobs.run_at, jobs.id) > (after_run_at, after_id)
+      order by jobs.priority, jobs.run_at, jobs.id
+      limit size
+    ),
+    runnable as materialized (
+      select due.place, due.id, due.job_queue_id, due.run_at
+      from due
+      where (task_ids is null or due.task_id = any (task_ids))
+      and (forbidden_flags is null or due.flags is null or not due.flags ?| forbidden_flags)
+    ),
+    picked as (
+      select runnable.place, runnable.id, runnable.job_queue_id, runnable.run_at
+      from runnable
+      where runnable.job_queue_id is null
+      union all
+      (
+        -- Each queue is read by its id. A join would read a table of queues that has just grown
+        -- whole, for each job.
+        select firsts.place, firsts.id, firsts.job_queue_id, firsts.run_at
+        from (
+          select distinct on (runnable.job_queue_id)
+            runnable.place, runnable.id, runnable.job_queue_id, runnable.run_at
+          from runnable
+          where runnable.job_queue_id is not null
+          order by runnable.job_queue_id, runnable.run_at, runnable.id
+        ) as firsts
+        where (
+          select queues.is_available
+          from @extschema@._private_job_queues as queues
+          where queues.id = firsts.job_queue_id
+        )
+      )
+      order by run_at, id
+      limit wanted
+    )
+    select
+      counted.jobs, counted.has_key, head.run_at, head.id,
+      coalesce(picks.last_run_at, tail.run_at), coalesce(picks.ids[wanted], tail.id),
+      picks.ids, picks.places, picks.queue_ids
+    into seen, has_key, first_run_at, first_id, next_run_at, next_id, ids, places, queue_ids
+    from (
+      select pg_catalog.count(*) as jobs, pg_catalog.bool_or(due.key is not null) as has_key
+      from due
+    ) as counted
+    left join (select due.run_at, due.id from due limit 1) as head on true
+    left join (select due.run_at, due.id from due offset size - 1 limit 1) as tail on true
+    cross join (
+      select
+        pg_catalog.array_agg(picked.id order by picked.run_at, picked.id) as ids,
+        pg_catalog.array_agg(picked.place order by picked.run_at, picked.id) as places,
+        pg_catalog.array_agg(picked.job_queue_id order by picked.run_at, picked.id) as queue_ids,
+        case when pg_catalog.count(*) = wanted then pg_catalog.max(picked.run_at) end as last_run_at
+      from picked
+    ) as picks;
+  end if;
+end;
+$$;
+
+-- Finds partitions that have a job to run. A partition is one task in one queue (or in none):
+-- either all of its due jobs can run or none can, forbidden flags aside.
 --
--- What was taken leaves dead entries at the head of the order, which a scan passes one by one until
--- vacuum removes them, and vacuum cannot while any old transaction is open. Where that takes long,
--- the session remembers each priority's head for as long as twenty such scans take, ten seconds at
--- most, and does without the look at the first few. A job that comes to be before a remembered head
--- waits for that long, if others are there to be taken; with none it is looked for at once.
+-- Locks nothing. A step in the index passes a whole partition, or a whole queue if that is locked
+-- or was tried, however many jobs it holds. Gives up after 500 steps through the jobs without a
+-- queue, and 500 from a random queue on: a call stays cheap, and each queue gets its turn. is_all
+-- tells that no partition was left out. Returns the best at_most partitions; null: all that it
+-- found.
+create function @extschema@._find_partitions(
+  task_ids integer[],
+  tried_queue_ids integer[],
+  every_priority boolean,
+  at_most integer,
+  out queue_ids integer[],
+  out partition_task_ids integer[],
+  out priorities smallint[],
+  out is_all boolean
+)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  c_steps constant integer := 500;
+  v_start bigint := (1 + pg_catalog.floor(pg_catalog.random() * (
+    select coalesce(pg_catalog.max(queues.id), 0) from @extschema@._private_job_queues as queues
+  )))::bigint << 32;
+begin
+  with recursive step (partition, priority, until, depth, id, queue_id, task_id, at, run_at) as (
+    select
+      seed.partition, 32767::smallint, seed.until, 0,
+      null::bigint, null::integer, null::integer, null::smallint, null::timestamptz
+    from (values
+      (0::bigint, 1::bigint << 32),
+      (v_start - 1, 9223372036854775807),
+      ((1::bigint << 32) - 1, v_start)
+    ) as seed (partition, until)
+    union all
+    -- Past the queue if it is not free; past the partition if it is of another task, or has shown
+    -- the one job that can run; else to its next priority.
+    select
+      case when head.is_free then head.partition else ((head.partition >> 32) + 1 << 32) - 1 end,
+      case
+        when head.is_free and head.is_known
+          and not (head.is_due and head.queue_id is not null and not every_priority)
+          then head.priority
+        else 32767::smallint
+      end,
+      step.until, step.depth + 1,
+      case when head.is_free and head.is_known and head.is_due then head.id end,
+      head.queue_id, head.task_id, head.priority, head.run_at
+    from step
+    cross join lateral (
+      select
+        first.id, first.partition, first.queue_id, first.task_id, first.priority, first.run_at,
+        first.run_at <= pg_catalog.now() as is_due,
+        task_ids is null or first.task_id = any (task_ids) as is_known,
+        first.queue_id is null or (
+          coalesce(queues.is_available, false) and queues.id <> all (tried_queue_ids)
+        ) as is_free
+      from (
+        select
+          jobs.id, ((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id) as partition,
+          jobs.job_queue_id as queue_id, jobs.task_id, jobs.priority, jobs.run_at
+        from @extschema@._private_jobs as jobs
+        where jobs.is_available
+        and (((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id), jobs.priority)
+          > (step.partition, step.priority)
+        order by ((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id), jobs.priority, jobs.run_at, jobs.id
+        limit 1
+      ) as first
+      left join @extschema@._private_job_queues as queues on queues.id = first.queue_id
+    ) as head
+    where step.depth < c_steps and head.partition < step.until
+  )
+  select
+    pg_catalog.array_agg(found.queue_id), pg_catalog.array_agg(found.task_id),
+    pg_catalog.array_agg(found.at), (select pg_catalog.max(step.depth) from step) < c_steps
+  into queue_ids, partition_task_ids, priorities, is_all
+  from (
+    select step.queue_id, step.task_id, step.at
+    from step
+    where step.id is not null
+    order by step.at, step.run_at, step.id
+    limit at_most
+  ) as found;
+end;
+$$;
+
+-- Strategy 3 of get_jobs: pick jobs from partition to partition, which passes any number of jobs
+-- that cannot run. Used when the windows of strategy 2 are full of these.
 --
--- Where it ends early, since others take jobs at the same time or there are very many lanes, the
--- setting graphile_worker.more says so: who got fewer jobs than wanted need not ask again to find
--- that there are no more.
+-- Locks nothing: what it picks must be checked again when it is claimed. Leaves out what was tried.
+-- It may overlook jobs if there are very many partitions; is_all tells that it picked all there
+-- are.
+create function @extschema@._pick_from_partitions(
+  wanted integer,
+  task_ids integer[],
+  forbidden_flags text[],
+  tried_ids bigint[],
+  tried_queue_ids integer[],
+  out ids bigint[],
+  out places tid[],
+  out queue_ids integer[],
+  out has_key boolean,
+  out is_all boolean
+)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_found record;
+begin
+  v_found := @extschema@._find_partitions(
+    task_ids, tried_queue_ids, forbidden_flags is not null,
+    case when forbidden_flags is null and tried_ids = '{}' then wanted end
+  );
+  with runnable as (
+    select jobs.place, jobs.id, jobs.job_queue_id, jobs.key, jobs.priority, jobs.run_at
+    from rows from (
+      pg_catalog.unnest(v_found.queue_ids), pg_catalog.unnest(v_found.partition_task_ids),
+      pg_catalog.unnest(v_found.priorities)
+    ) as found (job_queue_id, task_id, priority)
+    cross join lateral (
+      select
+        jobs.ctid as place, jobs.id, jobs.job_queue_id, jobs.key, jobs.priority, jobs.run_at
+      from @extschema@._private_jobs as jobs
+      where jobs.is_available
+      and (((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id), jobs.priority)
+        >= (((coalesce(found.job_queue_id, 0)::bigint << 32) | found.task_id), found.priority)
+      and (((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id), jobs.priority, jobs.run_at)
+        <= (((coalesce(found.job_queue_id, 0)::bigint << 32) | found.task_id), found.priority, pg_catalog.now())
+      and jobs.id <> all (tried_ids)
+      and (forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags)
+      order by ((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id), jobs.priority, jobs.run_at, jobs.id
+      limit case when found.job_queue_id is null then wanted else 1 end
+    ) as jobs
+  ),
+  picked as (
+    select runnable.*
+    from runnable
+    where runnable.job_queue_id is null
+    union all
+    (
+      select distinct on (runnable.job_queue_id) runnable.*
+      from runnable
+      where runnable.job_queue_id is not null
+      order by runnable.job_queue_id, runnable.priority, runnable.run_at, runnable.id
+    )
+    order by priority, run_at, id
+    limit wanted
+  )
+  select
+    pg_catalog.array_agg(picked.id order by picked.priority, picked.run_at, picked.id),
+    pg_catalog.array_agg(picked.place order by picked.priority, picked.run_at, picked.id),
+    pg_catalog.array_agg(picked.job_queue_id order by picked.priority, picked.run_at, picked.id),
+    pg_catalog.bool_or(picked.key is not null),
+    pg_catalog.count(*) < wanted and v_found.is_all
+  into ids, places, queue_ids, has_key, is_all
+  from picked;
+end;
+$$;
+
+-- Claims picked jobs: locks each where it was seen, checks it again under the lock, and marks it as
+-- claimed by the worker. The one place that claims jobs of queues.
+--
+-- Assumes nothing of the jobs: one that changed since it was picked is left for the next call.
+-- Locks the table, then the queues in order of id, then the jobs in order of key and id. Skips rows
+-- that others have locked; it may still wait where a row was updated a moment ago and is being
+-- updated again, so the caller has to set a lock_timeout and catch lock_not_available.
+create function @extschema@._claim_jobs(
+  worker_id text,
+  places tid[],
+  queue_ids integer[],
+  task_ids integer[],
+  forbidden_flags text[]
+)
+returns setof @extschema@.claimed_job
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_free_queue_ids integer[];
+begin
+  -- Whoever deletes unused names locks the table and then the queues: in the same order.
+  lock table @extschema@._private_jobs in row exclusive mode;
+  select pg_catalog.array_agg(free.id) into v_free_queue_ids
+  from (
+    select queues.id
+    from @extschema@._private_job_queues as queues
+    where queues.id = any (queue_ids) and queues.is_available
+    order by queues.id
+    for update skip locked
+  ) as free;
+  return query
+  with locked as materialized (
+    select jobs.ctid as place
+    from @extschema@._private_jobs as jobs
+    where jobs.ctid = any (places)
+    and jobs.locked_at is null
+    and jobs.attempts < jobs.max_attempts
+    and jobs.run_at <= pg_catalog.now()
+    and (
+      jobs.job_queue_id is null
+      or jobs.job_queue_id in (select pg_catalog.unnest(v_free_queue_ids))
+    )
+    and (task_ids is null or jobs.task_id = any (task_ids))
+    and (forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags)
+    order by jobs.key, jobs.id
+    for update of jobs skip locked
+  ),
+  claimed as (
+    update @extschema@._private_jobs as jobs
+    set attempts = jobs.attempts + 1, locked_at = pg_catalog.now(), locked_by = worker_id
+    where jobs.ctid = any (array(select locked.place from locked))
+    returning jobs.*
+  ),
+  claimed_queues as (
+    update @extschema@._private_job_queues as queues
+    set locked_at = pg_catalog.now(), locked_by = worker_id
+    from claimed
+    where claimed.job_queue_id is not null and queues.id = claimed.job_queue_id
+  )
+  select
+    claimed.id, tasks.identifier, claimed.payload,
+    case
+      when claimed.job_queue_id is not null then (
+        select queues.queue_name
+        from @extschema@._private_job_queues as queues
+        where queues.id = claimed.job_queue_id
+      )
+    end,
+    claimed.priority, claimed.run_at, claimed.attempts, claimed.max_attempts, claimed.last_error,
+    claimed.created_at, claimed.updated_at, claimed.key, claimed.locked_at, claimed.locked_by,
+    claimed.revision, claimed.flags
+  from claimed
+  join @extschema@._private_tasks as tasks on tasks.id = claimed.task_id
+  order by claimed.priority, claimed.run_at, claimed.id;
+end;
+$$;
+
+-- Strategy 4 of get_jobs: where to begin in each priority that has due jobs.
+--
+-- Claimed and deleted jobs leave dead index entries at the head of the order until vacuum removes
+-- them, which it cannot while an old transaction is open. Each scan from the head reads them again.
+-- When that takes longer than a millisecond, the session remembers the head of each priority in the
+-- setting graphile_worker.cursors, for as long as 20 such scans take and 10 seconds at most.
+--
+-- Locks nothing. Anybody may have put anything into the setting: what cannot be read is ignored. A
+-- job that is added before a remembered head waits until the cursors expire, or until get_jobs
+-- finds no other job. valid_until is null if the heads are not worth remembering.
+create function @extschema@._skip_ahead_cursors(
+  cursors text,
+  out priorities smallint[],
+  out run_ats timestamptz[],
+  out ids bigint[],
+  out valid_until timestamptz,
+  out is_remembered boolean
+)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_started timestamptz := pg_catalog.clock_timestamp();
+  v_cursors json;
+begin
+  is_remembered := false;
+  if cursors not in ('', 'null') then
+    begin
+      v_cursors := cursors;
+      if v_cursors ->> 0 = pg_catalog.pg_typeof(null::@extschema@._private_jobs)::oid::text then
+        valid_until := v_cursors ->> 1;
+      end if;
+      is_remembered := coalesce(
+        v_started >= valid_until - interval '10 seconds' and v_started < valid_until, false
+      );
+      if is_remembered then
+        priorities := array(select pg_catalog.json_array_elements_text(v_cursors -> 2));
+        run_ats := array(select pg_catalog.json_array_elements_text(v_cursors -> 3));
+        ids := array(select pg_catalog.json_array_elements_text(v_cursors -> 4));
+        return;
+      end if;
+    exception when data_exception then
+      is_remembered := false;
+    end;
+  end if;
+  with recursive step (priority, run_at, id) as (
+    (
+      select jobs.priority, jobs.run_at, jobs.id
+      from @extschema@._private_jobs as jobs
+      where jobs.is_available
+      order by jobs.priority, jobs.run_at, jobs.id
+      limit 1
+    )
+    union all
+    select further.priority, further.run_at, further.id
+    from step
+    cross join lateral (
+      select jobs.priority, jobs.run_at, jobs.id
+      from @extschema@._private_jobs as jobs
+      where jobs.is_available and jobs.priority > step.priority
+      order by jobs.priority, jobs.run_at, jobs.id
+      limit 1
+    ) as further
+  )
+  select
+    pg_catalog.array_agg(step.priority order by step.priority),
+    pg_catalog.array_agg(step.run_at order by step.priority),
+    pg_catalog.array_agg(step.id order by step.priority)
+  into priorities, run_ats, ids
+  from step
+  where step.run_at <= pg_catalog.now();
+  valid_until := v_started + least(
+    20 * (pg_catalog.clock_timestamp() - v_started), interval '10 seconds'
+  );
+  -- The first call of a session takes its time to plan.
+  if cursors is null or valid_until < v_started + interval '20 milliseconds' then
+    valid_until := null;
+  end if;
+end;
+$$;
+
+-- Claims due jobs in order of priority, run_at and id: picks from one window after another, and
+-- from partition to partition once the windows are full of jobs that cannot run; claims what it
+-- picked.
+--
+-- Assumes that the worker may fetch. Locks what it claims. Ends when it has what is wanted; when
+-- there is no more; when others fetch the same jobs, since it is better to begin with what they
+-- left than to compete for more; or after eight tries from partition to partition. If it claimed
+-- fewer than wanted and there may be more, it sets graphile_worker.more to true. If it claimed
+-- nothing with remembered cursors, it forgets them and sets graphile_worker.cursors to null: look
+-- again without them.
+create function @extschema@._claim_in_order(
+  worker_id text,
+  max_jobs integer,
+  task_ids integer[],
+  forbidden_flags text[],
+  cursors text
+)
+returns setof @extschema@.claimed_job
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  c_walk constant integer := greatest(256, 2 * max_jobs);
+  v_begin record;
+  v_run_ats timestamptz[];
+  v_ids bigint[];
+  v_at integer := 1;
+  v_after_run_at timestamptz;
+  v_after_id bigint;
+  v_is_plain boolean := true;
+  v_size integer := max_jobs;
+  v_walked integer := 0;
+  v_by_partition boolean := false;
+  v_tries integer := 0;
+  v_tried_ids bigint[] := '{}';
+  v_tried_queue_ids integer[] := '{}';
+  v_picked record;
+  v_count integer;
+  v_wanted integer := max_jobs;
+  v_claimed integer;
+  v_is_all boolean := false;
+  v_is_shared boolean := false;
+begin
+  v_begin := @extschema@._skip_ahead_cursors(cursors);
+  v_run_ats := v_begin.run_ats;
+  v_ids := v_begin.ids;
+  while v_at <= pg_catalog.cardinality(v_ids) and v_wanted > 0
+    and not (v_is_all or v_is_shared) loop
+    if v_by_partition then
+      v_tries := v_tries + 1;
+      exit when v_tries = 8;
+      v_picked := @extschema@._pick_from_partitions(
+        v_wanted, task_ids, forbidden_flags, v_tried_ids, v_tried_queue_ids
+      );
+      v_is_all := v_picked.is_all;
+      v_tried_ids := v_tried_ids || v_picked.ids;
+      v_tried_queue_ids := v_tried_queue_ids || pg_catalog.array_remove(v_picked.queue_ids, null);
+    else
+      if v_is_plain then
+        v_size := v_wanted;
+      end if;
+      v_picked := @extschema@._pick_from_window(
+        v_begin.priorities[v_at], coalesce(v_after_run_at, v_run_ats[v_at]),
+        coalesce(v_after_id, v_ids[v_at] - 1), v_size, v_wanted, task_ids, forbidden_flags,
+        v_is_plain
+      );
+      v_is_plain := v_picked.is_plain;
+      if v_after_id is null and v_picked.seen > 0 then
+        v_run_ats[v_at] := v_picked.first_run_at;
+        v_ids[v_at] := v_picked.first_id;
+      end if;
+      v_after_run_at := v_picked.next_run_at;
+      v_after_id := v_picked.next_id;
+      if v_after_id is null then
+        v_at := v_at + 1;
+      end if;
+      v_count := coalesce(pg_catalog.cardinality(v_picked.ids), 0);
+      if v_count < v_wanted then
+        v_walked := v_walked + v_picked.seen - v_count;
+        v_size := least(4 * v_size, c_walk);
+        v_by_partition := v_walked >= c_walk or (v_count = 0 and v_picked.seen >= 256);
+      end if;
+    end if;
+    continue when v_picked.ids is null;
+
+    -- No second round starts while this one holds locks: a round that claimed nothing is undone,
+    -- and one that claimed keyed jobs is the last. Their rows are locked in order of key, as by
+    -- add_jobs.
+    v_claimed := 0;
+    begin
+      return query
+      select * from @extschema@._claim_jobs(
+        worker_id, v_picked.places, v_picked.queue_ids, task_ids, forbidden_flags
+      );
+      get diagnostics v_claimed = row_count;
+      if v_claimed = 0 and v_picked.has_key then
+        raise sqlstate 'GWRTY' using message = 'Nothing was claimed', hint = 'Caught below.';
+      end if;
+    exception when sqlstate 'GWRTY' or lock_not_available then
+      null;
+    end;
+    v_is_shared := v_claimed > 0
+      and (v_picked.has_key or v_claimed < pg_catalog.cardinality(v_picked.ids));
+    v_wanted := v_wanted - v_claimed;
+  end loop;
+
+  if v_wanted between 1 and max_jobs - 1
+    and not v_is_all and v_at <= pg_catalog.cardinality(v_ids)
+  then
+    perform pg_catalog.set_config('graphile_worker.more', 'true', false);
+  end if;
+  if v_begin.is_remembered and v_wanted = max_jobs then
+    perform pg_catalog.set_config('graphile_worker.cursors', 'null', false);
+  elsif v_begin.valid_until is not null and v_ids is not null then
+    perform pg_catalog.set_config(
+      'graphile_worker.cursors',
+      pg_catalog.json_build_array(
+        pg_catalog.pg_typeof(null::@extschema@._private_jobs)::oid::text, v_begin.valid_until,
+        v_begin.priorities, v_run_ats, v_ids
+      )::text,
+      false
+    );
+  elsif v_begin.valid_until is null and cursors is distinct from '' then
+    perform pg_catalog.set_config('graphile_worker.cursors', '', false);
+  end if;
+end;
+$$;
+
+-- Claims up to max_jobs due jobs for a worker, in order of priority, run_at and id. Null tasks mean
+-- every task; a job that carries one of the forbidden flags is left alone. Of a named queue it
+-- claims one job, and only while no other job of the queue is claimed.
+--
+-- It never waits, locks only what it claims, and goes on behind rows that other workers hold, so
+-- that workers do not starve each other. When it returns fewer jobs than are due, since others
+-- fetch at the same time or there are very many partitions, it sets graphile_worker.more to true:
+-- call it again.
+--
+-- Four strategies, each with its contract in a file of its own: the first few jobs in one
+-- statement; windows along the order; partitions, when the windows are full of jobs that cannot
+-- run; and cursors that skip dead index entries.
 --
 -- A queue grows from nothing to millions between two runs of analyze, so the planner's numbers
 -- cannot be trusted: the settings leave it no plan but to follow the indexes in their order.
@@ -1602,21 +2286,17 @@ security definer
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_sort = off
-set enable_incremental_sort = off
 set enable_seqscan = off
 set enable_bitmapscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
 set jit = off
 set lock_timeout = '100ms'
 as $$
 declare
-  c_few constant integer := 16;
-  v_task_ids integer[];
-  v_setting text := pg_catalog.current_setting('graphile_worker.heads', true);
+  v_cursors text := pg_catalog.current_setting('graphile_worker.cursors', true);
   v_more text := pg_catalog.current_setting('graphile_worker.more', true);
-  v_started timestamptz;
-  v_taken integer;
+  v_task_ids integer[];
+  v_started timestamptz := pg_catalog.clock_timestamp();
+  v_claimed integer := 0;
 begin
   if worker_id is null or worker_id = '' then
     raise exception 'Worker id is null or empty'
@@ -1638,561 +2318,65 @@ begin
     end if;
   end if;
 
-  v_started := pg_catalog.clock_timestamp();
-  if coalesce(v_setting, '') = '' then
+  if coalesce(v_cursors, '') = '' then
     begin
       return query
-      with seen as materialized (
-        select
-          jobs.ctid as tid, jobs.id, jobs.job_queue_id,
-          jobs.run_at <= pg_catalog.now()
-            and (v_task_ids is null or jobs.task_id = any (v_task_ids))
-            and (forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags)
-            as is_takeable
-        from @extschema@._private_jobs as jobs
-        where jobs.is_available
-        order by jobs.priority, jobs.run_at, jobs.id
-        limit c_few
-      ),
-      picked as materialized (
-        select seen.tid
-        from seen
-        where seen.is_takeable
-        and (
-          select pg_catalog.count(every.job_queue_id) = 0 and (
-            max_jobs = 1 or (
-              pg_catalog.count(*) < c_few
-              and pg_catalog.count(*) filter (where every.is_takeable) <= max_jobs
-            )
-          )
-          from seen as every
-        )
-        limit max_jobs
-      ),
-      locked as materialized (
-        select jobs.ctid as tid
-        from @extschema@._private_jobs as jobs
-        where jobs.ctid = any (array(select picked.tid from picked))
-        and jobs.locked_at is null
-        and jobs.attempts < jobs.max_attempts
-        and jobs.run_at <= pg_catalog.now()
-        and jobs.job_queue_id is null
-        and (v_task_ids is null or jobs.task_id = any (v_task_ids))
-        and (forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags)
-        order by jobs.key, jobs.id
-        for update of jobs skip locked
-      ),
-      taken as (
-        update @extschema@._private_jobs as jobs
-        set attempts = jobs.attempts + 1, locked_at = pg_catalog.now(), locked_by = worker_id
-        where jobs.ctid = any (array(select locked.tid from locked))
-        returning jobs.*
-      )
-      select
-        taken.id, tasks.identifier, taken.payload,
-        null::text,
-        taken.priority, taken.run_at, taken.attempts, taken.max_attempts, taken.last_error,
-        taken.created_at, taken.updated_at, taken.key, taken.locked_at, taken.locked_by,
-        taken.revision, taken.flags
-      from taken
-      join @extschema@._private_tasks as tasks on tasks.id = taken.task_id
-      order by taken.priority, taken.run_at, taken.id;
-      get diagnostics v_taken = row_count;
-      if v_taken = 0 then
-        raise sqlstate 'GWRTY' using message = 'Nothing was taken', hint = 'Caught below.';
+      select * from @extschema@._claim_first_jobs(worker_id, max_jobs, v_task_ids, forbidden_flags);
+      get diagnostics v_claimed = row_count;
+      if v_claimed = 0 then
+        raise sqlstate 'GWRTY' using message = 'Nothing was claimed', hint = 'Caught below.';
       end if;
-      if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
-        perform from @extschema@._private_heartbeats as beats
-        where beats.worker_id = get_jobs.worker_id
-        for key share;
-      end if;
-      if exists (
-        select from @extschema@._private_ended_workers as ended
-        where ended.worker_id = get_jobs.worker_id
-      ) then
-        raise exception 'Worker "%" has ended or was presumed dead', worker_id
-          using errcode = 'GWBWE',
-            hint = 'Its jobs were given to others. Go on under a new id, and call heartbeat first.';
-      end if;
-      if v_setting is null then
-        perform pg_catalog.set_config('graphile_worker.heads', '', false);
+      if v_cursors is null then
+        perform pg_catalog.set_config('graphile_worker.cursors', '', false);
       elsif pg_catalog.clock_timestamp() > v_started + interval '1 millisecond' then
-        -- The next call finds out whether the head of the order is worth to be remembered.
-        perform pg_catalog.set_config('graphile_worker.heads', 'null', false);
+        -- The next call finds out whether cursors are worth it.
+        perform pg_catalog.set_config('graphile_worker.cursors', 'null', false);
       end if;
-      return;
     exception when sqlstate 'GWRTY' or lock_not_available then
-      null;
+      v_claimed := 0;
     end;
   end if;
-
-  declare
-    c_walk constant integer := greatest(256, 2 * max_jobs);
-    c_lanes constant integer := 500;
-    v_priorities smallint[];
-    v_head_run_ats timestamptz[];
-    v_head_ids bigint[];
-    v_heads json;
-    v_heads_until timestamptz;
-    v_remembered boolean;
-    v_is_first boolean := true;
-    v_at integer := 1;
-    v_after_run_at timestamptz;
-    v_after_id bigint;
-    v_wanted integer := max_jobs;
-    v_window integer := max_jobs;
-    v_walked integer := 0;
-    v_by_lane boolean := false;
-    v_is_all boolean := false;
-    v_is_shared boolean := false;
-    v_is_plain boolean := true;
-    v_seen integer;
-    v_seen_run_at timestamptz;
-    v_seen_id bigint;
-    v_first_run_at timestamptz;
-    v_first_id bigint;
-    v_keyed boolean;
-    v_last_run_at timestamptz;
-    v_ids bigint[];
-    v_tids tid[];
-    v_queue_ids integer[];
-    v_free_ids integer[];
-    v_tried_ids bigint[] := '{}';
-    v_tried_queue_ids integer[] := '{}';
-    v_start bigint;
-    v_tries integer := 0;
-  begin
-    -- Anybody may have put anything into a setting.
-    begin
-      v_heads := nullif(v_setting, '');
-      if v_heads ->> 0 = pg_catalog.pg_typeof(null::@extschema@._private_jobs)::oid::text then
-        v_heads_until := v_heads ->> 1;
-      end if;
-      v_remembered := v_started >= v_heads_until - interval '10 seconds'
-        and v_started < v_heads_until;
-      if v_remembered then
-        v_priorities := array(select pg_catalog.json_array_elements_text(v_heads -> 2));
-        v_head_run_ats := array(select pg_catalog.json_array_elements_text(v_heads -> 3));
-        v_head_ids := array(select pg_catalog.json_array_elements_text(v_heads -> 4));
-      end if;
-    exception when data_exception then
-      v_remembered := false;
-    end;
-    if not coalesce(v_remembered, false) then
-      -- The priorities that have a due job: one step in the index for each priority there is.
-      with recursive step (priority, run_at, id) as (
-    (
-      select jobs.priority, jobs.run_at, jobs.id
-      from @extschema@._private_jobs as jobs
-      where jobs.is_available
-      order by jobs.priority, jobs.run_at, jobs.id
-      limit 1
-    )
-    union all
-    select further.priority, further.run_at, further.id
-    from step
-    cross join lateral (
-      select jobs.priority, jobs.run_at, jobs.id
-      from @extschema@._private_jobs as jobs
-      where jobs.is_available and jobs.priority > step.priority
-      order by jobs.priority, jobs.run_at, jobs.id
-      limit 1
-    ) as further
-  )
-      select
-        pg_catalog.array_agg(step.priority order by step.priority),
-        pg_catalog.array_agg(step.run_at order by step.priority),
-        pg_catalog.array_agg(step.id order by step.priority)
-      into v_priorities, v_head_run_ats, v_head_ids
-      from step
-      where step.run_at <= pg_catalog.now();
-      v_heads_until := v_started + least(
-        20 * (pg_catalog.clock_timestamp() - v_started), interval '10 seconds'
-      );
-      -- Not worth it below a millisecond; and the first call of a session takes its time to plan.
-      if v_setting is null or v_heads_until < v_started + interval '20 milliseconds' then
-        v_heads_until := null;
-      end if;
+  if v_claimed = 0 then
+    return query
+    select * from @extschema@._claim_in_order(
+      worker_id, max_jobs, v_task_ids, forbidden_flags, v_cursors
+    );
+    get diagnostics v_claimed = row_count;
+  end if;
+  if v_claimed = 0 and v_cursors <> 'null'
+    and pg_catalog.current_setting('graphile_worker.cursors') = 'null'
+  then
+    return query
+    select * from @extschema@._claim_in_order(
+      worker_id, max_jobs, v_task_ids, forbidden_flags, 'null'
+    );
+    get diagnostics v_claimed = row_count;
+    if v_claimed = 0 and pg_catalog.current_setting('graphile_worker.cursors') <> '' then
+      -- Nothing is due, and it took long to see: the next job will come behind the cursors.
+      perform pg_catalog.set_config('graphile_worker.cursors', v_cursors, false);
     end if;
-
-    while v_priorities is not null loop
-      if v_is_first then
-        v_after_run_at := v_head_run_ats[v_at];
-        v_after_id := v_head_ids[v_at] - 1;
-      end if;
-      if v_is_plain then
-        -- As many as are wanted, in one pass: mostly all of them can be taken.
-        v_window := v_wanted;
-        select
-          pg_catalog.count(*),
-          coalesce(
-            pg_catalog.bool_and(
-              due.job_queue_id is null
-              and (v_task_ids is null or due.task_id = any (v_task_ids))
-                and (forbidden_flags is null or due.flags is null or not due.flags ?| forbidden_flags)
-            ),
-            true
-          ),
-          pg_catalog.bool_or(due.key is not null),
-          pg_catalog.min(due.run_at), pg_catalog.max(due.run_at),
-          pg_catalog.array_agg(due.id), pg_catalog.array_agg(due.tid)
-        into v_seen, v_is_plain, v_keyed, v_first_run_at, v_last_run_at, v_ids, v_tids
-        from (
-          select
-            jobs.ctid as tid, jobs.id, jobs.job_queue_id, jobs.task_id, jobs.run_at, jobs.flags,
-            jobs.key
-          from @extschema@._private_jobs as jobs
-          where jobs.is_available
-          and jobs.priority = v_priorities[v_at]
-          and jobs.run_at <= pg_catalog.now()
-          and (jobs.run_at, jobs.id) > (v_after_run_at, v_after_id)
-          order by jobs.priority, jobs.run_at, jobs.id
-          limit v_window
-        ) as due;
-        v_first_id := v_ids[1];
-      end if;
-      if not v_is_plain and not v_by_lane then
-        -- A window of the order: what can be taken from it, and where it ends.
-        with due as materialized (
-          select
-            jobs.ctid as tid, jobs.id, jobs.job_queue_id, jobs.task_id, jobs.run_at, jobs.flags,
-            jobs.key
-          from @extschema@._private_jobs as jobs
-          where jobs.is_available
-          and jobs.priority = v_priorities[v_at]
-          and jobs.run_at <= pg_catalog.now()
-          and (jobs.run_at, jobs.id) > (v_after_run_at, v_after_id)
-          order by jobs.priority, jobs.run_at, jobs.id
-          limit v_window
-        ),
-        ours as materialized (
-          select due.tid, due.id, due.job_queue_id, due.run_at
-          from due
-          where (v_task_ids is null or due.task_id = any (v_task_ids))
-          and (forbidden_flags is null or due.flags is null or not due.flags ?| forbidden_flags)
-        ),
-        chosen as (
-          select ours.tid, ours.id, ours.job_queue_id, ours.run_at
-          from ours
-          where ours.job_queue_id is null
-          union all
-          (
-            -- One look at each queue by its number: joined, a table of queues that has just grown
-            -- is read whole for each job.
-            select heads.tid, heads.id, heads.job_queue_id, heads.run_at
-            from (
-              select distinct on (ours.job_queue_id)
-                ours.tid, ours.id, ours.job_queue_id, ours.run_at
-              from ours
-              where ours.job_queue_id is not null
-              order by ours.job_queue_id, ours.run_at, ours.id
-            ) as heads
-            where (
-              select queues.is_available
-              from @extschema@._private_job_queues as queues
-              where queues.id = heads.job_queue_id
-            )
-          )
-          order by run_at, id
-          limit v_wanted
-        )
-        select
-          seen.jobs, seen.keyed, head.run_at, head.id, tail.run_at, tail.id,
-          picks.ids, picks.tids, picks.queue_ids, picks.run_at
-        into
-          v_seen, v_keyed, v_first_run_at, v_first_id, v_seen_run_at, v_seen_id,
-          v_ids, v_tids, v_queue_ids, v_last_run_at
-        from (
-          select pg_catalog.count(*) as jobs, pg_catalog.bool_or(due.key is not null) as keyed
-          from due
-        ) as seen
-        left join (select due.run_at, due.id from due limit 1) as head on true
-        left join (select due.run_at, due.id from due offset v_window - 1 limit 1) as tail on true
-        cross join (
-          select
-            pg_catalog.array_agg(chosen.id order by chosen.run_at, chosen.id) as ids,
-            pg_catalog.array_agg(chosen.tid order by chosen.run_at, chosen.id) as tids,
-            pg_catalog.array_agg(chosen.job_queue_id order by chosen.run_at, chosen.id) as queue_ids,
-            pg_catalog.max(chosen.run_at) as run_at
-          from chosen
-        ) as picks;
-      end if;
-      if not v_by_lane then
-        if v_is_first and v_seen > 0 then
-          v_head_run_ats[v_at] := v_first_run_at;
-          v_head_ids[v_at] := v_first_id;
-        end if;
-        v_is_first := false;
-      else
-        -- From lane to lane, all those without a queue and a stretch of those with one. A step goes
-        -- past a whole queue that is locked, past a lane that is not ours or has shown its first job,
-        -- and else to the next priority of the lane.
-        v_start := (1 + pg_catalog.floor(pg_catalog.random() * (
-          select coalesce(pg_catalog.max(queues.id), 0) from @extschema@._private_job_queues as queues
-        )))::bigint << 32;
-        with recursive step (lane, priority, until, depth, id, queue_id, task_id, at, run_at) as (
-          select
-            seed.lane, 32767::smallint, seed.until, 0,
-            null::bigint, null::integer, null::integer, null::smallint, null::timestamptz
-          from (values
-            (0::bigint, 1::bigint << 32),
-            (v_start - 1, 9223372036854775807),
-            ((1::bigint << 32) - 1, v_start)
-          ) as seed (lane, until)
-          union all
-          select
-            case when head.is_free then head.lane else ((head.lane >> 32) + 1 << 32) - 1 end,
-            case
-              when head.is_free and head.is_ours
-                and not (head.is_due and head.queue_id is not null and forbidden_flags is null)
-                then head.priority
-              else 32767::smallint
-            end,
-            step.until,
-            step.depth + 1,
-            case when head.is_free and head.is_ours and head.is_due then head.id end,
-            head.queue_id,
-            head.task_id,
-            head.priority,
-            head.run_at
-          from step
-          cross join lateral (
-            select
-              first.id, first.lane, first.queue_id, first.task_id, first.priority, first.run_at,
-              first.run_at <= pg_catalog.now() as is_due,
-              v_task_ids is null or first.task_id = any (v_task_ids) as is_ours,
-              first.queue_id is null or (
-                coalesce(queues.is_available, false) and queues.id <> all (v_tried_queue_ids)
-              ) as is_free
-            from (
-              select
-                jobs.id, ((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id) as lane,
-                jobs.job_queue_id as queue_id, jobs.task_id, jobs.priority, jobs.run_at
-              from @extschema@._private_jobs as jobs
-              where jobs.is_available
-              and (((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id), jobs.priority)
-                > (step.lane, step.priority)
-              order by
-                ((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id), jobs.priority, jobs.run_at, jobs.id
-              limit 1
-            ) as first
-            left join @extschema@._private_job_queues as queues on queues.id = first.queue_id
-          ) as head
-          where step.depth < c_lanes and head.lane < step.until
-        ),
-        lanes as (
-          select step.queue_id as job_queue_id, step.task_id, step.at as priority
-          from step
-          where step.id is not null
-          order by step.at, step.run_at, step.id
-          limit case when forbidden_flags is null and v_tried_ids = '{}' then v_wanted end
-        ),
-        takeable as (
-          select jobs.tid, jobs.id, jobs.job_queue_id, jobs.priority, jobs.run_at
-          from lanes
-          cross join lateral (
-            select
-              candidates.ctid as tid, candidates.id, candidates.job_queue_id, candidates.priority,
-              candidates.run_at
-            from @extschema@._private_jobs as candidates
-            where candidates.is_available
-            and (((coalesce(candidates.job_queue_id, 0)::bigint << 32) | candidates.task_id), candidates.priority)
-              >= (((coalesce(lanes.job_queue_id, 0)::bigint << 32) | lanes.task_id), lanes.priority)
-            and (
-              ((coalesce(candidates.job_queue_id, 0)::bigint << 32) | candidates.task_id), candidates.priority,
-              candidates.run_at
-            ) <= (
-              ((coalesce(lanes.job_queue_id, 0)::bigint << 32) | lanes.task_id), lanes.priority, pg_catalog.now()
-            )
-            and candidates.id <> all (v_tried_ids)
-            and (
-              forbidden_flags is null or candidates.flags is null
-              or not candidates.flags ?| forbidden_flags
-            )
-            order by
-              ((coalesce(candidates.job_queue_id, 0)::bigint << 32) | candidates.task_id), candidates.priority,
-              candidates.run_at, candidates.id
-            limit case when lanes.job_queue_id is null then v_wanted else 1 end
-          ) as jobs
-        ),
-        chosen as (
-          select
-            takeable.tid, takeable.id, takeable.job_queue_id, takeable.priority, takeable.run_at
-          from takeable
-          where takeable.job_queue_id is null
-          union all
-          (
-            select distinct on (takeable.job_queue_id)
-              takeable.tid, takeable.id, takeable.job_queue_id, takeable.priority, takeable.run_at
-            from takeable
-            where takeable.job_queue_id is not null
-            order by takeable.job_queue_id, takeable.priority, takeable.run_at, takeable.id
-          )
-          order by priority, run_at, id
-          limit v_wanted
-        )
-        select
-          pg_catalog.array_agg(chosen.id order by chosen.priority, chosen.run_at, chosen.id),
-          pg_catalog.array_agg(chosen.tid order by chosen.priority, chosen.run_at, chosen.id),
-          pg_catalog.array_agg(chosen.job_queue_id order by chosen.priority, chosen.run_at, chosen.id),
-          -- Every lane was seen, and this is all that can be taken.
-          pg_catalog.count(*) < v_wanted
-            and (select pg_catalog.max(step.depth) from step) < c_lanes
-        into v_ids, v_tids, v_queue_ids, v_is_all
-        from chosen;
-        v_tries := v_tries + 1;
-        exit when v_tries = 8 or (v_is_all and v_ids is null);
-        continue when v_ids is null;
-        v_tried_ids := v_tried_ids || v_ids;
-        v_keyed := exists (
-          select from @extschema@._private_jobs as jobs
-          where jobs.id = any (v_ids) and jobs.key is not null
-        );
-        v_tried_queue_ids := v_tried_queue_ids || pg_catalog.array_remove(v_queue_ids, null);
-      end if;
-
-      if v_ids is not null then
-        -- SKIP LOCKED waits after all where a row was updated a moment ago and is being updated again
-        -- (the newer version is locked without regard to it). So keyed jobs are locked by key, as
-        -- adders of jobs do, and no second round starts while this one's locks are held: the round is
-        -- undone where it took nothing, and is the last where it took something.
-        --
-        -- What was seen may have changed: each row is looked at once more under its lock, where it
-        -- was; one that was changed since is somewhere else, and is left for the next call.
-        --
-        -- Queues are locked before their jobs here, so the lock on the table comes first: collectors
-        -- of names, who take that and then the queues, are not met halfway.
-        begin
-          lock table @extschema@._private_jobs in row exclusive mode;
-          select pg_catalog.array_agg(free.id) into v_free_ids
-          from (
-            select queues.id
-            from @extschema@._private_job_queues as queues
-            where queues.id = any (v_queue_ids) and queues.is_available
-            order by queues.id
-            for update skip locked
-          ) as free;
-          return query
-          with locked as materialized (
-            select jobs.ctid as tid
-            from @extschema@._private_jobs as jobs
-            where jobs.ctid = any (v_tids)
-            and jobs.locked_at is null
-            and jobs.attempts < jobs.max_attempts
-            and jobs.run_at <= pg_catalog.now()
-            and (
-              jobs.job_queue_id is null
-              or jobs.job_queue_id in (select pg_catalog.unnest(v_free_ids))
-            )
-            and (v_task_ids is null or jobs.task_id = any (v_task_ids))
-            and (forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags)
-            order by jobs.key, jobs.id
-            for update of jobs skip locked
-          ),
-          taken as (
-            update @extschema@._private_jobs as jobs
-            set attempts = jobs.attempts + 1, locked_at = pg_catalog.now(), locked_by = worker_id
-            where jobs.ctid = any (array(select locked.tid from locked))
-            returning jobs.*
-          ),
-          locked_queues as (
-            update @extschema@._private_job_queues as queues
-            set locked_at = pg_catalog.now(), locked_by = worker_id
-            from taken
-            where taken.job_queue_id is not null and queues.id = taken.job_queue_id
-          )
-          select
-            taken.id, tasks.identifier, taken.payload,
-            case
-              when taken.job_queue_id is not null then (
-                select queues.queue_name
-                from @extschema@._private_job_queues as queues
-                where queues.id = taken.job_queue_id
-              )
-            end,
-            taken.priority, taken.run_at, taken.attempts, taken.max_attempts, taken.last_error,
-            taken.created_at, taken.updated_at, taken.key, taken.locked_at, taken.locked_by,
-            taken.revision, taken.flags
-          from taken
-          join @extschema@._private_tasks as tasks on tasks.id = taken.task_id
-          order by taken.priority, taken.run_at, taken.id;
-          get diagnostics v_taken = row_count;
-          if v_taken = 0 and v_keyed then
-            raise sqlstate 'GWRTY' using message = 'Nothing was taken', hint = 'Caught below.';
-          end if;
-        exception when sqlstate 'GWRTY' or lock_not_available then
-          null;
-        end;
-      end if;
-
-      if not v_by_lane then
-        if pg_catalog.cardinality(v_ids) = v_wanted then
-          -- Enough was there; what of it others have is no crowd.
-          v_after_run_at := v_last_run_at;
-          v_after_id := v_ids[v_wanted];
-        else
-          if v_seen < v_window then
-            v_at := v_at + 1;
-            v_is_first := true;
-          else
-            v_after_run_at := v_seen_run_at;
-            v_after_id := v_seen_id;
-          end if;
-          v_walked := v_walked + v_seen - coalesce(pg_catalog.cardinality(v_ids), 0);
-          v_window := least(4 * v_window, c_walk);
-          v_by_lane := v_walked >= c_walk or (v_ids is null and v_seen >= 256);
-        end if;
-      end if;
-      if v_ids is not null then
-        -- Others are at it, too: with what they left it is better to begin than to compete for more.
-        v_is_shared := v_taken > 0 and (v_keyed or v_taken < pg_catalog.cardinality(v_ids));
-        v_wanted := v_wanted - v_taken;
-      end if;
-      v_is_all := v_is_all or v_at > pg_catalog.cardinality(v_priorities);
-      exit when v_wanted = 0 or v_is_all or v_is_shared;
-    end loop;
-
-    if v_wanted < max_jobs then
-      if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
-        perform from @extschema@._private_heartbeats as beats
-        where beats.worker_id = get_jobs.worker_id
-        for key share;
-      end if;
-      if exists (
-        select from @extschema@._private_ended_workers as ended
-        where ended.worker_id = get_jobs.worker_id
-      ) then
-        raise exception 'Worker "%" has ended or was presumed dead', worker_id
-          using errcode = 'GWBWE',
-            hint = 'Its jobs were given to others. Go on under a new id, and call heartbeat first.';
-      end if;
+  end if;
+  if v_claimed = max_jobs and max_jobs > 1
+    and pg_catalog.current_setting('graphile_worker.cursors') = ''
+  then
+    -- There is a backlog: the first few jobs will not decide the next call either.
+    perform pg_catalog.set_config('graphile_worker.cursors', 'null', false);
+  end if;
+  if v_claimed > 0 then
+    if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+      perform from @extschema@._private_heartbeats as heartbeats
+      where heartbeats.worker_id = get_jobs.worker_id
+      for key share;
     end if;
-    if v_wanted > 0 and v_wanted < max_jobs and not v_is_all then
-      perform pg_catalog.set_config('graphile_worker.more', 'true', false);
+    if exists (
+      select from @extschema@._private_ended_workers as ended
+      where ended.worker_id = get_jobs.worker_id
+    ) then
+      raise exception 'Worker "%" has ended or was presumed dead', worker_id
+        using errcode = 'GWBWE',
+          hint = 'Its jobs were given to others. Go on under a new id, and call heartbeat first.';
     end if;
-    if v_remembered and v_wanted = max_jobs then
-      -- Not by the first look, which passes the same dead entries.
-      perform pg_catalog.set_config('graphile_worker.heads', 'null', false);
-      return query
-      select * from @extschema@.get_jobs(worker_id, max_jobs, task_identifiers, forbidden_flags);
-      get diagnostics v_taken = row_count;
-      if v_taken = 0 and pg_catalog.current_setting('graphile_worker.heads') <> '' then
-        -- There is nothing, still: looking took long, and the next job comes behind the heads.
-        perform pg_catalog.set_config('graphile_worker.heads', v_setting, false);
-      end if;
-    elsif v_setting is null or (v_setting <> '' and v_heads_until is null) then
-      perform pg_catalog.set_config('graphile_worker.heads', '', false);
-    elsif v_heads_until is not null and v_priorities is not null then
-      perform pg_catalog.set_config(
-        'graphile_worker.heads',
-        pg_catalog.json_build_array(
-          pg_catalog.pg_typeof(null::@extschema@._private_jobs)::oid::text, v_heads_until,
-          v_priorities, v_head_run_ats, v_head_ids
-        )::text,
-        false
-      );
-    end if;
-  end;
+  end if;
 end;
 $$;
 
@@ -2496,9 +2680,9 @@ begin
 end;
 $$;
 
--- Unlocks jobs and queues whose lock is older than 4 hours: their worker died, unless it was heard of
--- lately. Call it every eight minutes or so; several callers do not disturb each other, and rows in
--- use are skipped.
+-- Unlocks jobs and queues whose lock is older than 4 hours: their worker died, unless it was heard
+-- of lately. Call it every eight minutes or so; several callers do not disturb each other, and rows
+-- in use are skipped.
 create function @extschema@.release_stale_locks()
 returns table (released_jobs bigint, released_queues bigint)
 language plpgsql
@@ -2517,9 +2701,9 @@ begin
     from @extschema@._private_jobs as jobs
     where jobs.locked_at < pg_catalog.now() - interval '4 hours'
     and not exists (
-      select from @extschema@._private_heartbeats as beats
-      where beats.worker_id = jobs.locked_by
-      and greatest(beats.beat_at, pg_catalog.pg_postmaster_start_time()) >= pg_catalog.clock_timestamp() - v_dead_after
+      select from @extschema@._private_heartbeats as heartbeats
+      where heartbeats.worker_id = jobs.locked_by
+      and greatest(heartbeats.heartbeat_at, pg_catalog.pg_postmaster_start_time()) >= pg_catalog.clock_timestamp() - v_dead_after
     )
     order by jobs.key, jobs.id
     for update skip locked
@@ -2535,9 +2719,9 @@ begin
     from @extschema@._private_job_queues as queues
     where queues.locked_at < pg_catalog.now() - interval '4 hours'
     and not exists (
-      select from @extschema@._private_heartbeats as beats
-      where beats.worker_id = queues.locked_by
-      and greatest(beats.beat_at, pg_catalog.pg_postmaster_start_time()) >= pg_catalog.clock_timestamp() - v_dead_after
+      select from @extschema@._private_heartbeats as heartbeats
+      where heartbeats.worker_id = queues.locked_by
+      and greatest(heartbeats.heartbeat_at, pg_catalog.pg_postmaster_start_time()) >= pg_catalog.clock_timestamp() - v_dead_after
     )
     order by queues.id
     for update skip locked
@@ -2563,7 +2747,7 @@ $$;
 -- Whether an available job is due, and the time until the first one of the future is; null: there
 -- is none. Two steps in the index for each priority there is, with the settings of get_jobs, for
 -- the same reason.
-create function @extschema@._next_jobs(out is_due boolean, out next_job_in interval)
+create function @extschema@._next_due(out is_due boolean, out next_job_in interval)
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
@@ -2620,11 +2804,11 @@ $$;
 -- Whether a worker may sleep. With graphile_worker.notify = idle, who adds jobs notifies only then.
 -- Workers without a heartbeat, as Node's, are believed to sleep only where there are no others.
 --
--- No job is overlooked in between. Who adds jobs locks their table until the end of the transaction,
--- and asks after that. A worker says that it is going to sleep in a transaction of its own, then asks
--- for the writing_transactions, and looks again until they have ended. A snapshot from before the
--- jobs were added shows workers as they were, so it is not relied on.
-create function @extschema@._somebody_sleeps()
+-- No job is overlooked in between. Who adds jobs locks their table until the end of the
+-- transaction, and asks after that. A worker says that it is going to sleep in a transaction of its
+-- own, then asks for the writing_transactions, and looks again until they have ended. A snapshot
+-- from before the jobs were added shows workers as they were, so it is not relied on.
+create function @extschema@._any_worker_idle()
 returns boolean
 language plpgsql
 volatile
@@ -2633,14 +2817,14 @@ as $$
 begin
   return pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable')
     or coalesce(
-      (select pg_catalog.bool_or(not beats.is_busy) from @extschema@._private_heartbeats as beats),
+      (select pg_catalog.bool_or(not heartbeats.is_busy) from @extschema@._private_heartbeats as heartbeats),
       true
     );
 end;
 $$;
 
--- The transactions that may have written jobs and are open, by virtual ids, other than the caller's;
--- given some, those of them that are still open.
+-- The transactions that may have written jobs and are open, by virtual ids, other than the
+-- caller's; given some, those of them that are still open.
 create function @extschema@.writing_transactions(
   among text[] = null
 )
@@ -2686,7 +2870,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_beats @extschema@._private_heartbeats;
+  v_heartbeats @extschema@._private_heartbeats;
   v_now timestamptz;
 begin
   if worker_id is null or worker_id = '' then
@@ -2697,9 +2881,9 @@ begin
     (select settings.dead_after from @extschema@._private_settings as settings),
     interval '30 seconds'
   );
-  select * into v_beats
-  from @extschema@._private_heartbeats as beats
-  where beats.worker_id = heartbeat.worker_id
+  select * into v_heartbeats
+  from @extschema@._private_heartbeats as heartbeats
+  where heartbeats.worker_id = heartbeat.worker_id
   for update;
   is_known := found;
   if not is_known then
@@ -2707,28 +2891,28 @@ begin
     where ended.worker_id = heartbeat.worker_id;
   end if;
   v_now := pg_catalog.clock_timestamp();
-  insert into @extschema@._private_heartbeats as beats (
-    worker_id, started_at, beat_at, steady_since, refreshed_at, task_identifiers, details, is_busy
+  insert into @extschema@._private_heartbeats as heartbeats (
+    worker_id, started_at, heartbeat_at, alive_since, refreshed_at, task_identifiers, details, is_busy
   )
   values (
     heartbeat.worker_id, v_now, v_now, v_now, v_now, heartbeat.task_identifiers, heartbeat.details,
     coalesce(heartbeat.is_busy, false)
   )
   on conflict on constraint heartbeats_pkey do update set
-    beat_at = excluded.beat_at,
-    steady_since = case
-      when excluded.beat_at - beats.beat_at > heartbeat.dead_after / 2 then excluded.beat_at
-      else beats.steady_since
+    heartbeat_at = excluded.heartbeat_at,
+    alive_since = case
+      when excluded.heartbeat_at - heartbeats.heartbeat_at > heartbeat.dead_after / 2 then excluded.heartbeat_at
+      else heartbeats.alive_since
     end,
     refreshed_at = case
-      when excluded.beat_at - beats.refreshed_at > interval '1 hour' then excluded.beat_at
-      else beats.refreshed_at
+      when excluded.heartbeat_at - heartbeats.refreshed_at > interval '1 hour' then excluded.heartbeat_at
+      else heartbeats.refreshed_at
     end,
     task_identifiers = excluded.task_identifiers,
     details = excluded.details,
     is_busy = excluded.is_busy;
 
-  if v_now - v_beats.refreshed_at > interval '1 hour' then
+  if v_now - v_heartbeats.refreshed_at > interval '1 hour' then
     with old as materialized (
       select jobs.id
       from @extschema@._private_jobs as jobs
@@ -2764,14 +2948,14 @@ begin
   end if;
 
   select jobs.is_due, jobs.next_job_in into is_due, next_job_in
-  from @extschema@._next_jobs() as jobs;
+  from @extschema@._next_due() as jobs;
   return next;
 end;
 $$;
 
 -- Gives back the jobs that the worker holds, with their attempt, other than those to keep, and
 -- unlocks their queues; with null every queue that it holds. Others are woken.
-create function @extschema@._give_back(
+create function @extschema@._return_held_jobs(
   worker_id text,
   kept_ids bigint[]
 )
@@ -2855,7 +3039,7 @@ end;
 $$;
 
 -- Makes these ids those of workers that have ended: get_jobs gives them no job any more. What
--- transactions that are open now still lock in their names is freed by release_dead_workers.
+-- transactions that are open now still lock in their names is freed by recover_dead_workers.
 create function @extschema@._end_workers(
   worker_ids text[]
 )
@@ -2865,22 +3049,22 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  delete from @extschema@._private_heartbeats as beats
-  where beats.worker_id = any (worker_ids);
+  delete from @extschema@._private_heartbeats as heartbeats
+  where heartbeats.worker_id = any (worker_ids);
   insert into @extschema@._private_ended_workers as ended (worker_id, ended_at)
   select given.worker_id, pg_catalog.clock_timestamp()
   from pg_catalog.unnest(worker_ids) as given (worker_id)
   order by given.worker_id
   on conflict on constraint ended_workers_pkey do update set
     ended_at = excluded.ended_at,
-    awaited = excluded.awaited;
+    open_transactions = excluded.open_transactions;
 end;
 $$;
 
 -- Ends a worker: the jobs that it still holds are given back without using up the attempt, its
 -- queues are unlocked, and it is no longer among the workers. Answers how many jobs there were.
 -- Its id gets no job any more, unless it calls heartbeat again.
-create function @extschema@.stop_heartbeat(
+create function @extschema@.end_worker(
   worker_id text
 )
 returns bigint
@@ -2895,7 +3079,7 @@ begin
       using errcode = 'GWBWI', hint = 'Pass a text that no other worker uses.';
   end if;
   perform @extschema@._end_workers(array[worker_id]);
-  return @extschema@._give_back(worker_id, null);
+  return @extschema@._return_held_jobs(worker_id, null);
 end;
 $$;
 
@@ -2913,7 +3097,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return @extschema@._give_back(
+  return @extschema@._return_held_jobs(
     worker_id, coalesce(pg_catalog.array_remove(known_ids, null), '{}')
   );
 end;
@@ -2935,7 +3119,7 @@ $$;
 --
 -- A job gets its attempt back, since its worker may have died of anything, but not for ever: after
 -- max_crashes of them the attempt counts, and the job waits as after a failure.
-create function @extschema@.release_dead_workers(
+create function @extschema@.recover_dead_workers(
   worker_id text = null
 )
 returns table (dead_worker_id text, released_jobs bigint, released_queues bigint)
@@ -2957,23 +3141,23 @@ declare
   v_queue_owners text[];
 begin
   if worker_id is not null then
-    select greatest(v_listening_since, beats.steady_since) into v_listening_since
-    from @extschema@._private_heartbeats as beats
-    where beats.worker_id = release_dead_workers.worker_id
-    and v_now - beats.beat_at <= v_dead_after / 2;
+    select greatest(v_listening_since, heartbeats.alive_since) into v_listening_since
+    from @extschema@._private_heartbeats as heartbeats
+    where heartbeats.worker_id = recover_dead_workers.worker_id
+    and v_now - heartbeats.heartbeat_at <= v_dead_after / 2;
   end if;
   if v_listening_since < v_now - v_dead_after then
     -- The lock looks once more at a row that changed: whoever was heard of just now is left alone.
     select pg_catalog.array_agg(silent.worker_id) into v_silent
     from (
-      select beats.worker_id
-      from @extschema@._private_heartbeats as beats
-      where beats.beat_at < v_now - v_dead_after
-      order by beats.worker_id
+      select heartbeats.worker_id
+      from @extschema@._private_heartbeats as heartbeats
+      where heartbeats.heartbeat_at < v_now - v_dead_after
+      order by heartbeats.worker_id
       for update skip locked
     ) as silent;
   end if;
-  v_ended := @extschema@._ended_without_transactions();
+  v_ended := @extschema@._settled_ended_workers();
   if v_silent is null and v_ended is null then
     return;
   end if;
@@ -2982,13 +3166,13 @@ begin
     perform @extschema@._end_workers(v_silent);
   end if;
   select released.job_owners, released.queue_owners into v_job_owners, v_queue_owners
-  from @extschema@._release_held(
+  from @extschema@._recover_locks(
     coalesce(v_silent, '{}') || coalesce(v_ended, '{}')
   ) as released;
 
   -- What somebody else holds at the moment was skipped, and is looked for again.
   update @extschema@._private_ended_workers as ended
-  set awaited = null
+  set open_transactions = null
   where ended.worker_id = any (v_ended)
   and not exists (
     select from @extschema@._private_jobs as jobs where jobs.locked_by = ended.worker_id
@@ -3013,7 +3197,7 @@ $$;
 
 -- The ended workers that no open transaction can lock jobs for any more, and whose jobs have not
 -- been freed since; their rows are locked. Forgets those that ended a day ago.
-create function @extschema@._ended_without_transactions()
+create function @extschema@._settled_ended_workers()
 returns text[]
 language plpgsql
 volatile
@@ -3025,7 +3209,7 @@ begin
   with old as materialized (
     select ended.worker_id
     from @extschema@._private_ended_workers as ended
-    where ended.awaited is null
+    where ended.open_transactions is null
     and ended.ended_at < pg_catalog.clock_timestamp() - interval '1 day'
     for update skip locked
   )
@@ -3037,7 +3221,7 @@ begin
   from (
     select ended.worker_id
     from @extschema@._private_ended_workers as ended
-    where ended.awaited is not null
+    where ended.open_transactions is not null
     order by ended.worker_id
     for update skip locked
   ) as pending;
@@ -3045,19 +3229,19 @@ begin
     return null;
   end if;
   update @extschema@._private_ended_workers as ended
-  set awaited = @extschema@.writing_transactions(nullif(ended.awaited, '{}'))
+  set open_transactions = @extschema@.writing_transactions(nullif(ended.open_transactions, '{}'))
   where ended.worker_id = any (v_ids);
   return (
     select pg_catalog.array_agg(ended.worker_id)
     from @extschema@._private_ended_workers as ended
-    where ended.worker_id = any (v_ids) and ended.awaited = '{}'
+    where ended.worker_id = any (v_ids) and ended.open_transactions = '{}'
   );
 end;
 $$;
 
--- Frees the jobs and queues that are locked by these workers, and answers by whom each one was. What
--- somebody else holds at the moment is skipped.
-create function @extschema@._release_held(
+-- Frees the jobs and queues that are locked by these workers, and answers by whom each one was.
+-- What somebody else holds at the moment is skipped.
+create function @extschema@._recover_locks(
   worker_ids text[],
   out job_owners text[],
   out queue_owners text[]
@@ -3256,7 +3440,7 @@ $$;
 
 -- Makes the recurring jobs known, from now on where they were not, and answers what is known of
 -- each, in the order given.
-create function @extschema@.know_crontabs(
+create function @extschema@.register_crontabs(
   identifiers text[]
 )
 returns table (identifier text, known_since timestamptz, last_execution timestamptz)
@@ -3401,8 +3585,8 @@ as $$
   select '1.0.0'::text;
 $$;
 
--- The revision of Node's schema that is here, and the highest one that workers of an earlier revision
--- do not run on: what a notification on worker:migrate says is only a hint to look.
+-- The revision of Node's schema that is here, and the highest one that workers of an earlier
+-- revision do not run on: what a notification on worker:migrate says is only a hint to look.
 create function @extschema@.schema_revision(
   out revision integer,
   out breaking_revision integer
@@ -3448,129 +3632,60 @@ begin
   execute pg_catalog.format('grant usage on schema %s to %I', v_schema, grantee);
   if access_level in ('enqueue', 'work', 'admin') then
     execute pg_catalog.format(
-      'grant execute on function %1$s.add_job(text, json, text, timestamptz, integer, text, integer, text[], text) to %2$I',
+      'grant execute on function
+        %1$s.add_job(text, json, text, timestamptz, integer, text, integer, text[], text),
+        %1$s.add_jobs(%1$s.job_spec[], boolean),
+        %1$s.add_jobs_with_modes(%1$s.job_spec[], text[]),
+        %1$s.version(),
+        %1$s.job_names(integer, integer)
+      to %2$I',
       v_schema, grantee
     );
     execute pg_catalog.format(
-      'grant execute on function %1$s.add_jobs(%1$s.job_spec[], boolean) to %2$I',
+      'grant usage on type %s.job_spec to %I',
       v_schema, grantee
     );
-    execute pg_catalog.format(
-      'grant execute on function %1$s.add_jobs_with_modes(%1$s.job_spec[], text[]) to %2$I',
-      v_schema, grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function %1$s.version() to %2$I',
-      v_schema, grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function %1$s.job_names(integer, integer) to %2$I',
-      v_schema, grantee
-    );
-    execute pg_catalog.format('grant usage on type %s.job_spec to %I', v_schema, grantee);
   end if;
   if access_level in ('work', 'admin') then
     execute pg_catalog.format(
-      'grant execute on function %1$s.get_jobs(text, integer, text[], text[]) to %2$I',
+      'grant execute on function
+        %1$s.get_jobs(text, integer, text[], text[]),
+        %1$s.get_payload(text, bigint),
+        %1$s.schema_revision(),
+        %1$s.finish_jobs(text, bigint[]),
+        %1$s.fail_jobs(text, json),
+        %1$s.return_jobs(text, bigint[], timestamptz),
+        %1$s.release_stale_locks(),
+        %1$s.heartbeat(text, text[], json, boolean),
+        %1$s.writing_transactions(text[]),
+        %1$s.end_worker(text),
+        %1$s.return_unknown_jobs(text, bigint[]),
+        %1$s.recover_dead_workers(text),
+        %1$s.register_crontabs(text[]),
+        %1$s.add_cron_jobs(timestamptz, json)
+      to %2$I',
       v_schema, grantee
     );
     execute pg_catalog.format(
-      'grant execute on function %1$s.get_payload(text, bigint) to %2$I',
+      'grant usage on type %s.claimed_job to %I',
       v_schema, grantee
     );
-    execute pg_catalog.format(
-      'grant execute on function %1$s.schema_revision() to %2$I',
-      v_schema, grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function %1$s.finish_jobs(text, bigint[]) to %2$I',
-      v_schema, grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function %1$s.fail_jobs(text, json) to %2$I',
-      v_schema, grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function %1$s.return_jobs(text, bigint[], timestamptz) to %2$I',
-      v_schema, grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function %1$s.release_stale_locks() to %2$I',
-      v_schema, grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function %1$s.heartbeat(text, text[], json, boolean) to %2$I',
-      v_schema, grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function %1$s.writing_transactions(text[]) to %2$I',
-      v_schema, grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function %1$s.stop_heartbeat(text) to %2$I',
-      v_schema, grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function %1$s.return_unknown_jobs(text, bigint[]) to %2$I',
-      v_schema, grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function %1$s.release_dead_workers(text) to %2$I',
-      v_schema, grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function %1$s.know_crontabs(text[]) to %2$I',
-      v_schema, grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function %1$s.add_cron_jobs(timestamptz, json) to %2$I',
-      v_schema, grantee
-    );
-    execute pg_catalog.format('grant usage on type %s.claimed_job to %I', v_schema, grantee);
   end if;
   if access_level in ('admin') then
     execute pg_catalog.format(
-      'grant execute on function %1$s.remove_job(text) to %2$I',
-      v_schema, grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function %1$s.complete_jobs(bigint[]) to %2$I',
-      v_schema, grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function %1$s.permanently_fail_jobs(bigint[], text) to %2$I',
-      v_schema, grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function %1$s.reschedule_jobs(bigint[], timestamptz, integer, integer, integer) to %2$I',
-      v_schema, grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function %1$s.force_unlock_workers(text[]) to %2$I',
-      v_schema, grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function %1$s.list_jobs(bigint[], text[], text[], text[], text[], bigint, integer) to %2$I',
-      v_schema, grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function %1$s.delete_failed_jobs(timestamptz, integer) to %2$I',
-      v_schema, grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function %1$s.collect_queues() to %2$I',
-      v_schema, grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function %1$s.collect_tasks(text[]) to %2$I',
-      v_schema, grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function %1$s.set_recovery(interval, integer) to %2$I',
-      v_schema, grantee
-    );
-    execute pg_catalog.format(
-      'grant execute on function %1$s.unlock_queues(text[]) to %2$I',
+      'grant execute on function
+        %1$s.remove_job(text),
+        %1$s.complete_jobs(bigint[]),
+        %1$s.permanently_fail_jobs(bigint[], text),
+        %1$s.reschedule_jobs(bigint[], timestamptz, integer, integer, integer),
+        %1$s.force_unlock_workers(text[]),
+        %1$s.list_jobs(bigint[], text[], text[], text[], text[], bigint, integer),
+        %1$s.delete_failed_jobs(timestamptz, integer),
+        %1$s.delete_unused_queues(),
+        %1$s.delete_unused_tasks(text[]),
+        %1$s.set_recovery(interval, integer),
+        %1$s.unlock_queues(text[])
+      to %2$I',
       v_schema, grantee
     );
   end if;
@@ -3638,225 +3753,81 @@ begin
     return;
   end if;
   execute pg_catalog.format(
-    'revoke all on function %1$s.add_job(text, json, text, timestamptz, integer, text, integer, text[], text) from %2$I',
+    'revoke all on function
+      %1$s.add_job(text, json, text, timestamptz, integer, text, integer, text[], text),
+      %1$s.add_jobs(%1$s.job_spec[], boolean),
+      %1$s.add_jobs_with_modes(%1$s.job_spec[], text[]),
+      %1$s.version(),
+      %1$s.job_names(integer, integer),
+      %1$s.get_jobs(text, integer, text[], text[]),
+      %1$s.get_payload(text, bigint),
+      %1$s.schema_revision(),
+      %1$s.finish_jobs(text, bigint[]),
+      %1$s.fail_jobs(text, json),
+      %1$s.return_jobs(text, bigint[], timestamptz),
+      %1$s.release_stale_locks(),
+      %1$s.heartbeat(text, text[], json, boolean),
+      %1$s.writing_transactions(text[]),
+      %1$s.end_worker(text),
+      %1$s.return_unknown_jobs(text, bigint[]),
+      %1$s.recover_dead_workers(text),
+      %1$s.register_crontabs(text[]),
+      %1$s.add_cron_jobs(timestamptz, json),
+      %1$s.remove_job(text),
+      %1$s.complete_jobs(bigint[]),
+      %1$s.permanently_fail_jobs(bigint[], text),
+      %1$s.reschedule_jobs(bigint[], timestamptz, integer, integer, integer),
+      %1$s.force_unlock_workers(text[]),
+      %1$s.list_jobs(bigint[], text[], text[], text[], text[], bigint, integer),
+      %1$s.delete_failed_jobs(timestamptz, integer),
+      %1$s.delete_unused_queues(),
+      %1$s.delete_unused_tasks(text[]),
+      %1$s.set_recovery(interval, integer),
+      %1$s.unlock_queues(text[]),
+      %1$s._reject_job(text, text, integer, text, integer, text[]),
+      %1$s._reject_mode(text),
+      %1$s._merge_payloads(json, json),
+      %1$s._ensure_names(text[], text[]),
+      %1$s._reject_old_snapshot(),
+      %1$s._block_enqueues(),
+      %1$s._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text),
+      %1$s._prepare_specs(%1$s.job_spec[]),
+      %1$s._upsert_jobs(%1$s.job_spec[], bigint[], text[], bigint[], %1$s._private_jobs[]),
+      %1$s._visible_rows(%1$s._private_jobs[], %1$s.job_spec[], text[]),
+      %1$s._add_keyed_jobs(%1$s.job_spec[], text[]),
+      %1$s._before_lock_retry(text, timestamptz, interval),
+      %1$s._without_content(%1$s._private_jobs, json, text),
+      %1$s._claim_first_jobs(text, integer, integer[], text[]),
+      %1$s._pick_from_window(smallint, timestamptz, bigint, integer, integer, integer[], text[], boolean),
+      %1$s._find_partitions(integer[], integer[], boolean, integer),
+      %1$s._pick_from_partitions(integer, integer[], text[], bigint[], integer[]),
+      %1$s._claim_jobs(text, tid[], integer[], integer[], text[]),
+      %1$s._skip_ahead_cursors(text),
+      %1$s._claim_in_order(text, integer, integer[], text[], text),
+      %1$s._return_held_jobs(text, bigint[]),
+      %1$s._end_workers(text[]),
+      %1$s._settled_ended_workers(),
+      %1$s._recover_locks(text[]),
+      %1$s._next_due(),
+      %1$s._any_worker_idle(),
+      %1$s._add_access(name, text),
+      %1$s.grant_access(name, text),
+      %1$s.revoke_access(name)
+    from %2$I',
     v_schema, grantee
   );
   execute pg_catalog.format(
-    'revoke all on function %1$s.add_jobs(%1$s.job_spec[], boolean) from %2$I',
+    'revoke all on table %1$s._private_tasks, %1$s._private_job_queues, %1$s._private_jobs, %1$s._private_known_crontabs, %1$s._private_heartbeats, %1$s._private_ended_workers, %1$s._private_crashes, %1$s._private_settings, %1$s.migrations, %1$s.jobs, %1$s.workers, %1$s.ended_workers, %1$s.queues, %1$s.crontabs from %2$I',
     v_schema, grantee
   );
   execute pg_catalog.format(
-    'revoke all on function %1$s.add_jobs_with_modes(%1$s.job_spec[], text[]) from %2$I',
+    'revoke all on sequence %1$s.tasks_id_seq, %1$s.job_queues_id_seq, %1$s.jobs_id_seq1, %1$s.names_deleted_seq from %2$I',
     v_schema, grantee
   );
   execute pg_catalog.format(
-    'revoke all on function %1$s.version() from %2$I',
+    'revoke all on type %1$s.job_spec, %1$s.claimed_job from %2$I',
     v_schema, grantee
   );
-  execute pg_catalog.format(
-    'revoke all on function %1$s.job_names(integer, integer) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s.get_jobs(text, integer, text[], text[]) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s.get_payload(text, bigint) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s.schema_revision() from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s.finish_jobs(text, bigint[]) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s.fail_jobs(text, json) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s.return_jobs(text, bigint[], timestamptz) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s.release_stale_locks() from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s.heartbeat(text, text[], json, boolean) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s.writing_transactions(text[]) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s.stop_heartbeat(text) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s.return_unknown_jobs(text, bigint[]) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s.release_dead_workers(text) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s.know_crontabs(text[]) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s.add_cron_jobs(timestamptz, json) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s.remove_job(text) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s.complete_jobs(bigint[]) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s.permanently_fail_jobs(bigint[], text) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s.reschedule_jobs(bigint[], timestamptz, integer, integer, integer) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s.force_unlock_workers(text[]) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s.list_jobs(bigint[], text[], text[], text[], text[], bigint, integer) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s.delete_failed_jobs(timestamptz, integer) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s.collect_queues() from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s.collect_tasks(text[]) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s.set_recovery(interval, integer) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s.unlock_queues(text[]) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s._reject_job(text, text, integer, text, integer, text[]) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s._reject_mode(text) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s._merge_payloads(json, json) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s._ensure_names(text[], text[]) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s._reject_old_snapshot() from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s._hold_adders() from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s._prepare_specs(%1$s.job_spec[]) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s._add_keyed_jobs(%1$s.job_spec[], text[]) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s._before_lock_retry(text, timestamptz, interval) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s._without_content(%1$s._private_jobs, json, text) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s._give_back(text, bigint[]) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s._end_workers(text[]) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s._ended_without_transactions() from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s._release_held(text[]) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s._next_jobs() from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s._somebody_sleeps() from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s._add_access(name, text) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s.grant_access(name, text) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format(
-    'revoke all on function %1$s.revoke_access(name) from %2$I',
-    v_schema, grantee
-  );
-  execute pg_catalog.format('revoke all on table %s._private_tasks from %I', v_schema, grantee);
-  execute pg_catalog.format('revoke all on table %s._private_job_queues from %I', v_schema, grantee);
-  execute pg_catalog.format('revoke all on table %s._private_jobs from %I', v_schema, grantee);
-  execute pg_catalog.format('revoke all on table %s._private_known_crontabs from %I', v_schema, grantee);
-  execute pg_catalog.format('revoke all on table %s._private_heartbeats from %I', v_schema, grantee);
-  execute pg_catalog.format('revoke all on table %s._private_ended_workers from %I', v_schema, grantee);
-  execute pg_catalog.format('revoke all on table %s._private_crashes from %I', v_schema, grantee);
-  execute pg_catalog.format('revoke all on table %s._private_settings from %I', v_schema, grantee);
-  execute pg_catalog.format('revoke all on table %s.migrations from %I', v_schema, grantee);
-  execute pg_catalog.format('revoke all on table %s.jobs from %I', v_schema, grantee);
-  execute pg_catalog.format('revoke all on table %s.workers from %I', v_schema, grantee);
-  execute pg_catalog.format('revoke all on table %s.ended_workers from %I', v_schema, grantee);
-  execute pg_catalog.format('revoke all on table %s.queues from %I', v_schema, grantee);
-  execute pg_catalog.format('revoke all on table %s.crontabs from %I', v_schema, grantee);
-  execute pg_catalog.format('revoke all on sequence %s.tasks_id_seq from %I', v_schema, grantee);
-  execute pg_catalog.format('revoke all on sequence %s.job_queues_id_seq from %I', v_schema, grantee);
-  execute pg_catalog.format('revoke all on sequence %s.jobs_id_seq1 from %I', v_schema, grantee);
-  execute pg_catalog.format('revoke all on sequence %s.names_collected_seq from %I', v_schema, grantee);
-  execute pg_catalog.format('revoke all on type %s.job_spec from %I', v_schema, grantee);
-  execute pg_catalog.format('revoke all on type %s.claimed_job from %I', v_schema, grantee);
   if v_schema <> 'public' then
     execute pg_catalog.format('revoke all on schema %s from %I', v_schema, grantee);
   end if;
@@ -3878,10 +3849,10 @@ revoke all on function @extschema@.return_jobs(text, bigint[], timestamptz) from
 revoke all on function @extschema@.release_stale_locks() from public;
 revoke all on function @extschema@.heartbeat(text, text[], json, boolean) from public;
 revoke all on function @extschema@.writing_transactions(text[]) from public;
-revoke all on function @extschema@.stop_heartbeat(text) from public;
+revoke all on function @extschema@.end_worker(text) from public;
 revoke all on function @extschema@.return_unknown_jobs(text, bigint[]) from public;
-revoke all on function @extschema@.release_dead_workers(text) from public;
-revoke all on function @extschema@.know_crontabs(text[]) from public;
+revoke all on function @extschema@.recover_dead_workers(text) from public;
+revoke all on function @extschema@.register_crontabs(text[]) from public;
 revoke all on function @extschema@.add_cron_jobs(timestamptz, json) from public;
 revoke all on function @extschema@.remove_job(text) from public;
 revoke all on function @extschema@.complete_jobs(bigint[]) from public;
@@ -3890,8 +3861,8 @@ revoke all on function @extschema@.reschedule_jobs(bigint[], timestamptz, intege
 revoke all on function @extschema@.force_unlock_workers(text[]) from public;
 revoke all on function @extschema@.list_jobs(bigint[], text[], text[], text[], text[], bigint, integer) from public;
 revoke all on function @extschema@.delete_failed_jobs(timestamptz, integer) from public;
-revoke all on function @extschema@.collect_queues() from public;
-revoke all on function @extschema@.collect_tasks(text[]) from public;
+revoke all on function @extschema@.delete_unused_queues() from public;
+revoke all on function @extschema@.delete_unused_tasks(text[]) from public;
 revoke all on function @extschema@.set_recovery(interval, integer) from public;
 revoke all on function @extschema@.unlock_queues(text[]) from public;
 revoke all on function @extschema@._reject_job(text, text, integer, text, integer, text[]) from public;
@@ -3899,26 +3870,35 @@ revoke all on function @extschema@._reject_mode(text) from public;
 revoke all on function @extschema@._merge_payloads(json, json) from public;
 revoke all on function @extschema@._ensure_names(text[], text[]) from public;
 revoke all on function @extschema@._reject_old_snapshot() from public;
-revoke all on function @extschema@._hold_adders() from public;
+revoke all on function @extschema@._block_enqueues() from public;
 revoke all on function @extschema@._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text) from public;
 revoke all on function @extschema@._prepare_specs(@extschema@.job_spec[]) from public;
+revoke all on function @extschema@._upsert_jobs(@extschema@.job_spec[], bigint[], text[], bigint[], @extschema@._private_jobs[]) from public;
+revoke all on function @extschema@._visible_rows(@extschema@._private_jobs[], @extschema@.job_spec[], text[]) from public;
 revoke all on function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]) from public;
 revoke all on function @extschema@._before_lock_retry(text, timestamptz, interval) from public;
 revoke all on function @extschema@._without_content(@extschema@._private_jobs, json, text) from public;
-revoke all on function @extschema@._give_back(text, bigint[]) from public;
+revoke all on function @extschema@._claim_first_jobs(text, integer, integer[], text[]) from public;
+revoke all on function @extschema@._pick_from_window(smallint, timestamptz, bigint, integer, integer, integer[], text[], boolean) from public;
+revoke all on function @extschema@._find_partitions(integer[], integer[], boolean, integer) from public;
+revoke all on function @extschema@._pick_from_partitions(integer, integer[], text[], bigint[], integer[]) from public;
+revoke all on function @extschema@._claim_jobs(text, tid[], integer[], integer[], text[]) from public;
+revoke all on function @extschema@._skip_ahead_cursors(text) from public;
+revoke all on function @extschema@._claim_in_order(text, integer, integer[], text[], text) from public;
+revoke all on function @extschema@._return_held_jobs(text, bigint[]) from public;
 revoke all on function @extschema@._end_workers(text[]) from public;
-revoke all on function @extschema@._ended_without_transactions() from public;
-revoke all on function @extschema@._release_held(text[]) from public;
-revoke all on function @extschema@._next_jobs() from public;
-revoke all on function @extschema@._somebody_sleeps() from public;
+revoke all on function @extschema@._settled_ended_workers() from public;
+revoke all on function @extschema@._recover_locks(text[]) from public;
+revoke all on function @extschema@._next_due() from public;
+revoke all on function @extschema@._any_worker_idle() from public;
 revoke all on function @extschema@._add_access(name, text) from public;
 revoke all on function @extschema@.grant_access(name, text) from public;
 revoke all on function @extschema@.revoke_access(name) from public;
 revoke all on type @extschema@.job_spec from public;
 revoke all on type @extschema@.claimed_job from public;
 
--- Default privileges of the database may have given rights on these new objects to other roles: they
--- are taken away, since a level of access is all that a role can have here.
+-- Default privileges of the database may have given rights on these new objects to other roles:
+-- they are taken away, since a level of access is all that a role can have here.
 do $$
 declare
   r record;
@@ -3944,10 +3924,10 @@ begin
         'release_stale_locks',
         'heartbeat',
         'writing_transactions',
-        'stop_heartbeat',
+        'end_worker',
         'return_unknown_jobs',
-        'release_dead_workers',
-        'know_crontabs',
+        'recover_dead_workers',
+        'register_crontabs',
         'add_cron_jobs',
         'remove_job',
         'complete_jobs',
@@ -3956,8 +3936,8 @@ begin
         'force_unlock_workers',
         'list_jobs',
         'delete_failed_jobs',
-        'collect_queues',
-        'collect_tasks',
+        'delete_unused_queues',
+        'delete_unused_tasks',
         'set_recovery',
         'unlock_queues',
         '_reject_job',
@@ -3965,18 +3945,27 @@ begin
         '_merge_payloads',
         '_ensure_names',
         '_reject_old_snapshot',
-        '_hold_adders',
+        '_block_enqueues',
         '_upsert_job',
         '_prepare_specs',
+        '_upsert_jobs',
+        '_visible_rows',
         '_add_keyed_jobs',
         '_before_lock_retry',
         '_without_content',
-        '_give_back',
+        '_claim_first_jobs',
+        '_pick_from_window',
+        '_find_partitions',
+        '_pick_from_partitions',
+        '_claim_jobs',
+        '_skip_ahead_cursors',
+        '_claim_in_order',
+        '_return_held_jobs',
         '_end_workers',
-        '_ended_without_transactions',
-        '_release_held',
-        '_next_jobs',
-        '_somebody_sleeps',
+        '_settled_ended_workers',
+        '_recover_locks',
+        '_next_due',
+        '_any_worker_idle',
         '_add_access',
         'grant_access',
         'revoke_access'
@@ -4005,13 +3994,16 @@ begin
         'tasks_id_seq',
         'job_queues_id_seq',
         'jobs_id_seq1',
-        'names_collected_seq'
+        'names_deleted_seq'
       )
       union all
       select 'type', types.oid::pg_catalog.regtype::text, types.typacl
       from pg_catalog.pg_type as types
       where types.typnamespace = '@extschema@'::pg_catalog.regnamespace
-      and types.typname in ('job_spec', 'claimed_job')
+      and types.typname in (
+        'job_spec',
+        'claimed_job'
+      )
     ) as objects (kind, address, acl)
     cross join lateral pg_catalog.aclexplode(objects.acl) as rights
     join pg_catalog.pg_roles as roles on roles.oid = rights.grantee
@@ -4031,130 +4023,130 @@ comment on column @extschema@._private_tasks.identifier is 'Name of the task, at
 comment on table @extschema@._private_job_queues is 'Internal: the named queues. A row is locked while a job of its queue is in flight.';
 comment on column @extschema@._private_job_queues.id is 'What jobs point to.';
 comment on column @extschema@._private_job_queues.queue_name is 'Name of the queue, at most 128 characters.';
-comment on column @extschema@._private_job_queues.locked_at is 'When the job in flight was taken, or last said to run still; null: none is.';
-comment on column @extschema@._private_job_queues.locked_by is 'Worker that took the job in flight.';
-comment on column @extschema@._private_job_queues.is_available is 'Whether a job of the queue may be taken.';
-comment on table @extschema@._private_jobs is 'Internal: one row a job that is waiting, running or has failed for good. Read the view jobs.';
+comment on column @extschema@._private_job_queues.locked_at is 'When the job in flight was claimed, or its lease last renewed; null if there is none.';
+comment on column @extschema@._private_job_queues.locked_by is 'Worker that claimed the job in flight.';
+comment on column @extschema@._private_job_queues.is_available is 'Whether a job of the queue may be claimed.';
+comment on table @extschema@._private_jobs is 'Internal: one row per job that is waiting, running or permanently failed. Read the view jobs.';
 comment on column @extschema@._private_jobs.id is 'Identity of the job.';
-comment on column @extschema@._private_jobs.job_queue_id is 'Queue whose jobs run one at a time; null: none.';
+comment on column @extschema@._private_jobs.job_queue_id is 'Queue, whose jobs run one at a time; null if none.';
 comment on column @extschema@._private_jobs.task_id is 'Task to run.';
 comment on column @extschema@._private_jobs.payload is 'Argument of the task; an array makes a batch job.';
 comment on column @extschema@._private_jobs.priority is 'Lower numbers run first.';
-comment on column @extschema@._private_jobs.run_at is 'Not to be run before.';
-comment on column @extschema@._private_jobs.attempts is 'How often the job has been taken.';
-comment on column @extschema@._private_jobs.max_attempts is 'After so many attempts the job has failed for good.';
+comment on column @extschema@._private_jobs.run_at is 'The job does not run before this time.';
+comment on column @extschema@._private_jobs.attempts is 'How many times the job has been claimed.';
+comment on column @extschema@._private_jobs.max_attempts is 'The job permanently fails after this many attempts.';
 comment on column @extschema@._private_jobs.last_error is 'Message of the last failure.';
 comment on column @extschema@._private_jobs.created_at is 'When the job was added.';
-comment on column @extschema@._private_jobs.updated_at is 'When the job was last changed, other than by being taken.';
-comment on column @extschema@._private_jobs.key is 'Identity given by the caller: at most one job holds a key.';
-comment on column @extschema@._private_jobs.locked_at is 'When a worker took the job, or said last that it still runs it; null: it is not running.';
-comment on column @extschema@._private_jobs.locked_by is 'Worker (in Node: pool of workers) that took the job.';
-comment on column @extschema@._private_jobs.revision is 'How often add_job was applied to the job again.';
-comment on column @extschema@._private_jobs.flags is 'Object with a true member for each flag; workers can refuse flags.';
-comment on column @extschema@._private_jobs.is_available is 'Whether the job may be taken once it is due.';
-comment on table @extschema@._private_known_crontabs is 'Internal: the recurring jobs and the last time that each was added.';
+comment on column @extschema@._private_jobs.updated_at is 'When the job was last changed, other than by being claimed.';
+comment on column @extschema@._private_jobs.key is 'Job key: at most one job has a given key.';
+comment on column @extschema@._private_jobs.locked_at is 'When a worker claimed the job, or last renewed its lease; null if the job is not running.';
+comment on column @extschema@._private_jobs.locked_by is 'Worker (in Node: pool of workers) that claimed the job.';
+comment on column @extschema@._private_jobs.revision is 'How many times add_job was applied to the job again.';
+comment on column @extschema@._private_jobs.flags is 'Object with a true member per flag; workers can skip jobs with a flag.';
+comment on column @extschema@._private_jobs.is_available is 'Whether the job may be claimed once it is due.';
+comment on table @extschema@._private_known_crontabs is 'Internal: the recurring jobs and when each was last added.';
 comment on column @extschema@._private_known_crontabs.identifier is 'Name of the recurring job.';
-comment on column @extschema@._private_known_crontabs.known_since is 'When the recurring job was first seen; nothing before is filled in.';
-comment on column @extschema@._private_known_crontabs.last_execution is 'The last time for which the job was added.';
-comment on table @extschema@._private_heartbeats is 'Internal: the workers that say that they run. Read the view workers.';
-comment on column @extschema@._private_heartbeats.worker_id is 'The id under which the worker takes jobs.';
-comment on column @extschema@._private_heartbeats.started_at is 'When the worker was first heard of.';
-comment on column @extschema@._private_heartbeats.beat_at is 'When the worker was last heard of.';
-comment on column @extschema@._private_heartbeats.steady_since is 'Since when the worker has been heard of without a gap.';
-comment on column @extschema@._private_heartbeats.refreshed_at is 'When the locks of the worker were last refreshed.';
-comment on column @extschema@._private_heartbeats.task_identifiers is 'Tasks that the worker runs; null: every task, or it did not say.';
-comment on column @extschema@._private_heartbeats.details is 'What else the worker tells of itself.';
-comment on column @extschema@._private_heartbeats.is_busy is 'Whether it looks for jobs all the time and need not be woken.';
-comment on table @extschema@._private_ended_workers is 'Internal: the ids of workers that ended or were presumed dead, for a day. Read the view ended_workers.';
-comment on column @extschema@._private_ended_workers.worker_id is 'An id that gets no job any more.';
+comment on column @extschema@._private_known_crontabs.known_since is 'When the recurring job was registered; earlier ticks are not added.';
+comment on column @extschema@._private_known_crontabs.last_execution is 'The last time the job was added for.';
+comment on table @extschema@._private_heartbeats is 'Internal: the workers that send heartbeats. Read the view workers.';
+comment on column @extschema@._private_heartbeats.worker_id is 'The id under which the worker claims jobs.';
+comment on column @extschema@._private_heartbeats.started_at is 'When the worker sent its first heartbeat.';
+comment on column @extschema@._private_heartbeats.heartbeat_at is 'When the worker sent its last heartbeat.';
+comment on column @extschema@._private_heartbeats.alive_since is 'Since when the worker has sent heartbeats without a gap.';
+comment on column @extschema@._private_heartbeats.refreshed_at is 'When the locks of the worker were last renewed.';
+comment on column @extschema@._private_heartbeats.task_identifiers is 'Tasks that the worker runs; null if all, or if unknown.';
+comment on column @extschema@._private_heartbeats.details is 'Other information from the worker.';
+comment on column @extschema@._private_heartbeats.is_busy is 'Whether it polls all the time and need not be notified.';
+comment on table @extschema@._private_ended_workers is 'Internal: ids of workers that ended or were presumed dead within the last day. Read the view ended_workers.';
+comment on column @extschema@._private_ended_workers.worker_id is 'An id that gets no more jobs.';
 comment on column @extschema@._private_ended_workers.ended_at is 'When the worker ended or was presumed dead.';
-comment on column @extschema@._private_ended_workers.awaited is 'Transactions that may still lock jobs in its name; empty: not listed yet; null: there are none.';
-comment on table @extschema@._private_crashes is 'Internal: the jobs whose worker died while it ran them.';
+comment on column @extschema@._private_ended_workers.open_transactions is 'Transactions that may still lock jobs under this id; empty if not listed yet, null if there are none.';
+comment on table @extschema@._private_crashes is 'Internal: jobs whose worker died while it ran them.';
 comment on column @extschema@._private_crashes.job_id is 'The job.';
-comment on column @extschema@._private_crashes.crashes is 'How often.';
-comment on column @extschema@._private_crashes.crashed_at is 'When last.';
-comment on table @extschema@._private_settings is 'Internal: how dead workers are recovered from, as set_recovery set it; no row: the defaults.';
-comment on column @extschema@._private_settings.id is 'True, so that there is one row at most.';
-comment on column @extschema@._private_settings.dead_after is 'A worker that is silent for so long is presumed dead.';
-comment on column @extschema@._private_settings.max_crashes is 'How often a job that loses its worker gets its attempt back.';
-comment on table @extschema@.migrations is 'The schema revisions that Node''s graphile-worker looks for.';
+comment on column @extschema@._private_crashes.crashes is 'How many times.';
+comment on column @extschema@._private_crashes.crashed_at is 'When it last happened.';
+comment on table @extschema@._private_settings is 'Internal: the values of set_recovery; no row means the defaults.';
+comment on column @extschema@._private_settings.id is 'Always true, so that there is at most one row.';
+comment on column @extschema@._private_settings.dead_after is 'A worker that is silent for longer is presumed dead.';
+comment on column @extschema@._private_settings.max_crashes is 'How many times a job gets its attempt back when its worker dies.';
+comment on table @extschema@.migrations is 'The schema revisions that Node''s graphile-worker expects.';
 comment on column @extschema@.migrations.id is 'Number of the revision.';
 comment on column @extschema@.migrations.ts is 'When it was applied here.';
-comment on column @extschema@.migrations.breaking is 'Whether workers of an earlier revision have to stop.';
-comment on view @extschema@.jobs is 'Every job without its payload: the stable way to read the queue.';
+comment on column @extschema@.migrations.breaking is 'Whether workers of an earlier revision must stop.';
+comment on view @extschema@.jobs is 'Every job, without its payload.';
 comment on column @extschema@.jobs.id is 'Identity of the job.';
-comment on column @extschema@.jobs.queue_name is 'Queue whose jobs run one at a time; null: none.';
+comment on column @extschema@.jobs.queue_name is 'Queue, whose jobs run one at a time; null if none.';
 comment on column @extschema@.jobs.task_identifier is 'Name of the task.';
 comment on column @extschema@.jobs.priority is 'Lower numbers run first.';
-comment on column @extschema@.jobs.run_at is 'Not to be run before.';
-comment on column @extschema@.jobs.attempts is 'How often the job has been taken.';
-comment on column @extschema@.jobs.max_attempts is 'After so many attempts the job has failed for good.';
+comment on column @extschema@.jobs.run_at is 'The job does not run before this time.';
+comment on column @extschema@.jobs.attempts is 'How many times the job has been claimed.';
+comment on column @extschema@.jobs.max_attempts is 'The job permanently fails after this many attempts.';
 comment on column @extschema@.jobs.last_error is 'Message of the last failure.';
 comment on column @extschema@.jobs.created_at is 'When the job was added.';
-comment on column @extschema@.jobs.updated_at is 'When the job was last changed, other than by being taken.';
-comment on column @extschema@.jobs.key is 'Identity given by the caller.';
-comment on column @extschema@.jobs.locked_at is 'When a worker took the job, or said last that it still runs it; null: it is not running.';
-comment on column @extschema@.jobs.locked_by is 'Worker that took the job.';
-comment on column @extschema@.jobs.revision is 'How often add_job was applied to the job again.';
-comment on column @extschema@.jobs.flags is 'Object with a true member for each flag.';
-comment on view @extschema@.workers is 'The workers that say that they run; Node''s do not.';
-comment on column @extschema@.workers.worker_id is 'The id under which the worker takes jobs.';
-comment on column @extschema@.workers.started_at is 'When the worker was first heard of.';
-comment on column @extschema@.workers.beat_at is 'When the worker was last heard of.';
-comment on column @extschema@.workers.is_alive is 'Whether it was heard of lately; if not, its jobs will be given to others.';
-comment on column @extschema@.workers.task_identifiers is 'Tasks that the worker runs; null: every task, or it did not say.';
-comment on column @extschema@.workers.details is 'What else the worker tells of itself.';
-comment on column @extschema@.workers.is_busy is 'Whether it looks for jobs all the time and need not be woken.';
-comment on view @extschema@.ended_workers is 'The ids of workers that ended or were presumed dead within the last day.';
-comment on column @extschema@.ended_workers.worker_id is 'An id that gets no job any more.';
+comment on column @extschema@.jobs.updated_at is 'When the job was last changed, other than by being claimed.';
+comment on column @extschema@.jobs.key is 'Job key.';
+comment on column @extschema@.jobs.locked_at is 'When a worker claimed the job, or last renewed its lease; null if the job is not running.';
+comment on column @extschema@.jobs.locked_by is 'Worker that claimed the job.';
+comment on column @extschema@.jobs.revision is 'How many times add_job was applied to the job again.';
+comment on column @extschema@.jobs.flags is 'Object with a true member per flag.';
+comment on view @extschema@.workers is 'The workers that send heartbeats; Node''s workers do not.';
+comment on column @extschema@.workers.worker_id is 'The id under which the worker claims jobs.';
+comment on column @extschema@.workers.started_at is 'When the worker sent its first heartbeat.';
+comment on column @extschema@.workers.heartbeat_at is 'When the worker sent its last heartbeat.';
+comment on column @extschema@.workers.is_alive is 'Whether its last heartbeat is recent; if not, its jobs will be unlocked.';
+comment on column @extschema@.workers.task_identifiers is 'Tasks that the worker runs; null if all, or if unknown.';
+comment on column @extschema@.workers.details is 'Other information from the worker.';
+comment on column @extschema@.workers.is_busy is 'Whether it polls all the time and need not be notified.';
+comment on view @extschema@.ended_workers is 'Ids of workers that ended or were presumed dead within the last day.';
+comment on column @extschema@.ended_workers.worker_id is 'An id that gets no more jobs.';
 comment on column @extschema@.ended_workers.ended_at is 'When the worker ended or was presumed dead.';
 comment on view @extschema@.queues is 'The named queues.';
 comment on column @extschema@.queues.id is 'Identity of the queue.';
 comment on column @extschema@.queues.queue_name is 'Name of the queue.';
-comment on column @extschema@.queues.locked_at is 'When the job in flight was taken, or last said to run still; null: none is.';
-comment on column @extschema@.queues.locked_by is 'Worker that took the job in flight.';
+comment on column @extschema@.queues.locked_at is 'When the job in flight was claimed, or its lease last renewed; null if there is none.';
+comment on column @extschema@.queues.locked_by is 'Worker that claimed the job in flight.';
 comment on view @extschema@.crontabs is 'The recurring jobs.';
 comment on column @extschema@.crontabs.identifier is 'Name of the recurring job.';
-comment on column @extschema@.crontabs.known_since is 'When the recurring job was first seen.';
-comment on column @extschema@.crontabs.last_execution is 'The last time for which the job was added.';
+comment on column @extschema@.crontabs.known_since is 'When the recurring job was registered.';
+comment on column @extschema@.crontabs.last_execution is 'The last time the job was added for.';
 comment on type @extschema@.job_spec is 'A job for add_jobs; null attributes mean the defaults of add_job.';
 comment on column @extschema@.job_spec.identifier is 'Name of the task.';
-comment on column @extschema@.job_spec.payload is 'Argument of the task; null: {}.';
-comment on column @extschema@.job_spec.queue_name is 'Queue whose jobs run one at a time; null: none.';
-comment on column @extschema@.job_spec.run_at is 'Not to be run before; null: now.';
-comment on column @extschema@.job_spec.max_attempts is 'How often to try; null: 25.';
-comment on column @extschema@.job_spec.job_key is 'Identity of the job; null: none.';
-comment on column @extschema@.job_spec.priority is 'Lower numbers run first; null: 0.';
+comment on column @extschema@.job_spec.payload is 'Argument of the task; null means {}.';
+comment on column @extschema@.job_spec.queue_name is 'Queue, whose jobs run one at a time; null if none.';
+comment on column @extschema@.job_spec.run_at is 'The job does not run before this time; null means now.';
+comment on column @extschema@.job_spec.max_attempts is 'Number of attempts; null means 25.';
+comment on column @extschema@.job_spec.job_key is 'Job key; null if none.';
+comment on column @extschema@.job_spec.priority is 'Lower numbers run first; null means 0.';
 comment on column @extschema@.job_spec.flags is 'Flags of the job.';
-comment on type @extschema@.claimed_job is 'A job that get_jobs took for a worker.';
+comment on type @extschema@.claimed_job is 'A job that get_jobs claimed for a worker.';
 comment on column @extschema@.claimed_job.id is 'Identity of the job, for finish_jobs, fail_jobs and return_jobs.';
 comment on column @extschema@.claimed_job.task_identifier is 'Name of the task to run.';
 comment on column @extschema@.claimed_job.payload is 'Argument of the task.';
-comment on column @extschema@.claimed_job.queue_name is 'Queue that is locked with the job; null: none.';
+comment on column @extschema@.claimed_job.queue_name is 'Queue that is locked with the job; null if none.';
 comment on column @extschema@.claimed_job.priority is 'Priority of the job.';
 comment on column @extschema@.claimed_job.run_at is 'When the job became due.';
 comment on column @extschema@.claimed_job.attempts is 'Which attempt this is, from 1.';
-comment on column @extschema@.claimed_job.max_attempts is 'After so many attempts the job has failed for good.';
-comment on column @extschema@.claimed_job.last_error is 'Message of the failure before; null on the first attempt.';
+comment on column @extschema@.claimed_job.max_attempts is 'The job permanently fails after this many attempts.';
+comment on column @extschema@.claimed_job.last_error is 'Message of the previous failure; null on the first attempt.';
 comment on column @extschema@.claimed_job.created_at is 'When the job was added.';
 comment on column @extschema@.claimed_job.updated_at is 'When the job was last changed.';
-comment on column @extschema@.claimed_job.key is 'Identity given by the caller.';
-comment on column @extschema@.claimed_job.locked_at is 'When the job was taken.';
-comment on column @extschema@.claimed_job.locked_by is 'Worker that took it.';
-comment on column @extschema@.claimed_job.revision is 'How often add_job was applied to the job again.';
-comment on column @extschema@.claimed_job.flags is 'Object with a true member for each flag.';
+comment on column @extschema@.claimed_job.key is 'Job key.';
+comment on column @extschema@.claimed_job.locked_at is 'When the job was claimed.';
+comment on column @extschema@.claimed_job.locked_by is 'Worker that claimed it.';
+comment on column @extschema@.claimed_job.revision is 'How many times add_job was applied to the job again.';
+comment on column @extschema@.claimed_job.flags is 'Object with a true member per flag.';
 comment on index @extschema@.tasks_pkey is 'Finds the name of a task.';
 comment on index @extschema@.tasks_identifier_key is 'Finds a task by its name.';
 comment on index @extschema@.job_queues_pkey1 is 'Finds the queue of a job.';
 comment on index @extschema@.job_queues_queue_name_key is 'Finds a queue by its name.';
 comment on index @extschema@.jobs_pkey1 is 'Finds a job.';
-comment on index @extschema@.jobs_key_key1 is 'Holds each key once; jobs without a key are not in it.';
-comment on index @extschema@.jobs_order_idx is 'The order in which jobs are taken.';
-comment on index @extschema@.jobs_lane_idx is 'The jobs of one task in one queue: lets get_jobs step past those that must wait.';
+comment on index @extschema@.jobs_key_key1 is 'Makes job keys unique; jobs without a key are not in it.';
+comment on index @extschema@.jobs_order_idx is 'The order in which jobs are claimed.';
+comment on index @extschema@.jobs_task_queue_idx is 'The jobs of one task in one queue: lets get_jobs skip those that cannot run.';
 comment on index @extschema@.known_crontabs_pkey is 'Finds a recurring job.';
 comment on index @extschema@.heartbeats_pkey is 'Finds a worker.';
 comment on index @extschema@.ended_workers_pkey is 'Finds a worker that has ended.';
-comment on index @extschema@.crashes_pkey is 'Finds what is known of a job.';
+comment on index @extschema@.crashes_pkey is 'Finds the crashes of a job.';
 comment on index @extschema@.settings_pkey is 'Holds one row at most.';
 comment on index @extschema@.migrations_pkey is 'Finds a schema revision.';
 comment on constraint tasks_identifier_check on @extschema@._private_tasks is 'At most 128 characters.';
@@ -4165,62 +4157,71 @@ comment on constraint settings_id_check on @extschema@._private_settings is 'One
 comment on sequence @extschema@.jobs_id_seq1 is 'Ids of jobs.';
 comment on sequence @extschema@.tasks_id_seq is 'Ids of tasks.';
 comment on sequence @extschema@.job_queues_id_seq is 'Ids of queues.';
-comment on sequence @extschema@.names_collected_seq is 'The transaction in which collect_queues or collect_tasks last removed names.';
-comment on function @extschema@.add_job(text, json, text, timestamptz, integer, text, integer, text[], text) is 'Adds a job and answers its row. Null arguments mean the defaults; job_key_mode is replace, preserve_run_at or unsafe_dedupe.';
-comment on function @extschema@.add_jobs(@extschema@.job_spec[], boolean) is 'Adds many jobs in one call, with one notification; answers a row for each, in order.';
-comment on function @extschema@.add_jobs_with_modes(@extschema@.job_spec[], text[]) is 'add_jobs with a job key mode for each spec, or one mode for all.';
-comment on function @extschema@.version() is 'Version of the installed objects.';
-comment on function @extschema@.job_names(integer, integer) is 'The names behind the numbers of a job''s row.';
-comment on function @extschema@.get_jobs(text, integer, text[], text[]) is 'Takes due jobs for a worker: at most one in flight for each named queue.';
-comment on function @extschema@.get_payload(text, bigint) is 'The payload of a job that the worker has taken; null: the job is not the worker''s.';
-comment on function @extschema@.schema_revision() is 'The revision of Node''s schema, and the highest one that earlier workers do not run on.';
-comment on function @extschema@.finish_jobs(text, bigint[]) is 'Deletes jobs that the worker has done; done is false where a job is not the worker''s any more.';
-comment on function @extschema@.fail_jobs(text, json) is 'Puts failed jobs back for later; failures is a json array of objects with id, error, payload, run_at, final.';
-comment on function @extschema@.return_jobs(text, bigint[], timestamptz) is 'Gives back jobs that the worker took but will not run, without using up the attempt.';
+comment on sequence @extschema@.names_deleted_seq is 'The transaction in which delete_unused_queues or delete_unused_tasks last deleted names.';
+comment on function @extschema@.add_job(text, json, text, timestamptz, integer, text, integer, text[], text) is 'Adds a job and returns its row. Null arguments mean the defaults; job_key_mode is replace, preserve_run_at or unsafe_dedupe.';
+comment on function @extschema@.add_jobs(@extschema@.job_spec[], boolean) is 'Adds many jobs in one call, with one notification; returns a row per spec, in order.';
+comment on function @extschema@.add_jobs_with_modes(@extschema@.job_spec[], text[]) is 'Like add_jobs, with a job key mode for each spec, or one mode for all.';
+comment on function @extschema@.version() is 'Returns the version of the installed objects.';
+comment on function @extschema@.job_names(integer, integer) is 'Returns the names of the task and queue of a job''s row.';
+comment on function @extschema@.get_jobs(text, integer, text[], text[]) is 'Claims due jobs for a worker: at most one in flight per named queue.';
+comment on function @extschema@.get_payload(text, bigint) is 'Returns the payload of a job that the worker holds, else null.';
+comment on function @extschema@.schema_revision() is 'Returns the revision of Node''s schema, and the highest one that older workers cannot use.';
+comment on function @extschema@.finish_jobs(text, bigint[]) is 'Completes jobs; done is false if the worker no longer holds a job.';
+comment on function @extschema@.fail_jobs(text, json) is 'Fails jobs, which are retried later; failures is a json array of objects with id, error, payload, run_at, final.';
+comment on function @extschema@.return_jobs(text, bigint[], timestamptz) is 'Returns jobs that the worker claimed but will not run, without using an attempt.';
 comment on function @extschema@.release_stale_locks() is 'Unlocks jobs and queues that have been locked for more than 4 hours.';
-comment on function @extschema@.heartbeat(text, text[], json, boolean) is 'Says that the worker runs. is_known is false for the first time, and after others took it for dead; next_job_in tells when the next job of the future is due, is_due whether one, of any task, is due now.';
-comment on function @extschema@.writing_transactions(text[]) is 'Transactions that may have written jobs and are open, by virtual ids; given some, those of them.';
-comment on function @extschema@.stop_heartbeat(text) is 'Ends a worker: what it still holds is given back; answers how many jobs.';
-comment on function @extschema@.return_unknown_jobs(text, bigint[]) is 'Gives back the jobs that the worker holds without knowing of them; answers how many.';
-comment on function @extschema@.release_dead_workers(text) is 'Frees what workers hold that have not been heard of for too long.';
-comment on function @extschema@.know_crontabs(text[]) is 'Makes recurring jobs known and answers what is known of each, in order.';
-comment on function @extschema@.add_cron_jobs(timestamptz, json) is 'Adds the recurring jobs that are due at a time, each once however many ask; answers which were added.';
-comment on function @extschema@.remove_job(text) is 'Removes the job with the key; a running one loses its key and will not be tried again.';
-comment on function @extschema@.complete_jobs(bigint[]) is 'Deletes jobs as if they had been done; running ones are left out.';
-comment on function @extschema@.permanently_fail_jobs(bigint[], text) is 'Lets jobs fail for good; running ones are left out.';
-comment on function @extschema@.reschedule_jobs(bigint[], timestamptz, integer, integer, integer) is 'Changes when and how often jobs run; null leaves alone, running ones are left out.';
-comment on function @extschema@.force_unlock_workers(text[]) is 'Unlocks all that these worker pools hold; only for pools known to be dead.';
-comment on function @extschema@.list_jobs(bigint[], text[], text[], text[], text[], bigint, integer) is 'Jobs with their payload, oldest first, at most max_jobs; null filters let everything through.';
-comment on function @extschema@.delete_failed_jobs(timestamptz, integer) is 'Deletes jobs that have failed for good and answers how many.';
-comment on function @extschema@.collect_queues() is 'Removes the names of queues that no job is in and answers how many.';
-comment on function @extschema@.collect_tasks(text[]) is 'Removes the names of tasks that no job is for and answers how many; Node workers that run must be restarted.';
-comment on function @extschema@.set_recovery(interval, integer) is 'Sets after which silence a worker is presumed dead, and how many crashes a job survives; null leaves alone.';
-comment on function @extschema@.unlock_queues(text[]) is 'Unlocks queues that are locked although none of their jobs is; answers their names.';
+comment on function @extschema@.heartbeat(text, text[], json, boolean) is 'Reports that the worker is alive. is_known is false the first time and after it was presumed dead; next_job_in is the time until the next scheduled job, is_due whether a job is due now, of any task.';
+comment on function @extschema@.writing_transactions(text[]) is 'Returns the open transactions that may have written jobs, by virtual id; given some, those that are still open.';
+comment on function @extschema@.end_worker(text) is 'Ends a worker, unlocks what it still holds, and returns the number of jobs.';
+comment on function @extschema@.return_unknown_jobs(text, bigint[]) is 'Returns jobs that the worker holds without knowing them, and their number.';
+comment on function @extschema@.recover_dead_workers(text) is 'Unlocks what silent workers hold.';
+comment on function @extschema@.register_crontabs(text[]) is 'Registers recurring jobs and returns what is known of each, in order.';
+comment on function @extschema@.add_cron_jobs(timestamptz, json) is 'Adds the recurring jobs that are due at a time, each once however many callers there are; returns those it added.';
+comment on function @extschema@.remove_job(text) is 'Removes the job with the key; a running job loses its key and is not retried.';
+comment on function @extschema@.complete_jobs(bigint[]) is 'Completes jobs; running jobs are left out.';
+comment on function @extschema@.permanently_fail_jobs(bigint[], text) is 'Fails jobs permanently; running jobs are left out.';
+comment on function @extschema@.reschedule_jobs(bigint[], timestamptz, integer, integer, integer) is 'Changes when and how many times jobs run; null keeps a value, running jobs are left out.';
+comment on function @extschema@.force_unlock_workers(text[]) is 'Unlocks everything that these workers hold; only for dead workers.';
+comment on function @extschema@.list_jobs(bigint[], text[], text[], text[], text[], bigint, integer) is 'Returns jobs with their payload, ordered by id, at most max_jobs; a null filter matches everything.';
+comment on function @extschema@.delete_failed_jobs(timestamptz, integer) is 'Deletes permanently failed jobs and returns their number.';
+comment on function @extschema@.delete_unused_queues() is 'Deletes the names of queues without jobs and returns their number.';
+comment on function @extschema@.delete_unused_tasks(text[]) is 'Deletes the names of tasks without jobs and returns their number; running Node workers must be restarted.';
+comment on function @extschema@.set_recovery(interval, integer) is 'Sets after how much silence a worker is presumed dead, and how many crashes a job survives; null keeps a value.';
+comment on function @extschema@.unlock_queues(text[]) is 'Unlocks queues that are locked although none of their jobs is; returns their names.';
 comment on function @extschema@._reject_job(text, text, integer, text, integer, text[]) is 'Internal: raises the error for a job that cannot be added.';
 comment on function @extschema@._reject_mode(text) is 'Internal: raises the error for an unknown job key mode.';
-comment on function @extschema@._merge_payloads(json, json) is 'Internal: the payload of a keyed job that is added again.';
-comment on function @extschema@._ensure_names(text[], text[]) is 'Internal: makes the rows of new task and queue names.';
-comment on function @extschema@._reject_old_snapshot() is 'Internal: refuses a transaction that may see names which are gone.';
-comment on function @extschema@._hold_adders() is 'Internal: lets nobody add a job until the transaction ends.';
-comment on function @extschema@._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text) is 'Internal: inserts a job or applies it to the one that holds its key.';
-comment on function @extschema@._prepare_specs(@extschema@.job_spec[]) is 'Internal: checks the specs of add_jobs and makes the rows of their names.';
-comment on function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]) is 'Internal: adds many jobs with keys, with a job key mode each.';
-comment on function @extschema@._before_lock_retry(text, timestamptz, interval) is 'Internal: waits for a moment before locks are asked for again.';
-comment on function @extschema@._without_content(@extschema@._private_jobs, json, text) is 'Internal: the row of a job for a caller who may not read what others wrote.';
-comment on function @extschema@._give_back(text, bigint[]) is 'Internal: gives back what a worker holds, other than the jobs to keep.';
-comment on function @extschema@._end_workers(text[]) is 'Internal: makes ids those of workers that have ended.';
-comment on function @extschema@._ended_without_transactions() is 'Internal: ended workers in whose names nothing can be locked any more.';
-comment on function @extschema@._release_held(text[]) is 'Internal: frees what is locked by workers, and answers by whom each was.';
-comment on function @extschema@._next_jobs() is 'Internal: whether a job is due, and the time until the next one of the future is.';
-comment on function @extschema@._somebody_sleeps() is 'Internal: whether jobs that were just written have to be notified of where that is only done for workers that sleep.';
-comment on function @extschema@._add_access(name, text) is 'Internal: gives a role the rights of a level.';
+comment on function @extschema@._merge_payloads(json, json) is 'Internal: merges the payloads of a keyed job that is added again.';
+comment on function @extschema@._ensure_names(text[], text[]) is 'Internal: adds new task and queue names.';
+comment on function @extschema@._reject_old_snapshot() is 'Internal: refuses a transaction that may see deleted names.';
+comment on function @extschema@._block_enqueues() is 'Internal: blocks adding jobs until the transaction ends.';
+comment on function @extschema@._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text) is 'Internal: inserts a job, or updates the job with its key.';
+comment on function @extschema@._prepare_specs(@extschema@.job_spec[]) is 'Internal: checks the specs of add_jobs and adds their names.';
+comment on function @extschema@._upsert_jobs(@extschema@.job_spec[], bigint[], text[], bigint[], @extschema@._private_jobs[]) is 'Internal: adds jobs one by one, and returns their rows among others.';
+comment on function @extschema@._visible_rows(@extschema@._private_jobs[], @extschema@.job_spec[], text[]) is 'Internal: what the caller of add_jobs may see of its rows.';
+comment on function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]) is 'Internal: adds many jobs with keys, each with a job key mode.';
+comment on function @extschema@._before_lock_retry(text, timestamptz, interval) is 'Internal: pauses before locks are requested again.';
+comment on function @extschema@._without_content(@extschema@._private_jobs, json, text) is 'Internal: hides what others wrote from a caller who may not read it.';
+comment on function @extschema@._claim_first_jobs(text, integer, integer[], text[]) is 'Internal: claims the first few jobs, if they decide the call.';
+comment on function @extschema@._pick_from_window(smallint, timestamptz, bigint, integer, integer, integer[], text[], boolean) is 'Internal: picks jobs to claim from a window of one priority.';
+comment on function @extschema@._find_partitions(integer[], integer[], boolean, integer) is 'Internal: finds tasks and queues that have a job to run.';
+comment on function @extschema@._pick_from_partitions(integer, integer[], text[], bigint[], integer[]) is 'Internal: picks jobs to claim, from partition to partition.';
+comment on function @extschema@._claim_jobs(text, tid[], integer[], integer[], text[]) is 'Internal: locks picked jobs, checks them again and claims them.';
+comment on function @extschema@._skip_ahead_cursors(text) is 'Internal: where to begin in each priority.';
+comment on function @extschema@._claim_in_order(text, integer, integer[], text[], text) is 'Internal: claims due jobs in order.';
+comment on function @extschema@._return_held_jobs(text, bigint[]) is 'Internal: returns what a worker holds, except the jobs to keep.';
+comment on function @extschema@._end_workers(text[]) is 'Internal: marks ids as ended.';
+comment on function @extschema@._settled_ended_workers() is 'Internal: ended workers under whose ids nothing can be locked any more.';
+comment on function @extschema@._recover_locks(text[]) is 'Internal: unlocks what workers hold, and returns what was unlocked.';
+comment on function @extschema@._next_due() is 'Internal: whether a job is due, and the time until the next scheduled one is.';
+comment on function @extschema@._any_worker_idle() is 'Internal: whether a worker may be idle, so that new jobs need a notification.';
+comment on function @extschema@._add_access(name, text) is 'Internal: grants a role the rights of a level.';
 comment on function @extschema@.grant_access(name, text) is 'Gives a role one level of access: enqueue, work, admin or observe.';
-comment on function @extschema@.revoke_access(name) is 'Takes every right on the queue from a role.';
+comment on function @extschema@.revoke_access(name) is 'Revokes every right on the queue from a role.';
 
 -- Only for an extension, from here on.
 
--- pg_dump saves the rows and counters of an extension only where it is told to. Of the migrations, it
--- saves those that this script does not make: a later revision of Node's.
+-- pg_dump saves the rows and counters of an extension only where it is told to. Of the migrations,
+-- it saves those that this script does not make: a later revision of Node's.
 select pg_catalog.pg_extension_config_dump('@extschema@._private_tasks', '');
 select pg_catalog.pg_extension_config_dump('@extschema@._private_job_queues', '');
 select pg_catalog.pg_extension_config_dump('@extschema@._private_jobs', '');
@@ -4236,10 +4237,10 @@ select pg_catalog.pg_extension_config_dump(
   '@extschema@.migrations', 'where id > 20'
 );
 
--- Ownership is given away in two cases only. An upgrade or a switch gives what it made to the owner of
--- the jobs, whoever runs it. And a dump is often restored by a superuser, but gives the schema back to
--- its owner before it creates the extension: the objects follow, or that role's workers would be
--- locked out. A restore is known by a setting that every dump sets and nobody else does.
+-- Ownership is given away in two cases only. An upgrade or a switch gives what it made to the owner
+-- of the jobs, whoever runs it. And a dump is often restored by a superuser, but gives the schema
+-- back to its owner before it creates the extension: the objects follow, or that role's workers
+-- would be locked out. A restore is known by a setting that every dump sets and nobody else does.
 do $$
 declare
   v_owner name;

@@ -23,7 +23,7 @@ alter extension graphile_worker add table @extschema@.migrations;
 alter extension graphile_worker add sequence @extschema@.tasks_id_seq;
 alter extension graphile_worker add sequence @extschema@.job_queues_id_seq;
 alter extension graphile_worker add sequence @extschema@.jobs_id_seq1;
-alter extension graphile_worker add sequence @extschema@.names_collected_seq;
+alter extension graphile_worker add sequence @extschema@.names_deleted_seq;
 alter extension graphile_worker add view @extschema@.jobs;
 alter extension graphile_worker add view @extschema@.workers;
 alter extension graphile_worker add view @extschema@.ended_workers;
@@ -45,10 +45,10 @@ alter extension graphile_worker add function @extschema@.return_jobs(text, bigin
 alter extension graphile_worker add function @extschema@.release_stale_locks();
 alter extension graphile_worker add function @extschema@.heartbeat(text, text[], json, boolean);
 alter extension graphile_worker add function @extschema@.writing_transactions(text[]);
-alter extension graphile_worker add function @extschema@.stop_heartbeat(text);
+alter extension graphile_worker add function @extschema@.end_worker(text);
 alter extension graphile_worker add function @extschema@.return_unknown_jobs(text, bigint[]);
-alter extension graphile_worker add function @extschema@.release_dead_workers(text);
-alter extension graphile_worker add function @extschema@.know_crontabs(text[]);
+alter extension graphile_worker add function @extschema@.recover_dead_workers(text);
+alter extension graphile_worker add function @extschema@.register_crontabs(text[]);
 alter extension graphile_worker add function @extschema@.add_cron_jobs(timestamptz, json);
 alter extension graphile_worker add function @extschema@.remove_job(text);
 alter extension graphile_worker add function @extschema@.complete_jobs(bigint[]);
@@ -57,8 +57,8 @@ alter extension graphile_worker add function @extschema@.reschedule_jobs(bigint[
 alter extension graphile_worker add function @extschema@.force_unlock_workers(text[]);
 alter extension graphile_worker add function @extschema@.list_jobs(bigint[], text[], text[], text[], text[], bigint, integer);
 alter extension graphile_worker add function @extschema@.delete_failed_jobs(timestamptz, integer);
-alter extension graphile_worker add function @extschema@.collect_queues();
-alter extension graphile_worker add function @extschema@.collect_tasks(text[]);
+alter extension graphile_worker add function @extschema@.delete_unused_queues();
+alter extension graphile_worker add function @extschema@.delete_unused_tasks(text[]);
 alter extension graphile_worker add function @extschema@.set_recovery(interval, integer);
 alter extension graphile_worker add function @extschema@.unlock_queues(text[]);
 alter extension graphile_worker add function @extschema@._reject_job(text, text, integer, text, integer, text[]);
@@ -66,26 +66,35 @@ alter extension graphile_worker add function @extschema@._reject_mode(text);
 alter extension graphile_worker add function @extschema@._merge_payloads(json, json);
 alter extension graphile_worker add function @extschema@._ensure_names(text[], text[]);
 alter extension graphile_worker add function @extschema@._reject_old_snapshot();
-alter extension graphile_worker add function @extschema@._hold_adders();
+alter extension graphile_worker add function @extschema@._block_enqueues();
 alter extension graphile_worker add function @extschema@._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text);
 alter extension graphile_worker add function @extschema@._prepare_specs(@extschema@.job_spec[]);
+alter extension graphile_worker add function @extschema@._upsert_jobs(@extschema@.job_spec[], bigint[], text[], bigint[], @extschema@._private_jobs[]);
+alter extension graphile_worker add function @extschema@._visible_rows(@extschema@._private_jobs[], @extschema@.job_spec[], text[]);
 alter extension graphile_worker add function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]);
 alter extension graphile_worker add function @extschema@._before_lock_retry(text, timestamptz, interval);
 alter extension graphile_worker add function @extschema@._without_content(@extschema@._private_jobs, json, text);
-alter extension graphile_worker add function @extschema@._give_back(text, bigint[]);
+alter extension graphile_worker add function @extschema@._claim_first_jobs(text, integer, integer[], text[]);
+alter extension graphile_worker add function @extschema@._pick_from_window(smallint, timestamptz, bigint, integer, integer, integer[], text[], boolean);
+alter extension graphile_worker add function @extschema@._find_partitions(integer[], integer[], boolean, integer);
+alter extension graphile_worker add function @extschema@._pick_from_partitions(integer, integer[], text[], bigint[], integer[]);
+alter extension graphile_worker add function @extschema@._claim_jobs(text, tid[], integer[], integer[], text[]);
+alter extension graphile_worker add function @extschema@._skip_ahead_cursors(text);
+alter extension graphile_worker add function @extschema@._claim_in_order(text, integer, integer[], text[], text);
+alter extension graphile_worker add function @extschema@._return_held_jobs(text, bigint[]);
 alter extension graphile_worker add function @extschema@._end_workers(text[]);
-alter extension graphile_worker add function @extschema@._ended_without_transactions();
-alter extension graphile_worker add function @extschema@._release_held(text[]);
-alter extension graphile_worker add function @extschema@._next_jobs();
-alter extension graphile_worker add function @extschema@._somebody_sleeps();
+alter extension graphile_worker add function @extschema@._settled_ended_workers();
+alter extension graphile_worker add function @extschema@._recover_locks(text[]);
+alter extension graphile_worker add function @extschema@._next_due();
+alter extension graphile_worker add function @extschema@._any_worker_idle();
 alter extension graphile_worker add function @extschema@._add_access(name, text);
 alter extension graphile_worker add function @extschema@.grant_access(name, text);
 alter extension graphile_worker add function @extschema@.revoke_access(name);
 
 -- Only for an extension, from here on.
 
--- pg_dump saves the rows and counters of an extension only where it is told to. Of the migrations, it
--- saves those that this script does not make: a later revision of Node's.
+-- pg_dump saves the rows and counters of an extension only where it is told to. Of the migrations,
+-- it saves those that this script does not make: a later revision of Node's.
 select pg_catalog.pg_extension_config_dump('@extschema@._private_tasks', '');
 select pg_catalog.pg_extension_config_dump('@extschema@._private_job_queues', '');
 select pg_catalog.pg_extension_config_dump('@extschema@._private_jobs', '');
@@ -101,10 +110,10 @@ select pg_catalog.pg_extension_config_dump(
   '@extschema@.migrations', 'where id > 20'
 );
 
--- Ownership is given away in two cases only. An upgrade or a switch gives what it made to the owner of
--- the jobs, whoever runs it. And a dump is often restored by a superuser, but gives the schema back to
--- its owner before it creates the extension: the objects follow, or that role's workers would be
--- locked out. A restore is known by a setting that every dump sets and nobody else does.
+-- Ownership is given away in two cases only. An upgrade or a switch gives what it made to the owner
+-- of the jobs, whoever runs it. And a dump is often restored by a superuser, but gives the schema
+-- back to its owner before it creates the extension: the objects follow, or that role's workers
+-- would be locked out. A restore is known by a setting that every dump sets and nobody else does.
 do $$
 declare
   v_owner name;

@@ -20,13 +20,13 @@ GraphileWorkerError
         SchemaTooNew            it is of a later major version
     AccessDenied                the role lacks a level of access
     UntrustedOwner              a superuser would run what another role may have put into the schema
-    Busy                        others were in the way for too long; try again later
+    Busy                        others were in the way for too long; retry later
     TasksError                  there are no tasks to run, or one of them cannot be loaded
     TaskCrashed                 the process or program of a task ended before the task did
     StopIncomplete              a worker had to leave before the database had heard of everything
     InstallError                the schema could not be installed, changed or examined
         FilesError              the extension's files could not be put in the server's folder
-        NotInstalledError       there is no queue of ours in the schema
+        NotInstalledError       there is no queue in the schema
         ForeignSchemaError      the schema holds something else under our names
         VersionError            the server, the schema or Node's revision is too old or too new
         BusyError               locks or running jobs stood in the way for too long
@@ -130,7 +130,7 @@ class UntrustedOwner(GraphileWorkerError):
 
 
 class Busy(GraphileWorkerError):
-    """Others were in the way for too long; try again later."""
+    """Others were in the way for too long; retry later."""
 
 
 class TasksError(GraphileWorkerError):
@@ -154,7 +154,7 @@ class FilesError(InstallError):
 
 
 class NotInstalledError(InstallError):
-    """There is no queue of ours in the schema."""
+    """There is no queue in the schema."""
 
 
 class ForeignSchemaError(InstallError):
@@ -166,7 +166,7 @@ class VersionError(InstallError):
 
 
 class BusyError(InstallError):
-    """Locks or running jobs stood in the way for too long; try again later."""
+    """Locks or running jobs stood in the way for too long; retry later."""
 
 
 class InUseError(InstallError):

@@ -35,7 +35,7 @@ class Job(NamedTuple):
     #: Lower numbers run first.
     priority: int
     run_at: datetime
-    #: How often the job has been taken.
+    #: How many times the job has been taken.
     attempts: int
     max_attempts: int
     last_error: str | None
@@ -45,7 +45,7 @@ class Job(NamedTuple):
     #: When a worker took the job; None: it is not running.
     locked_at: datetime | None
     locked_by: str | None
-    #: How often add_job was applied to the job again: 0 where it was added, not changed.
+    #: How many times add_job was applied to the job again: 0 where it was added, not changed.
     revision: int
     #: Whether the job may be taken once it is due: unlocked, with attempts left.
     is_available: bool

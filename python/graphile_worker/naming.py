@@ -6,7 +6,7 @@ import re
 
 #: The newest schema revision of Node's graphile-worker that the tables match.
 NODE_REVISION = 20
-#: The schema of the extension, and the default of the plain road.
+#: The schema of the extension, and the default in plain mode.
 SCHEMA = "graphile_worker"
 
 
@@ -14,7 +14,7 @@ def quote_ident(name: str) -> str:
     """Quote an SQL identifier; raise ValueError where PostgreSQL could not hold the name.
 
     Our own schema stays bare, as PostgreSQL writes it into the extension's functions, so that both
-    roads make the same text.
+    install modes make the same text.
     """
     size = len(name.encode())
     if not 1 <= size <= 63 or "\0" in name:

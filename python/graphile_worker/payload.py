@@ -103,7 +103,7 @@ def _culprit(value: Any, path: str = "payload", depth: int = 0) -> tuple[str, st
             return path, "it holds half of a surrogate pair"
         return None
     if isinstance(value, float):
-        return None if math.isfinite(value) else (path, f"{value} is no number in JSON: use None")
+        return None if math.isfinite(value) else (path, f"JSON has no {value}: use None")
     if value is None or isinstance(value, int):
         return None
     if isinstance(value, dict):

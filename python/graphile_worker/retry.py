@@ -86,11 +86,11 @@ class TaskOutcome(Exception):  # noqa: N818 - not an error: what a task decides 
 
 
 class RetryAfter(TaskOutcome):
-    """Fail this attempt, and try again after so many seconds, a timedelta, or at a time.
+    """Fail this attempt, and retry after so many seconds, a timedelta, or at a time.
 
     >>> raise RetryAfter(60, "the mail server is busy")
 
-    The attempt is used up; after the last one the job has failed for good.
+    The attempt is used up; after the last one the job permanently failed.
     """
 
     def __init__(self, delay: float | timedelta | datetime, reason: str | None = None) -> None:
@@ -110,7 +110,7 @@ class Snooze(TaskOutcome):
 
 
 class Discard(TaskOutcome):
-    """Fail the job for good: it is not tried again, whatever attempts are left.
+    """Fail the job for good: it is not retried, whatever attempts are left.
 
     >>> raise Discard("the account is closed")
     """

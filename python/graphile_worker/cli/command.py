@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import logging
 import os
 import sys
 import traceback
@@ -28,6 +29,8 @@ def run(parser: argparse.ArgumentParser, args: list[str] | None, *, interrupted:
     """
     options = parser.parse_args(args)
     options.prog = parser.prog
+    # Errors that psycopg ignores, such as those of a rollback on a closed connection, are no news.
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())
     if isinstance(sys.stdout, io.TextIOWrapper):  # what is done must not fail in the telling
         sys.stdout.reconfigure(errors="backslashreplace")
 

@@ -1,4 +1,4 @@
-"""What the command lines share: flags with a twin in the environment, connecting, and answering."""
+"""Flags that can be set in the environment, connecting, and output."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FromEnvironment(str):
 
 
 class _Switch(argparse.Action):
-    """A flag without a value, whose twin in the environment says yes or no."""
+    """A flag without a value, whose variable in the environment says yes or no."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
         super().__init__(option_strings, dest, nargs=0, type=_truth, **options)
@@ -74,9 +74,9 @@ def _one_of(choices: Sequence[str]) -> Callable[[str], str]:
 
 
 def env(parser: Any, *flags: str, help: str, **options: Any) -> None:
-    """Add a flag with its twin among the environment variables: GW_ and its first name.
+    """Add a flag with its variable among the environment variables: GW_ and its first name.
 
-    A variable that is empty is not set. The twins of switches are 1 or 0, those of flags that may
+    An empty variable counts as not set. Switches take 1 or 0; flags that may
     be repeated have commas between the values.
     """
     name = "GW_" + flags[0].lstrip("-").replace("-", "_").upper()
@@ -99,7 +99,7 @@ def connects(parser: Parser) -> None:
     env(parser, "--schema", default=SCHEMA, help="schema of the queue")
     env(
         parser, "--trust-owner", several=True, metavar="ROLE",
-        help="as a superuser, run what this owner may have put into the schema; may be repeated",
+        help="as a superuser, trust this owner of the schema; may be repeated",
     )  # fmt: skip
 
 
@@ -126,7 +126,9 @@ def _seconds(text: str) -> float:
     except ValueError:
         found = math.nan
     if not 0 <= found <= 2_000_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds: use such as 30 or 0.5")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of seconds: use for example 30 or 0.5"
+        )
     return found
 
 
@@ -134,11 +136,11 @@ def waits(parser: Parser) -> None:
     """Add how long to try."""
     env(
         parser, "--timeout", type=_seconds, default=60.0,
-        help="seconds to try before giving up (default 60)",
+        help="how many seconds to retry (default 60)",
     )  # fmt: skip
     env(
         parser, "--lock-timeout", type=_seconds, default=1.0,
-        help="seconds to wait for one lock before stepping back (default 1)",
+        help="how many seconds to wait for a lock before retrying (default 1)",
     )  # fmt: skip
 
 

@@ -77,7 +77,7 @@ def _unusable(conn: object, asynchronous: bool) -> errors.InvalidConnection:
         there = "graphile_worker" if asynchronous else "graphile_worker.aio"
         why = f"is not {other}: use the same name from {there}"
     else:
-        why = f"is no connection that jobs can be added through: {_ACCEPTED}"
+        why = f"is not a supported connection: {_ACCEPTED}"
     return errors.InvalidConnection(f"{shown} {why}")
 
 
@@ -108,7 +108,7 @@ def run(conn: Any, verb: Verb[T]) -> T:
                 rows = execute(statement, values)
             except Exception as error:
                 ours = translated(error, statement)
-                if type(ours) is errors.SchemaError and _can_look(conn):
+                if type(ours) is errors.SchemaError and _can_query(conn):
                     run(conn, check(statement.schema))
                 if ours is None:
                     raise
@@ -129,7 +129,7 @@ async def arun(conn: Any, verb: Verb[T]) -> T:
                 rows = await execute(statement, values)
             except Exception as error:
                 ours = translated(error, statement)
-                if type(ours) is errors.SchemaError and _can_look(conn):
+                if type(ours) is errors.SchemaError and _can_query(conn):
                     await arun(conn, check(statement.schema))
                 if ours is None:
                     raise
@@ -250,7 +250,7 @@ def _commits_itself(conn: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]
     return conn.autocommit and conn.info.transaction_status == TransactionStatus.IDLE
 
 
-def _can_look(conn: Any) -> bool:
+def _can_query(conn: Any) -> bool:
     """Whether a query can be sent after an error: not in a transaction that it has ended."""
     raw = _connection_of(conn)
     return isinstance(raw, _PSYCOPG) and raw.info.transaction_status == TransactionStatus.IDLE
@@ -276,7 +276,7 @@ _DENIED = "42501"
 
 
 def translated(error: BaseException, statement: Statement) -> errors.GraphileWorkerError | None:
-    """Return our error for what a database said, or None where it is none of ours."""
+    """Return our error for what a database said, or None where it is not one of our errors."""
     source = _database_error(error)
     code = getattr(source, "sqlstate", None) or getattr(source, "pgcode", None)
     if source is None or code is None:
@@ -288,7 +288,8 @@ def translated(error: BaseException, statement: Statement) -> errors.GraphileWor
         ours = _INVALID[code](said)
     elif code == _DENIED:
         ours = errors.AccessDenied(
-            f"{said}: {statement.verb} takes the level {statement.level}. As the schema's owner,"
+            f"{said}: {statement.verb} needs the access level {statement.level}. As the"
+            " schema's owner,"
             f" run `gw-install grant ROLE {statement.level}{named}`, or"
             f" select {statement.schema}.grant_access('ROLE', '{statement.level}')"
         )
@@ -298,7 +299,7 @@ def translated(error: BaseException, statement: Statement) -> errors.GraphileWor
             f" than this package needs. `gw-install status{named}` says which; then run `gw-install"
             f" install`, `adopt` or `upgrade`"
         )
-    elif code == "55P03" and statement.verb.startswith("collect"):
+    elif code == "55P03" and statement.verb.startswith("delete_unused"):
         ours = errors.Busy(said)
     if ours is not None:
         ours.sqlstate = code

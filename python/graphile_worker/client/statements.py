@@ -141,10 +141,10 @@ _TEXTS = {
         " pg_catalog.now() - cast(cast(%(age)s as text) as interval)),"
         " cast(%(max_jobs)s as integer))",
     ),
-    "collect_queues": ("admin", "select {s}.collect_queues()"),
-    "collect_tasks": ("admin", "select {s}.collect_tasks(cast(%(keep)s as text[]))"),
+    "delete_unused_queues": ("admin", "select {s}.delete_unused_queues()"),
+    "delete_unused_tasks": ("admin", "select {s}.delete_unused_tasks(cast(%(keep)s as text[]))"),
     "counts": ("observe", COUNTS),
-    # Fails for nobody and in no schema: an error would end the caller's transaction.
+    # Fails for no one and in no schema: an error would end the caller's transaction.
     "check": (
         "enqueue",
         """select

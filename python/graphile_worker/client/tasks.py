@@ -10,7 +10,7 @@ from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, Unpack, overload
 from zoneinfo import ZoneInfo
 
-from graphile_worker.client import verbs
+from graphile_worker.client import enqueue, verbs
 from graphile_worker.client.drivers import AsyncConn, SyncConn, run_either
 from graphile_worker.errors import (
     InvalidArgument,
@@ -224,7 +224,7 @@ class Registry(Mapping[str, Task[..., Any, A]]):
 
         A plain function becomes the task with its name. Options that are not given are the task's
         own; see ``crontab.cron_item`` for the others. Raise InvalidCrontab for a schedule
-        that cannot be used and an id that is taken, InvalidPayload for a payload that lacks a
+        that cannot be used and an id that is claimed, InvalidPayload for a payload that lacks a
         parameter of the function or has none for it.
         """
         # Adding jobs needs no scheduler.
@@ -274,7 +274,7 @@ class Registry(Mapping[str, Task[..., Any, A]]):
             )
         else:
             settings = verbs.Settings()
-        return run_either(conn, verbs.add_job(settings, job.identifier, job.payload, job, {}))
+        return run_either(conn, enqueue.add_job(settings, job.identifier, job.payload, job, {}))
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature:

@@ -11,8 +11,7 @@ import logging
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from graphile_worker import errors
 from graphile_worker.client.statements import Statement, Values, statement
@@ -20,17 +19,12 @@ from graphile_worker.job import (
     Cleaned,
     Counts,
     Job,
-    JobSpec,
     JobState,
-    TaskOptions,
     TaskSpec,
-    check_identifier,
     check_run_at,
-    options_of,
-    with_options,
 )
 from graphile_worker.naming import SCHEMA, version_in, version_key
-from graphile_worker.payload import Dumps, to_json, to_json_array
+from graphile_worker.payload import Dumps
 
 logger = logging.getLogger("graphile_worker")
 
@@ -91,152 +85,6 @@ def _when(run_at: datetime | timedelta | None) -> tuple[datetime | None, str | N
     return None, f"{sign}{minutes // 60}:{minutes % 60:02}:{rest / 1_000_000:09.6f}"
 
 
-def _values_of(spec: TaskSpec) -> Values:
-    run_at, delay = _when(spec.run_at)
-    return {
-        "queue_name": spec.queue_name,
-        "run_at": run_at,
-        "delay": delay,
-        "max_attempts": spec.max_attempts,
-        "priority": spec.priority,
-        "flags": None if spec.flags is None else list(spec.flags),
-    }
-
-
-def add_job(
-    settings: Settings, identifier: str, payload: Any, spec: TaskSpec | None, options: TaskOptions
-) -> Verb[Job]:
-    """Add one job."""
-    check_identifier(identifier)
-    spec = with_options(spec or _DEFAULT, options)
-    # Where nothing but the key decides, the job may be of another task, in another queue.
-    dedupes = spec.job_key_mode == "unsafe_dedupe"
-    values = {
-        "identifier": identifier,
-        "payload": to_json(payload, settings.dumps, trace=settings.trace),
-        "job_key": spec.job_key,
-        "job_key_mode": spec.job_key_mode,
-        **_values_of(spec),
-    }
-    rows = yield statement("add_job_named" if dedupes else "add_job", settings.schema), values
-    (row,) = rows
-    if dedupes:
-        job = _named_job(row, (identifier, spec.queue_name))
-    else:
-        id_, text, flags, *rest = row
-        job = Job(id_, identifier, spec.queue_name, _payload(text), _flags(flags), *rest)
-    logger.debug("added job %s for task %s", job.id, job.task_identifier)
-    return job
-
-
-class _New(NamedTuple):
-    """A job that is to be added, and its place among all of them."""
-
-    place: int
-    identifier: str
-    payload: Any
-    spec: TaskSpec
-
-
-def _new(place: int, item: object, common: TaskSpec) -> _New:
-    if isinstance(item, JobSpec):
-        return _New(place, item.identifier, item.payload, item)
-    if isinstance(item, tuple) and len(item) == 2:
-        try:
-            check_identifier(item[0])
-        except errors.InvalidIdentifier as error:
-            raise errors.InvalidIdentifier(f"job {place}: {error}") from error
-        return _New(place, item[0], item[1], common)
-    raise errors.InvalidArgument(
-        f"job {place}: {item!r} is no job to add: pass JobSpec(identifier, payload, ...) or a tuple"
-        " (identifier, payload)"
-    )
-
-
-def _payload_of(new: _New, settings: Settings) -> str:
-    try:
-        return to_json(new.payload, settings.dumps, trace=settings.trace) or "{}"
-    except errors.InvalidPayload as error:
-        raise errors.InvalidPayload(f"job {new.place}: {error}") from error
-
-
-def _are_alike(chunk: list[_New]) -> bool:
-    """Whether the jobs differ in their payloads only, and no key decides what is done with them."""
-    first = chunk[0]
-    spec = first.spec
-    if spec.job_key is not None or spec.job_key_mode is not None:
-        return False
-    like = options_of(spec)
-    return all(
-        new.identifier == first.identifier and (new.spec is spec or options_of(new.spec) == like)
-        for new in chunk
-    )
-
-
-def _add_alike(chunk: list[_New], settings: Settings) -> Verb[list[Job]]:
-    first = chunk[0]
-    text = None if settings.dumps or settings.trace else to_json_array([n.payload for n in chunk])
-    if text is None:  # one by one, also to say which one is wrong
-        text = f"[{','.join([_payload_of(new, settings) for new in chunk])}]"
-    values = {"identifier": first.identifier, "payloads": text, **_values_of(first.spec)}
-    ((ids, _, *rest),) = yield statement("add_jobs_alike", settings.schema), values
-    name, queue = first.identifier, first.spec.queue_name
-    flags = frozenset(first.spec.flags or ())
-    # What is stored is what was sent, to the letter: it need not come back.
-    return [
-        Job(id_, name, queue, payload, flags, *rest)
-        for id_, payload in zip(ids, json.loads(text), strict=True)
-    ]
-
-
-_encode_options = json.JSONEncoder(separators=(",", ":")).encode
-
-
-def _document(new: _New, settings: Settings) -> str:
-    """Return what stands for a job in the JSON document of a chunk."""
-    spec = new.spec
-    parts: dict[str, Any] = {"identifier": new.identifier}
-    for name in ("queue_name", "max_attempts", "job_key", "job_key_mode", "priority", "flags"):
-        value = getattr(spec, name)
-        if value is not None:
-            parts[name] = value
-    moment, delay = _when(spec.run_at)
-    if moment is not None:
-        parts["run_at"] = moment.isoformat()
-    if delay is not None:
-        parts["delay"] = delay
-    return f'{_encode_options(parts)[:-1]},"payload":{_payload_of(new, settings)}}}'
-
-
-def add_jobs(
-    settings: Settings,
-    items: Iterable[JobSpec | tuple[str, Any]],
-    spec: TaskSpec | None,
-    options: TaskOptions,
-    chunk_size: int,
-) -> Verb[list[Job]]:
-    """Add many jobs, one round trip for each chunk."""
-    if isinstance(items, str | bytes | dict | JobSpec) or not isinstance(items, Iterable):
-        raise errors.InvalidArgument(f"{items!r} is no list of jobs: pass an iterable of JobSpec")
-    if not isinstance(chunk_size, int) or chunk_size < 1:
-        raise errors.InvalidArgument(f"chunk_size is {chunk_size!r}: pass a number from 1")
-    common = with_options(spec or _DEFAULT, options)
-    jobs: list[Job] = []
-    left = enumerate(items)
-    while chunk := [_new(place, item, common) for place, item in islice(left, chunk_size)]:
-        if _are_alike(chunk):
-            jobs += yield from _add_alike(chunk, settings)
-        else:
-            specs = f"[{','.join([_document(new, settings) for new in chunk])}]"
-            rows = yield statement("add_jobs", settings.schema), {"specs": specs}
-            jobs += [
-                _named_job(row, (new.identifier, new.spec.queue_name))
-                for new, row in zip(chunk, rows, strict=True)
-            ]
-    logger.debug("added %s jobs", len(jobs))
-    return jobs
-
-
 def remove_job(settings: Settings, job_key: str) -> Verb[Job | None]:
     """Remove the job with a key."""
     key = TaskSpec(job_key=job_key).job_key
@@ -254,14 +102,14 @@ def _some_jobs(
 
 
 def complete_jobs(settings: Settings, job_ids: Iterable[int]) -> Verb[list[Job]]:
-    """Delete jobs as if they had been done."""
+    """Delete jobs as completed."""
     return _some_jobs(settings, "complete_jobs", job_ids)
 
 
 def permanently_fail_jobs(
     settings: Settings, job_ids: Iterable[int], error_message: str | None
 ) -> Verb[list[Job]]:
-    """Let jobs fail for good."""
+    """Let jobs fail permanently."""
     if error_message is not None:
         _texts("error_message", [error_message])
     return _some_jobs(settings, "permanently_fail_jobs", job_ids, error_message=error_message)
@@ -275,7 +123,7 @@ def reschedule_jobs(
     attempts: int | None,
     max_attempts: int | None,
 ) -> Verb[list[Job]]:
-    """Change when and how often jobs run."""
+    """Change when and how many times jobs run."""
     TaskSpec(run_at=run_at, priority=priority, max_attempts=max_attempts)
     if attempts is not None and not (_is_whole(attempts) and 0 <= attempts <= 32767):
         raise errors.InvalidMaxAttempts(f"attempts is {attempts!r}: pass a number from 0 to 32767")
@@ -358,9 +206,9 @@ def cleanup(
             if batch < _CLEANED_AT_ONCE:
                 break
     if "queues" in what:
-        ((queues,),) = yield statement("collect_queues", settings.schema), {}
+        ((queues,),) = yield statement("delete_unused_queues", settings.schema), {}
     if "tasks" in what:
-        ((tasks,),) = yield statement("collect_tasks", settings.schema), {"keep": keep}
+        ((tasks,),) = yield statement("delete_unused_tasks", settings.schema), {"keep": keep}
     return Cleaned(deleted, queues, tasks)
 
 
@@ -398,11 +246,11 @@ def _is_whole(value: object) -> bool:
 
 def _ids(ids: Iterable[int]) -> list[int]:
     if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
-        raise errors.InvalidFilter(f"{ids!r} is no list of job ids")
+        raise errors.InvalidFilter(f"{ids!r} is not a list of job ids")
     found = list(ids)
     for one in found:
         if not _is_whole(one) or not -(2**63) <= one < 2**63:
-            raise errors.InvalidFilter(f"job id {one!r} is no 64-bit number")
+            raise errors.InvalidFilter(f"job id {one!r} is not a 64-bit integer")
     return found
 
 

@@ -26,14 +26,14 @@ def configure(parser: Parser) -> None:
     connects(parser)
     flags.env(
         parser, "--lines", switch=True,
-        help="add a job for each line of standard input, which is its payload; all or none",
+        help="add a job per line of standard input, with the line as payload; all or none",
     )  # fmt: skip
-    flags.env(parser, "--queue", help="queue, whose jobs run one after the other")
+    flags.env(parser, "--queue", help="queue; its jobs run one at a time")
     flags.env(
         parser, "--run-at", type=moment, help="when: 10m (from now) or a time with its offset"
     )
     flags.env(parser, "--priority", type=whole(-32768, 32767), help="lower numbers run first")
-    flags.env(parser, "--max-attempts", type=whole(1, 32767), help="how often to try (default 25)")
+    flags.env(parser, "--max-attempts", type=whole(1, 32767), help="how many attempts (default 25)")
     flags.env(parser, "--key", help="job key: a job with it is replaced")
     flags.env(
         parser,
@@ -60,7 +60,7 @@ def _checked(text: str, where: str) -> _Json:
 
 
 def _refuse(name: str) -> Any:
-    raise ValueError(f"{name} is no number in JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _lines() -> Iterator[tuple[int, str]]:

@@ -35,7 +35,7 @@ _WHY = """
 
 
 def _selects(parser: Parser, states: Sequence[str]) -> None:
-    """Add which jobs to change. These flags have no twins: a variable must not choose jobs."""
+    """Add which jobs to change. These flags have no variables: a variable must not choose jobs."""
     connects(parser)
     parser.add_argument("ids", type=job_id, nargs="*", metavar="ID", help="id of a job")
     parser.add_argument("--task", action="append", help="all for this task; may be repeated")
@@ -52,13 +52,13 @@ def _selects(parser: Parser, states: Sequence[str]) -> None:
 def configure_retry(parser: Parser) -> None:
     """Add the flags of gw retry."""
     _selects(parser, ["failed"])
-    parser.add_argument("--all-failed", action="store_true", help="all that have failed for good")
+    parser.add_argument("--all-failed", action="store_true", help="all permanently failed jobs")
 
 
 def configure_fail(parser: Parser) -> None:
     """Add the flags of gw fail."""
     _selects(parser, ["ready", "scheduled"])
-    flags.env(parser, "--message", help="what to note as the last error")
+    flags.env(parser, "--message", help="text for last_error")
 
 
 def configure_complete(parser: Parser) -> None:
@@ -71,8 +71,8 @@ def configure_reschedule(parser: Parser) -> None:
     _selects(parser, ["ready", "scheduled"])
     flags.env(parser, "--run-at", type=moment, help="when: now, 10m (from now) or a time")
     flags.env(parser, "--priority", type=whole(-32768, 32767), help="lower numbers run first")
-    flags.env(parser, "--attempts", type=whole(0, 32767), help="how many attempts count as used")
-    flags.env(parser, "--max-attempts", type=whole(1, 32767), help="how often to try")
+    flags.env(parser, "--attempts", type=whole(0, 32767), help="number of used attempts")
+    flags.env(parser, "--max-attempts", type=whole(1, 32767), help="how many attempts")
 
 
 def configure_remove(parser: Parser) -> None:
@@ -81,7 +81,7 @@ def configure_remove(parser: Parser) -> None:
     parser.add_argument("ids", type=job_id, nargs="*", metavar="ID", help="id of a job")
     parser.add_argument(
         "--key", action="append",
-        help="key of a job; may be repeated. One that runs loses its key and is not tried again",
+        help="key of a job; may be repeated. A running job loses its key and is not retried",
     )  # fmt: skip
 
 
@@ -94,18 +94,18 @@ def run_retry(options: argparse.Namespace) -> int:
 
 
 def run_fail(options: argparse.Namespace) -> int:
-    """Let jobs fail for good."""
+    """Let jobs fail permanently."""
     message = options.message
     return _change(options, "fail", lambda utils, ids: utils.permanently_fail_jobs(ids, message))
 
 
 def run_complete(options: argparse.Namespace) -> int:
-    """Delete jobs as if they had been done."""
+    """Delete jobs as completed."""
     return _change(options, "complete", lambda utils, ids: utils.complete_jobs(ids))
 
 
 def run_reschedule(options: argparse.Namespace) -> int:
-    """Change when, and how often, jobs run."""
+    """Change when, and how many times, jobs run."""
     changes = {
         name: getattr(options, name) for name in ("run_at", "priority", "attempts", "max_attempts")
     }
@@ -202,7 +202,7 @@ def run_remove(options: argparse.Namespace) -> int:
     for job in filter(None, by_key.values()):
         if job.locked_at is not None:
             print(
-                f"{options.prog}: job {job.id} runs: it lost its key and is not tried again",
+                f"{options.prog}: job {job.id} is running: it lost its key and will not be retried",
                 file=sys.stderr,
             )
     return max(_told(options, changed, left, strict=True), 1 if absent else 0)

@@ -1,7 +1,7 @@
-"""gw: fill, look after and empty a queue.
+"""gw: operate a queue.
 
 Connections follow libpq: a connection string or the PG* variables. Exit codes: 0 done; 1 failed,
-or some of the jobs that were named were left out; 2 wrong usage; 3 doctor has findings; 4 busy, try
+or some of the named jobs were left out; 2 wrong usage; 3 doctor has findings; 4 busy, try
 again; 130 interrupted.
 """
 
@@ -22,29 +22,31 @@ Configure = Callable[[Parser], None]
 Run = Callable[[argparse.Namespace], int]
 
 COMMANDS: dict[str, tuple[str, Configure, Run]] = {
-    "add": ("add a job, or many", add.configure, add.run),
-    "run": ("run jobs: a worker", run.configure, run.run),
-    "jobs": ("show jobs", jobs.configure_jobs, jobs.run_jobs),
-    "job": ("show one job with everything that is known of it", jobs.names_one, jobs.run_job),
-    "explain": ("say why a job is not running", explain.configure, explain.run),
-    "retry": ("run failed jobs now, with all attempts", change.configure_retry, change.run_retry),
-    "fail": ("let jobs fail for good", change.configure_fail, change.run_fail),
+    "add": ("add jobs", add.configure, add.run),
+    "run": ("run a worker", run.configure, run.run),
+    "jobs": ("list jobs", jobs.configure_jobs, jobs.run_jobs),
+    "job": ("show everything about a job", jobs.names_one, jobs.run_job),
+    "explain": ("explain why a job is not running", explain.configure, explain.run),
+    "retry": ("retry jobs now, with all attempts", change.configure_retry, change.run_retry),
+    "fail": ("fail jobs permanently", change.configure_fail, change.run_fail),
     "complete": (
-        "delete jobs as if they had been done", change.configure_complete, change.run_complete,
+        "complete jobs: delete them", change.configure_complete, change.run_complete,
     ),
     "reschedule": (
-        "change when, and how often, jobs run", change.configure_reschedule, change.run_reschedule,
+        "change when, and how many times, jobs run",
+        change.configure_reschedule,
+        change.run_reschedule,
     ),
     "remove": ("remove jobs by id or key", change.configure_remove, change.run_remove),
-    "queues": ("show queues, and who holds them", locks.configure_queues, locks.run_queues),
-    "unlock": ("free what dead workers hold", locks.configure_unlock, locks.run_unlock),
+    "queues": ("list queues and what locks them", locks.configure_queues, locks.run_queues),
+    "unlock": ("unlock what dead workers hold", locks.configure_unlock, locks.run_unlock),
     "cleanup": (
-        "delete failed jobs, and names that no job needs", locks.configure_cleanup,
+        "delete failed jobs and unused names", locks.configure_cleanup,
         locks.run_cleanup,
     ),
-    "stats": ("count jobs by state, task and queue, and show workers", stats.configure, stats.run),
-    "top": ("show the numbers of stats, live", top.configure, top.run),
-    "doctor": ("look for what is wrong, and say how to mend it", doctor.configure, doctor.run),
+    "stats": ("count jobs by state, task and queue, and list workers", stats.configure, stats.run),
+    "top": ("show live statistics", top.configure, top.run),
+    "doctor": ("check the queue for problems and suggest fixes", doctor.configure, doctor.run),
 }  # fmt: skip
 
 
@@ -59,7 +61,7 @@ def build_parser() -> Parser:
         sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         sub.set_defaults(run=run_it)
         configure(sub)
-        (flags.verbose if name == "run" else flags.reports)(sub)  # a worker answers nothing
+        (flags.verbose if name == "run" else flags.reports)(sub)  # a worker returns nothing
     return parser
 
 

@@ -30,7 +30,7 @@ _IN_QUEUE = """
         where jobs.queue_name = queues.queue_name and jobs.locked_at is not null) as running_job
     from {s}.queues where queues.queue_name = %(queue_name)s
 """
-# Due jobs that are taken before this one.
+# Due jobs that are claimed before this one.
 _AHEAD = """
     select pg_catalog.count(*) as ahead from (
       select from {s}.jobs
@@ -99,11 +99,15 @@ class _Facts:
         named = f"worker {plain(worker_id)}"
         found = [worker for worker in self.workers if worker["worker_id"] == worker_id]
         if found and found[0]["is_alive"]:
-            return "alive", f"{named}, alive (heartbeat {since(found[0]['beat_at'], self.now)})"
+            return (
+                "alive",
+                f"{named}, alive (heartbeat {since(found[0]['heartbeat_at'], self.now)})",
+            )
         if found:
-            beat = since(found[0]["beat_at"], self.now)
+            heartbeat = since(found[0]["heartbeat_at"], self.now)
             return "dead", (
-                f"{named}, presumed dead (last heartbeat {beat}): any Python worker frees it, and"
+                f"{named}, presumed dead (last heartbeat {heartbeat}): any Python worker frees"
+                " it, and"
                 " so does `gw unlock --dead`"
             )
         if worker_id in self.ended:
@@ -143,7 +147,8 @@ def _reasons(facts: _Facts) -> Iterator[Reason]:
     if failed:
         yield Reason(
             "failed",
-            f"it failed for good after {job['attempts']} attempts (of {job['max_attempts']}), last"
+            f"it permanently failed after {job['attempts']} attempts (of"
+            f" {job['max_attempts']}), last"
             f" error: {plain(short(job['last_error'], 200)) or 'none'}; `gw retry {job['id']}`"
             " gives it new ones",
         )

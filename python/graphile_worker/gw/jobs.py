@@ -52,7 +52,7 @@ def configure_jobs(parser: Parser) -> None:
     flags.env(parser, "--task", several=True, help="for this task; may be repeated")
     flags.env(parser, "--queue", several=True, help="in this queue; may be repeated")
     flags.env(parser, "--key", several=True, help="with this key; may be repeated")
-    flags.env(parser, "--after", type=job_id, help="with a higher id, to go on reading")
+    flags.env(parser, "--after", type=job_id, help="only jobs with a higher id, for the next page")
     flags.env(
         parser, "--limit", type=whole(1, 10000), default=100,
         help="the most jobs to show, 1 to 10000 (default 100)",
@@ -108,8 +108,9 @@ def absent(name: int | str) -> GraphileWorkerError:
     """Return the error that there is no such job."""
     named = f"with the key {name!r}" if isinstance(name, str) else str(name)
     return GraphileWorkerError(
-        f"there is no job {named}: it was done or removed (such jobs are deleted), or never added;"
-        " `gw jobs` shows those there are"
+        f"no job {named}: it may have completed (completed jobs are deleted), been removed, or"
+        " never"
+        " existed; `gw jobs` lists the jobs"
     )
 
 

@@ -39,7 +39,7 @@ _QUEUES = """
 """
 # Whom the view does not know may be a Node worker, which says nothing of itself.
 _HOLDERS = """
-    select given.worker_id, coalesce(workers.is_alive, false) as is_alive, workers.beat_at,
+    select given.worker_id, coalesce(workers.is_alive, false) as is_alive, workers.heartbeat_at,
       (select pg_catalog.count(*) from {s}.jobs where jobs.locked_by = given.worker_id) as jobs,
       (select pg_catalog.count(*) from {s}.queues
         where queues.locked_by = given.worker_id) as queues,
@@ -95,20 +95,28 @@ def configure_unlock(parser: Parser) -> None:
     """Add the flags of gw unlock."""
     connects(parser)
     parser.add_argument(
-        "workers", nargs="*", metavar="WORKER", help="id of a worker that is dead, as in locked_by"
+        "workers",
+        nargs="*",
+        metavar="WORKER",
+        help="id of a worker that is dead, as shown in locked_by",
     )
     parser.add_argument(
-        "--force", action="store_true", help="although it says that it is alive: jobs run twice"
+        "--force", action="store_true", help="unlock even a living worker: its jobs run twice"
     )
     flags.env(
         parser, "--dead", switch=True,
-        help="whatever is held by workers that are presumed dead, or for four hours",
+        help="everything held by workers that are presumed dead, or locked for four hours",
     )  # fmt: skip
-    flags.env(parser, "--queues", switch=True, help="queues that are locked without a locked job")
+    flags.env(
+        parser,
+        "--queues",
+        switch=True,
+        help="queues that are locked although none of their jobs is running",
+    )
 
 
 def run_unlock(options: argparse.Namespace) -> int:
-    """Free what nobody works on."""
+    """Free what no one works on."""
     ways = (bool(options.workers), options.dead, options.queues)
     if options.workers:  # they win over variables
         ways = (True, False, False)
@@ -146,14 +154,15 @@ def _unlock_workers(queue: Queue, ids: list[str], force: bool) -> dict[str, Any]
     rows = queue.rows(_HOLDERS, ids=ids)
     for row in rows:
         if row["is_alive"] and not force:
-            beat = since(row["beat_at"], row["now"])
+            heartbeat = since(row["heartbeat_at"], row["now"])
             raise InvalidArgument(
-                f"worker {row['worker_id']!r} is alive, its last heartbeat came {beat}: stop it, or"
+                f"worker {row['worker_id']!r} is alive, its last heartbeat came {heartbeat}:"
+                " stop it, or"
                 " say --force and have its jobs run twice; nothing was unlocked"
             )
         if not row["jobs"] and not row["queues"]:
             raise InvalidArgument(
-                f"worker {row['worker_id']!r} holds no job and no queue: mend the spelling, `gw"
+                f"worker {row['worker_id']!r} holds no job and no queue: check the spelling, `gw"
                 " jobs --state running` shows the holders; nothing was unlocked"
             )
     queue.utils.force_unlock_workers(ids)
@@ -163,8 +172,8 @@ def _unlock_workers(queue: Queue, ids: list[str], force: bool) -> dict[str, Any]
 
 
 def unlock_dead(queue: Queue) -> dict[str, Any]:
-    """Give back what dead workers hold, and what has been locked for four hours."""
-    rows = queue.rows("select * from {s}.release_dead_workers()")
+    """Return what dead workers hold, and what has been locked for four hours."""
+    rows = queue.rows("select * from {s}.recover_dead_workers()")
     stale = queue.row("select * from {s}.release_stale_locks()")
     return {
         "workers": [
@@ -192,15 +201,15 @@ def configure_cleanup(parser: Parser) -> None:
     parser.set_defaults(timeout=30.0)  # of the questions; deleting takes as long as it takes
     parser.add_argument(
         "what", nargs="*", metavar="WHAT",
-        help="failed-jobs (deletes them), queues, tasks (names that no job needs); default: queues",
+        help="failed-jobs (permanently failed jobs), queues, tasks (unused names); default: queues",
     )  # fmt: skip
     flags.env(
         parser, "--older-than", type=duration,
-        help="only jobs that failed so long ago, such as 30d",
+        help="only jobs that failed at least this long ago, such as 30d",
     )  # fmt: skip
     flags.env(
         parser, "--keep-task", several=True,
-        help="a task that a Node worker runs, whose name stays; may be repeated",
+        help="keep the name of this task, for running Node workers; may be repeated",
     )  # fmt: skip
     parser.add_argument("--yes", action="store_true", help="do not ask before deleting jobs")
 
@@ -221,7 +230,7 @@ def run_cleanup(options: argparse.Namespace) -> int:
             with queue.limited():
                 failed = queue.utils.counts().failed
             age = f" those older than {options.older_than}" if options.older_than else " all"
-            agreed(options, f"{many(failed, 'job')} failed for good;{age} will be deleted")
+            agreed(options, f"{many(failed, 'job')} permanently failed;{age} will be deleted")
         cleaned = queue.utils.cleanup(
             *what, failed_before=options.older_than, keep_tasks=options.keep_task or ()
         )

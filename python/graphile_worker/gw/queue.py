@@ -67,14 +67,14 @@ class Queue:
             ) from error
 
     def rows(self, query: str, **values: Any) -> list[Row]:
-        """Return the rows of a query of ours, in which {s} is the schema."""
+        """Return the rows of a query in which {s} is the schema."""
         ident = quote_ident(self.schema).replace("%", "%%")
         text = query.replace("{s}", ident).encode()
         with self.conn.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(text, values).fetchall()
 
     def row(self, query: str, **values: Any) -> Row:
-        """Return the only row of a query of ours."""
+        """Return the only row of a query."""
         (only,) = self.rows(query, **values)
         return only
 
@@ -102,13 +102,13 @@ def connects(parser: Parser) -> None:
     flags.connects(parser)
     flags.env(
         parser, "--timeout", type=seconds, default=30.0,
-        help="seconds that one statement may take (default 30)",
+        help="how many seconds a statement may take (default 30)",
     )  # fmt: skip
 
 
 @contextmanager
 def opened(options: argparse.Namespace) -> Iterator[Queue]:
-    """Connect to the queue of the options, and check that it is one of ours."""
+    """Connect to the queue of the options, and check that it is ours."""
     with flags.connect(options) as conn:
         conn.prepare_threshold = None  # a pooler may give each transaction another session
         queue = Queue(conn, options.schema, options.timeout)
@@ -120,7 +120,7 @@ def opened(options: argparse.Namespace) -> Iterator[Queue]:
 
 
 def agreed(options: argparse.Namespace, what: str) -> None:
-    """Raise where nobody agrees to a change of many jobs."""
+    """Raise where no one agrees to a change of many jobs."""
     if options.yes:
         return
     if not sys.stdin.isatty():

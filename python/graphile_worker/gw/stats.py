@@ -36,7 +36,7 @@ _BY = f"""
   limit %(most)s
 """
 _WORKERS = """
-  select workers.worker_id, workers.is_alive, workers.started_at, workers.beat_at,
+  select workers.worker_id, workers.is_alive, workers.started_at, workers.heartbeat_at,
     workers.task_identifiers, workers.details, coalesce(held.jobs, 0) as jobs
   from {s}.workers left join (
     select locked_by, pg_catalog.count(*) as jobs from {s}.jobs
@@ -78,7 +78,7 @@ class Stats:
     unseen: list[dict[str, Any]]
 
 
-def look(queue: Queue, most: int = 20) -> Stats:
+def read_stats(queue: Queue, most: int = 20) -> Stats:
     """Read the numbers, of at most so many tasks, queues and workers each."""
     with queue.limited(snapshot=True):
         total = queue.row(_ALL)
@@ -114,7 +114,7 @@ def configure(parser: Parser) -> None:
     )  # fmt: skip
     flags.env(
         parser, "--interval", type=seconds,
-        help="watch for so many seconds, and tell how many jobs were added and deleted in each",
+        help="measure for this many seconds how many jobs are added and deleted per second",
     )  # fmt: skip
 
 
@@ -128,7 +128,7 @@ def run(options: argparse.Namespace) -> int:
             before = counted(queue)
             time.sleep(options.interval)
             rates = speed(before, counted(queue))
-        stats = look(queue, options.limit)
+        stats = read_stats(queue, options.limit)
     tables.show(options, as_json(stats, rates), lambda: all_tables(stats, rates))
     return 0
 
@@ -160,7 +160,7 @@ def all_tables(stats: Stats, rates: dict[str, float]) -> list[Table]:
     people: list[list[object]] = [
         [
             w["worker_id"], "alive" if w["is_alive"] else "dead", w["jobs"],
-            since(w["beat_at"], stats.now), (w["details"] or {}).get("host"),
+            since(w["heartbeat_at"], stats.now), (w["details"] or {}).get("host"),
             (w["details"] or {}).get("pid"),
         ]
         for w in stats.workers

@@ -40,7 +40,7 @@ def needed() -> None:
 
 
 def grid(table: Table) -> RichTable:
-    """Return the table in rich's form; nothing in its cells is taken for markup."""
+    """Return the table in rich's form; nothing in its cells is claimed for markup."""
     from rich.table import Table as RichTable
     from rich.text import Text
 

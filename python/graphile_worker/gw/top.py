@@ -28,13 +28,13 @@ def configure(parser: Parser) -> None:
     connects(parser)
     flags.env(
         parser, "--interval", type=seconds, default=2.0,
-        help="seconds between two looks (default 2)",
+        help="seconds between updates (default 2)",
     )  # fmt: skip
     flags.env(
         parser, "--limit", type=whole(1, 1000), default=10,
         help="the most tasks, queues and workers to show (default 10)",
     )  # fmt: skip
-    flags.env(parser, "--once", switch=True, help="look once")
+    flags.env(parser, "--once", switch=True, help="print once, then exit")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         if options.once:
             with opened(options) as queue:
-                stats_, rates = stats.look(queue, options.limit), dict[str, float]()
+                stats_, rates = stats.read_stats(queue, options.limit), dict[str, float]()
             _print(options, stats_, rates)
         elif options.json or not sys.stdout.isatty():
             for found in _frames(options):
@@ -66,7 +66,7 @@ def _frames(options: argparse.Namespace) -> Iterator[Frame]:
         before = None
         while True:
             after = stats.counted(queue)
-            yield stats.look(queue, options.limit), stats.speed(before or after, after)
+            yield stats.read_stats(queue, options.limit), stats.speed(before or after, after)
             before = after
             time.sleep(options.interval)
 

@@ -15,7 +15,7 @@ def duration(text: str) -> timedelta:
     """Read a duration, such as 90s, 1h30m or 2d."""
     if not re.fullmatch(r"([0-9]+(\.[0-9]+)?[smhdw])+", text):
         raise ArgumentTypeError(
-            f"{text!r} is no duration: use numbers with s, m, h, d or w, such as 90s or 1h30m"
+            f"{text!r} is not a duration: use numbers with s, m, h, d or w, such as 90s or 1h30m"
         )
     parts = re.findall(r"([0-9.]+)([smhdw])", text)
     try:
@@ -34,12 +34,12 @@ def moment(text: str) -> datetime | timedelta:
         found = datetime.fromisoformat(text)
     except ValueError as error:
         raise ArgumentTypeError(
-            f"{text!r} is no time: use now, a duration such as 10m, or 2030-01-31T08:00:00+01:00"
+            f"{text!r} is not a time: use now, a duration such as 10m, or 2030-01-31T08:00:00+01:00"
         ) from error
     if found.utcoffset() is None:
         raise ArgumentTypeError(
             f"{text!r} has no time zone, so each machine would take it for another moment:"
-            " put Z (UTC) or an offset such as +01:00 after it"
+            " put Z (UTC) or an offset such as +01:00"
         )
     return found
 
@@ -51,7 +51,9 @@ def seconds(text: str) -> float:
     except ValueError:
         found = math.nan
     if not 0 < found <= 2_000_000:
-        raise ArgumentTypeError(f"{text!r} is no number of seconds above 0: use such as 30 or 0.5")
+        raise ArgumentTypeError(
+            f"{text!r} is not a positive number of seconds: use for example 30 or 0.5"
+        )
     return found
 
 
@@ -69,7 +71,7 @@ def whole(least: int, most: int) -> Callable[[str], int]:
 def job_id(text: str) -> int:
     """Read the id of a job."""
     if not re.fullmatch(r"[0-9]{1,19}", text) or not 0 < int(text) < 2**63:
-        raise ArgumentTypeError(f"{text!r} is no job id: use a number that `gw jobs` shows")
+        raise ArgumentTypeError(f"{text!r} is not a job id: use an id that `gw jobs` shows")
     return int(text)
 
 

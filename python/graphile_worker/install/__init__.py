@@ -4,16 +4,42 @@ Each takes the caller's own psycopg connection and is one transaction; within a 
 caller's it is a savepoint and commits nothing. Each is safe to run again and by many at once.
 """
 
-from graphile_worker.install.actions import install, uninstall, upgrade
-from graphile_worker.install.adopt import adopt, release, switch
-from graphile_worker.install.dependants import Plan, plan_upgrade
-from graphile_worker.install.grants import grant
-from graphile_worker.install.inspect import detect
-from graphile_worker.install.packaging.offline import offline_sql
-from graphile_worker.install.transaction import Outcome, Patience
-from graphile_worker.install.verify import Drift, repair, verify
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from graphile_worker.install.actions import install, uninstall, upgrade
+    from graphile_worker.install.adoption import adopt, release, switch
+    from graphile_worker.install.comparison import Drift
+    from graphile_worker.install.dependants import Plan, plan_upgrade
+    from graphile_worker.install.grants import grant
+    from graphile_worker.install.inspect import detect
+    from graphile_worker.install.packaging.offline import offline_sql
+    from graphile_worker.install.transaction import LockRetries, Outcome
+    from graphile_worker.install.verification import repair, verify
 
 __all__ = [
-    "Drift", "Outcome", "Patience", "Plan", "adopt", "detect", "grant", "install", "offline_sql",
+    "Drift", "LockRetries", "Outcome", "Plan", "adopt", "detect", "grant", "install", "offline_sql",
     "plan_upgrade", "release", "repair", "switch", "uninstall", "upgrade", "verify",
 ]  # fmt: skip
+
+_HOMES = {
+    **dict.fromkeys(["install", "uninstall", "upgrade"], "actions"),
+    **dict.fromkeys(["adopt", "release", "switch"], "adoption"),
+    **dict.fromkeys(["Plan", "plan_upgrade"], "dependants"),
+    "Drift": "comparison",
+    "grant": "grants",
+    "detect": "inspect",
+    "offline_sql": "packaging.offline",
+    **dict.fromkeys(["LockRetries", "Outcome"], "transaction"),
+    **dict.fromkeys(["repair", "verify"], "verification"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name at its first use: gw-install has to explain a psycopg that does not load."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

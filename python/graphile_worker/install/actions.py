@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphile_worker.errors import ForeignSchemaError, InstallError, InUseError, VersionError
-from graphile_worker.install.adopt import adopted
+from graphile_worker.install.adoption import adopted
 from graphile_worker.install.dependants import dependants
 from graphile_worker.install.inspect import (
     Mode,
@@ -19,9 +19,9 @@ from graphile_worker.install.packaging.offline import drop_sql
 from graphile_worker.install.packaging.scripts import Scripts
 from graphile_worker.install.session import Connection, fetch, run_script
 from graphile_worker.install.transaction import (
+    LockRetries,
     NotYetError,
     Outcome,
-    Patience,
     as_owner,
     change,
     kind,
@@ -36,7 +36,7 @@ def install(
     mode: Mode = "auto",
     scripts: Scripts | None = None,
     dry_run: bool = False,
-    patience: Patience | None = None,
+    lock_retries: LockRetries | None = None,
 ) -> Outcome:
     """Make the queue in a schema, or say that it is there.
 
@@ -54,26 +54,26 @@ def install(
 
     def decide() -> Outcome:
         state = detect(conn, schema, scripts)
-        if state.road == "node":
+        if state.mode == "node":
             return _adopt_empty(conn, state, mode, scripts)
-        if state.road in ("extension", "plain"):
+        if state.mode in ("extension", "plain"):
             return _installed(state, mode, scripts)
         require_free(state)
         return _create(conn, state, mode, scripts)
 
-    return change(conn, schema, decide, dry_run=dry_run, patience=patience)
+    return change(conn, schema, decide, dry_run=dry_run, lock_retries=lock_retries)
 
 
 def _installed(state: State, mode: Mode, scripts: Scripts) -> Outcome:
     version = state.ours(scripts)
-    if mode not in ("auto", state.road):
+    if mode not in ("auto", state.mode):
         raise InstallError(
-            f"the schema {state.schema} has version {version} as {kind(state.road)} already:"
-            f" `gw-install switch {mode}` changes the road, with every row as it is"
+            f"the schema {state.schema} has version {version} as {kind(state.mode)} already:"
+            f" `gw-install switch {mode}` changes the install mode and keeps every row"
         )
     note = "" if version == scripts.latest else f"; `gw-install upgrade` brings {scripts.latest}"
     return Outcome(
-        f"Version {version} is installed in the schema {state.schema} as {kind(state.road)}{note}."
+        f"Version {version} is installed in the schema {state.schema} as {kind(state.mode)}{note}."
     )
 
 
@@ -114,7 +114,7 @@ def _create(conn: Connection, state: State, mode: Mode, scripts: Scripts) -> Out
     ident = quote_ident(state.schema)
     make = () if state.exists else (f"create schema {ident};",)
     if mode == "plain" or (mode == "auto" and state.schema != SCHEMA):
-        road, version = "plain", scripts.latest
+        chosen, version = "plain", scripts.latest
     else:
         known = scripts.versions()
         there = [version for version in offered(conn) if version in known]
@@ -129,13 +129,13 @@ def _create(conn: Connection, state: State, mode: Mode, scripts: Scripts) -> Out
                 "the server does not offer the extension: put its files in place with `gw-install"
                 " files put`, or use --mode plain; nothing was changed"
             )
-        road, version = ("extension", there[-1]) if there else ("plain", scripts.latest)
-    if road == "extension":
+        chosen, version = ("extension", there[-1]) if there else ("plain", scripts.latest)
+    if chosen == "extension":
         sql = f"create extension {SCHEMA} schema {SCHEMA} version '{version}';"
     else:
         sql = scripts.plain(scripts.read(version), state.schema)
     return Outcome(
-        f"Installed version {version} in the schema {state.schema} as {kind(road)}.",
+        f"Installed version {version} in the schema {state.schema} as {kind(chosen)}.",
         (*make, sql),
     )
 
@@ -148,9 +148,9 @@ def upgrade(
     drain: bool = False,
     scripts: Scripts | None = None,
     dry_run: bool = False,
-    patience: Patience | None = None,
+    lock_retries: LockRetries | None = None,
 ) -> Outcome:
-    """Bring the queue to the newest version, or to one in between, by the road that it came.
+    """Bring the queue to the newest version, or to one in between, in the install mode it has.
 
     With ``drain`` wait until no job is running. Workers and producers carry on. Raise VersionError
     for a way back or a version that is not known, BusyError where locks or, with drain, running
@@ -167,7 +167,7 @@ def upgrade(
         version = state.ours(scripts)
         if version_key(version) > version_key(target):
             raise VersionError(
-                f"the schema {schema} has version {version}; there is no way back to {target}"
+                f"the schema {schema} has version {version}; you cannot downgrade to {target}"
             )
         if version == target:
             return Outcome(f"Nothing to do: the schema {schema} has version {version} already.")
@@ -177,7 +177,7 @@ def upgrade(
             if counts(conn, state).running:
                 raise NotYetError("jobs are running")
         steps = scripts.steps(version, target)
-        if state.road == "extension":
+        if state.mode == "extension":
             if target not in offered(conn):
                 raise InstallError(
                     f"the server does not offer version {target} of the extension: put its files in"
@@ -189,7 +189,7 @@ def upgrade(
             sql = tuple(as_owner(conn, schema, text) for text in texts)
         return Outcome(f"Upgraded the schema {schema} from version {version} to {target}.", sql)
 
-    return change(conn, schema, decide, dry_run=dry_run, patience=patience)
+    return change(conn, schema, decide, dry_run=dry_run, lock_retries=lock_retries)
 
 
 def uninstall(
@@ -200,7 +200,7 @@ def uninstall(
     cascade: bool = False,
     scripts: Scripts | None = None,
     dry_run: bool = False,
-    patience: Patience | None = None,
+    lock_retries: LockRetries | None = None,
 ) -> Outcome:
     """Drop the queue, and its schema where nothing else is in it.
 
@@ -211,7 +211,7 @@ def uninstall(
 
     def decide() -> Outcome:
         state = detect(conn, schema, scripts)
-        if state.road in ("none", "foreign"):
+        if state.mode in ("none", "foreign"):
             return Outcome(f"Nothing to do: there is no graphile_worker in the schema {schema}.")
         version = state.ours(scripts)
         if not dry_run:  # a job that is not committed yet counts, too
@@ -228,7 +228,7 @@ def uninstall(
                 " or say --cascade to drop them too"
             )
         end = " cascade;" if cascade else ";"
-        if state.road == "extension":
+        if state.mode == "extension":
             sql = [f"drop extension {SCHEMA}{end}"]
         else:
             sql = drop_sql(scripts, version, schema, end)
@@ -238,7 +238,7 @@ def uninstall(
             f"Removed graphile_worker and {jobs} jobs from the schema {schema}.", tuple(sql)
         )
 
-    return change(conn, schema, decide, dry_run=dry_run, patience=patience)
+    return change(conn, schema, decide, dry_run=dry_run, lock_retries=lock_retries)
 
 
 def _lock_jobs(conn: Connection, schema: str, mode: str) -> None:

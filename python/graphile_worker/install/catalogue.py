@@ -193,7 +193,7 @@ def read(conn: Connection, schema: str) -> Catalogue:
     return found
 
 
-#: By script and server version: a repair asks for the same several times. Nobody changes one.
+#: By script and server version: a repair asks for the same several times. No one changes one.
 _references: dict[tuple[str, int], Catalogue] = {}
 
 

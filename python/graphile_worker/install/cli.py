@@ -1,7 +1,7 @@
-"""gw-install: get, keep and leave graphile_worker, the one tool that changes the schema.
+"""gw-install: install, upgrade and remove graphile_worker. Only this program changes the schema.
 
 Connections follow libpq: a connection string or the PG* variables. Exit codes: 0 done, or nothing
-to do; 1 failed and nothing was changed; 2 wrong usage; 3 drift was found; 4 busy, try again;
+to do; 1 failed, nothing was changed; 2 wrong usage; 3 drift was found; 4 busy, retry;
 130 interrupted.
 """
 
@@ -22,8 +22,8 @@ from graphile_worker.install import inspect as state
 from graphile_worker.install.catalogue import LEVELS
 from graphile_worker.install.packaging import files
 from graphile_worker.install.packaging.scripts import Scripts
-from graphile_worker.install.session import told, transaction
-from graphile_worker.install.verify import repair, verify
+from graphile_worker.install.session import message, transaction
+from graphile_worker.install.verification import repair, verify
 from graphile_worker.naming import SCHEMA, quote_ident
 
 DRIFT = 3
@@ -50,52 +50,60 @@ def build_parser() -> Parser:
     flags.env(sub, "--pg-config", help="pg_config program of the server")
     flags.env(sub, "--sharedir", help="the server's share directory")
     flags.env(sub, "--dsn", help="ask this running server, as a superuser")
-    flags.env(sub, "--directory", help="a folder of your own, for extension_control_path")
+    flags.env(sub, "--directory", help="use this folder, for extension_control_path")
     flags.env(sub, "--destdir", type=Path, help="put everything below this folder, for packages")
     flags.dry_run(sub, "say where, change nothing")
 
-    sub = add("install", "make the queue in a database", _install)
+    sub = add("install", "install the queue in a database", _install)
     flags.changes(sub)
     _mode(sub)
-    sub = add("upgrade", "bring the queue to a newer version", _upgrade)
+    sub = add("upgrade", "upgrade the queue to a newer version", _upgrade)
     flags.changes(sub)
-    flags.env(sub, "--to", help="version to go to (default: the newest)")
+    flags.env(sub, "--to", help="version to upgrade to (default: the newest)")
     flags.env(sub, "--drain", switch=True, help="wait until no job is running")
-    flags.env(sub, "--plan", switch=True, help="show what it would do and who is in the way")
-    sub = add("adopt", "make a schema of Node's graphile-worker ours", _adopt)
+    flags.env(
+        sub, "--plan", switch=True, help="show the steps, and the locks and objects in the way"
+    )
+    sub = add("adopt", "convert a schema of Node's graphile-worker", _adopt)
     flags.changes(sub)
     _mode(sub)
-    sub = add("release", "drop the extension and leave every table and row", _release)
+    sub = add("release", "drop the extension and keep all its objects and rows", _release)
     flags.changes(sub)
-    sub = add("switch", "go from plain objects to an extension, or back", _switch)
-    sub.add_argument("road", choices=["extension", "plain"])
+    sub = add("switch", "change the install mode, keeping every row", _switch)
+    sub.add_argument("mode", choices=["extension", "plain"])
     flags.changes(sub)
-    sub = add("verify", "compare the schema with what its version should be", _verify)
+    sub = add("verify", "compare the schema with what its version should contain", _verify)
     flags.connects(sub)
     flags.waits(sub)
-    flags.env(sub, "--fix", switch=True, help="repair what can be without touching rows")
+    flags.env(sub, "--fix", switch=True, help="repair what can be repaired without touching rows")
     flags.dry_run(sub, "with --fix: print the SQL")
-    sub = add("status", "show version, road and counts", _status)
+    sub = add("status", "show the version, install mode and job counts", _status)
     flags.connects(sub)
     sub = add("uninstall", "drop the queue", _uninstall)
     flags.changes(sub)
-    sub.add_argument("--with-jobs", action="store_true", help="although jobs are lost")
-    sub.add_argument("--cascade", action="store_true", help="and whatever depends on it")
-    sub = add("grant", "give a role a level of access", _grant)
+    sub.add_argument(
+        "--with-jobs", action="store_true", help="drop the queue even if it contains jobs"
+    )
+    sub.add_argument(
+        "--cascade", action="store_true", help="also drop objects that depend on the queue"
+    )
+    sub = add("grant", "give a role an access level", _grant)
     sub.add_argument("role")
     sub.add_argument("level", choices=[*LEVELS, "none"])
     flags.changes(sub)
-    sub = add("sql", "print the SQL for a migration tool, offline", _sql)
+    sub = add("sql", "print the SQL for a migration tool", _sql)
     sub.add_argument(
         "what", choices=["install", "upgrade", "adopt", "release", "uninstall"], nargs="?",
         default="install",
     )  # fmt: skip
     flags.env(sub, "--schema", default=SCHEMA, help="schema of the queue")
-    flags.env(sub, "--road", choices=["plain", "extension"], default="plain", help="plain or not")
-    flags.env(sub, "--from", dest="old", help="upgrade: the version before")
+    flags.env(sub, "--mode", choices=["plain", "extension"], default="plain", help="plain or not")
+    flags.env(sub, "--from", dest="old", help="for upgrade: the installed version")
     flags.env(sub, "--to", help="version (default: the newest)")
-    sub = add("pg_tle", "print the calls that register the extension with pg_tle, offline", _pg_tle)
-    flags.env(sub, "--from", dest="old", help="version registered before: only what came later")
+    sub = add("pg_tle", "print the calls that register the extension with pg_tle", _pg_tle)
+    flags.env(
+        sub, "--from", dest="old", help="version that is already registered: print only newer ones"
+    )
     return parser
 
 
@@ -105,7 +113,7 @@ def _mode(parser: Parser) -> None:
         "--mode",
         choices=["auto", "extension", "plain"],
         default="auto",
-        help="road (default: an extension where the server offers it)",
+        help="install mode (default: an extension where the server offers it)",
     )
 
 
@@ -170,15 +178,15 @@ def _files(options: argparse.Namespace) -> int:
     return 0
 
 
-def _patience(options: argparse.Namespace) -> install.Patience:
-    return install.Patience(options.timeout, options.lock_timeout)
+def _lock_retries(options: argparse.Namespace) -> install.LockRetries:
+    return install.LockRetries(options.timeout, options.lock_timeout)
 
 
 def _change(options: argparse.Namespace, act: Callable[..., install.Outcome], **more: Any) -> int:
     with flags.connect(options) as conn:
         outcome = act(
             conn, schema=options.schema, scripts=_scripts(options), dry_run=options.dry_run,
-            patience=_patience(options), **more,
+            lock_retries=_lock_retries(options), **more,
         )  # fmt: skip
     return _done(options, outcome)
 
@@ -224,11 +232,11 @@ def _adopt(options: argparse.Namespace) -> int:
 
 
 def _release(options: argparse.Namespace) -> int:
-    return _change(options, install.switch, road="plain")
+    return _change(options, install.switch, mode="plain")
 
 
 def _switch(options: argparse.Namespace) -> int:
-    return _change(options, install.switch, road=options.road)
+    return _change(options, install.switch, mode=options.mode)
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -237,7 +245,11 @@ def _verify(options: argparse.Namespace) -> int:
         drifts = verify(conn, schema=options.schema, scripts=scripts)
         if options.fix and drifts and not options.dry_run:
             left = repair(
-                conn, drifts, schema=options.schema, scripts=scripts, patience=_patience(options)
+                conn,
+                drifts,
+                schema=options.schema,
+                scripts=scripts,
+                lock_retries=_lock_retries(options),
             )
             if not options.json:
                 repaired = sum(drift not in left for drift in drifts)
@@ -259,11 +271,11 @@ def _remedy(drift: Any) -> str:
 
 def _status(options: argparse.Namespace) -> int:
     scripts = _scripts(options)
-    with flags.connect(options) as conn, told(conn), transaction(conn):
+    with flags.connect(options) as conn, message(conn), transaction(conn):
         found = state.detect(conn, options.schema, scripts)
         report: dict[str, Any] = {
             "schema": found.schema,
-            "road": found.road,
+            "mode": found.mode,
             "version": found.version,
             "revision": found.revision,
             "known": scripts.versions(),
@@ -271,7 +283,7 @@ def _status(options: argparse.Namespace) -> int:
             "server": conn.info.server_version,
             "jobs": None,
         }
-        if found.road in ("extension", "plain"):
+        if found.mode in ("extension", "plain"):
             report["jobs"] = asdict(state.counts(conn, found))
     lines = [f"{name:10}{_line(value)}" for name, value in report.items()]
     flags.out(options, report, "\n".join(lines))
@@ -297,7 +309,7 @@ def _grant(options: argparse.Namespace) -> int:
 
 def _sql(options: argparse.Namespace) -> int:
     text = install.offline_sql(
-        options.what, road=options.road, schema=options.schema, old=options.old, to=options.to,
+        options.what, mode=options.mode, schema=options.schema, old=options.old, to=options.to,
         scripts=_scripts(options),
     )  # fmt: skip
     flags.out(options, {"sql": text}, text.rstrip("\n"))

@@ -8,7 +8,7 @@ from typing import Any
 from graphile_worker.install.catalogue import reference
 from graphile_worker.install.inspect import detect
 from graphile_worker.install.packaging.scripts import Scripts
-from graphile_worker.install.session import Connection, fetch, told, transaction
+from graphile_worker.install.session import Connection, fetch, message, transaction
 from graphile_worker.naming import SCHEMA
 
 _DEPENDANTS = """
@@ -111,8 +111,10 @@ def lock_holders(conn: Connection, schema: str) -> str:
         if not fetch(conn, "select from pg_catalog.pg_namespace where nspname = %s", [schema]):
             return ""
         found = holders(conn, schema)
-    told = ", ".join(f"pid {h.pid} ({h.user}, {h.state}, {h.mode} on {h.table})" for h in found[:3])
-    return f"; locks are held by {told}" if told else ""
+    message = ", ".join(
+        f"pid {h.pid} ({h.user}, {h.state}, {h.mode} on {h.table})" for h in found[:3]
+    )
+    return f"; locks are held by {message}" if message else ""
 
 
 def plan_upgrade(
@@ -127,7 +129,7 @@ def plan_upgrade(
     The changes are the differences between the two versions' install scripts, each tried out in the
     temporary schema; the locks are those that the updates declare.
     """
-    with told(conn), transaction(conn, force_rollback=True):
+    with message(conn), transaction(conn, force_rollback=True):
         return _plan(conn, to, schema, scripts or Scripts())
 
 

@@ -11,7 +11,7 @@ from graphile_worker.install.catalogue import LEVELS, Right, read
 from graphile_worker.install.inspect import detect
 from graphile_worker.install.packaging.scripts import Scripts, fill_in
 from graphile_worker.install.session import Connection, acting_role, fetch
-from graphile_worker.install.transaction import Outcome, Patience, change
+from graphile_worker.install.transaction import LockRetries, Outcome, change
 from graphile_worker.naming import SCHEMA, quote_ident
 from graphile_worker.ownership import OWNERS, check_owners
 
@@ -25,7 +25,7 @@ def grant(
     trusted: Iterable[str] = (),
     scripts: Scripts | None = None,
     dry_run: bool = False,
-    patience: Patience | None = None,
+    lock_retries: LockRetries | None = None,
 ) -> Outcome:
     """Give a role one level of access, or with None take every right away.
 
@@ -44,7 +44,7 @@ def grant(
     def decide() -> Outcome:
         if not fetch(conn, "select from pg_catalog.pg_roles where rolname = %s", [role]):
             raise InstallError(
-                f"role {role!r} does not exist: create it first, or mend the spelling"
+                f"role {role!r} does not exist: create it first, or check the spelling"
             )
         version = detect(conn, schema, scripts).ours(scripts)
         check_owners(fetch(conn, OWNERS, [schema]), schema, trusted)
@@ -66,7 +66,7 @@ def grant(
                 for r in sorted(after - before)]  # fmt: skip
         return Outcome(f"Role {role} {what} in the schema {schema}.", tuple(sql))
 
-    return change(conn, schema, decide, dry_run=dry_run, patience=patience)
+    return change(conn, schema, decide, dry_run=dry_run, lock_retries=lock_retries)
 
 
 def _statement(

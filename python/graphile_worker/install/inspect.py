@@ -1,4 +1,4 @@
-"""What a schema of a database holds: nothing, our queue by one of its roads, Node's, or other things."""
+"""What a schema of a database holds: nothing, our queue in one of its install modes, Node's, or other objects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from graphile_worker.install.session import Connection, acting_role, fetch
 from graphile_worker.job import Counts
 from graphile_worker.naming import NODE_REVISION, SCHEMA, quote_ident, version_in, version_key
 
-Road = Literal["none", "extension", "plain", "node", "foreign"]
+SchemaMode = Literal["none", "extension", "plain", "node", "foreign"]
 Mode = Literal["auto", "extension", "plain"]
 #: The oldest revision of Node's schema that can be adopted, and the Node version that makes it.
 OLDEST_REVISION, OLDEST_NODE = 18, "0.16.6"
@@ -31,7 +31,7 @@ class State:
     """What is in a schema; ``version`` is ours, ``revision`` Node's, None where it has none."""
 
     schema: str
-    road: Road
+    mode: SchemaMode
     version: str | None = None
     revision: int | None = None
     exists: bool = True
@@ -43,7 +43,7 @@ class State:
         Raise NotInstalledError where there is none, and VersionError where it is newer than the
         scripts.
         """
-        if self.road == "node":
+        if self.mode == "node":
             raise NotInstalledError(
                 f"the schema {self.schema} was made by Node's graphile-worker (revision"
                 f" {self.revision}): `gw-install adopt` makes it ours, with every row as it is"
@@ -92,7 +92,7 @@ def detect(conn: Connection, schema: str = SCHEMA, scripts: Scripts | None = Non
     """Say what is in the schema.
 
     Nothing of the schema is called: a version is read from its function's text, since the schema
-    may be somebody else's. Raise VersionError for a server older than PostgreSQL 13, and ValueError
+    may be someone else's. Raise VersionError for a server older than PostgreSQL 13, and ValueError
     for a name that no schema can have.
     """
     scripts = scripts or Scripts()
@@ -124,8 +124,8 @@ def detect(conn: Connection, schema: str = SCHEMA, scripts: Scripts | None = Non
     node = node or {"migrations", "jobs", "job_queues"} <= set(names)  # before Node 0.16
     if node or set(names) == {"migrations"}:
         return State(schema, "node", None, _revision(conn, schema, names), names=names)
-    taken = scripts.names(scripts.latest) & set(names)
-    return State(schema, "foreign" if taken else "none", names=tuple(sorted(taken)) or names)
+    reserved = scripts.names(scripts.latest) & set(names)
+    return State(schema, "foreign" if reserved else "none", names=tuple(sorted(reserved)) or names)
 
 
 def _revision(conn: Connection, schema: str, names: tuple[str, ...]) -> int | None:
@@ -164,7 +164,7 @@ def require_adoptable(state: State) -> None:
 
 def require_free(state: State) -> None:
     """Raise ForeignSchemaError where something else has our names."""
-    if state.road == "foreign":
+    if state.mode == "foreign":
         raise ForeignSchemaError(
             f"the schema {state.schema} has objects that are not ours under our names"
             f" ({', '.join(state.names[:5])}): choose another schema with --schema, or rename them"
@@ -221,6 +221,6 @@ def require_tables(conn: Connection, schema: str, *names: str) -> None:
     )
     if found:
         raise ForeignSchemaError(
-            f"{found[0][0]} in the schema {schema} is no table: somebody replaced it, and reading it"
-            " could run any code; nothing of the schema was run"
+            f"{found[0][0]} in the schema {schema} is not a table: someone replaced it, and reading it"
+            " could run any code; nothing in the schema was called"
         )

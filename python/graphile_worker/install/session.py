@@ -1,4 +1,4 @@
-"""Our statements on somebody else's connection, which keeps its factories, loaders and settings."""
+"""Our statements on someone else's connection, which keeps its factories, loaders and settings."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def _cursor(conn: Connection) -> psycopg.Cursor[tuple[Any, ...]]:
 
 
 def run_script(conn: Connection, text: str) -> None:
-    """Run SQL of ours, one statement or many, without parameters."""
+    """Run SQL, one statement or many, without parameters."""
     with _cursor(conn) as cursor:
         cursor.execute(text.encode(conn.info.encoding))
 
 
 def fetch(conn: Connection, query: str, params: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-    """Run a query of ours and return its rows, as tuples whatever the connection's row factory."""
+    """Run a query and return its rows, as tuples whatever the connection's row factory."""
     with _cursor(conn) as cursor:
         return cursor.execute(query.encode(conn.info.encoding), params or None).fetchall()
 
@@ -57,15 +57,15 @@ def acting_role(conn: Connection) -> str:
 
 @contextmanager
 def transaction(conn: Connection, *, force_rollback: bool = False) -> Iterator[None]:
-    """Run the block in a transaction with settings of ours, which are put back at its end.
+    """Run the block in a transaction with our settings, which are put back at its end.
 
     On a connection that is not in autocommit mode it is a savepoint of the caller's transaction,
     which begins here if need be: only the caller commits that.
     """
     if not isinstance(conn, psycopg.Connection):
         raise TypeError(
-            f"{type(conn).__module__}.{type(conn).__name__} is no psycopg.Connection: pass the"
-            " psycopg 3 connection under it, or run the text of offline_sql by your own driver"
+            f"{type(conn).__module__}.{type(conn).__name__} is not a psycopg.Connection: pass the"
+            " psycopg 3 connection underneath, or run the text of offline_sql with your driver"
         )
     if not conn.autocommit and conn.info.transaction_status == TransactionStatus.IDLE:
         run_script(conn, "select")
@@ -89,7 +89,7 @@ def _set(conn: Connection, settings: dict[str, str]) -> None:
 
 
 @contextmanager
-def told(conn: Connection) -> Iterator[None]:
+def message(conn: Connection) -> Iterator[None]:
     """Raise what the server refuses in the block as an InstallError."""
     try:
         yield
@@ -122,6 +122,6 @@ def refused(conn: Connection, error: psycopg.Error) -> InstallError:
             f"the connection was lost ({said}): what was not committed is undone; see with"
             " `gw-install status` and run this again"
         )
-    if error.sqlstate == "GWBIN":  # a script of ours, which says what to do
+    if error.sqlstate == "GWBIN":  # our script, which says what to do
         return InstallError(f"{said}. {error.diag.message_hint} Nothing was changed")
     return InstallError(f"the server refuses ({said}); nothing was changed")

@@ -1,4 +1,4 @@
-"""How every change of the schema is made: one transaction, one lock, and patience with others."""
+"""How every change of the schema is made: one transaction, one lock, and retries with others."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Patience:
+class LockRetries:
     """How long to stand in others' way, and how long to try.
 
     A lock that is not had within ``lock_timeout_seconds`` is given up, since everybody else queues
-    up behind the request, and tried again later until ``seconds`` have passed.
+    up behind the request, and retried later until ``seconds`` have passed.
     """
 
     seconds: float = 60.0
@@ -49,7 +49,7 @@ class Patience:
 
 
 class NotYetError(Exception):
-    """Jobs run and somebody asked to wait for them, or Node is still making its tables."""
+    """Jobs run and someone asked to wait for them, or Node is still making its tables."""
 
 
 CONTENDED = (pg.LockNotAvailable, pg.DeadlockDetected, pg.SerializationFailure, NotYetError)
@@ -67,16 +67,16 @@ def change(
     decide: Callable[[], Outcome],
     *,
     dry_run: bool = False,
-    patience: Patience | None = None,
+    lock_retries: LockRetries | None = None,
 ) -> Outcome:
     """Decide under the lock what to do and do it, in one transaction, again while others are busy.
 
-    With ``dry_run`` only decide. Raise BusyError when the patience is over, and RightsError or
+    With ``dry_run`` only decide. Raise BusyError when the retries is over, and RightsError or
     InstallError for what the server refuses; nothing is changed then.
     """
-    patience = patience or Patience()
+    lock_retries = lock_retries or LockRetries()
     started = time.monotonic()
-    deadline = started + patience.seconds
+    deadline = started + lock_retries.seconds
     pause, raced = 0.1, 0
     while True:
         try:
@@ -85,16 +85,16 @@ def change(
                     planned = decide()
                     if not planned.changed:
                         return planned
-                    told = f"Dry run, nothing was changed. Without it: {planned.message}"
-                    return Outcome(told, planned.sql)
-                # Whoever else installs or upgrades this schema waits here, and in nobody's way.
-                _lock_timeout(conn, patience.seconds)
+                    message = f"Dry run, nothing was changed. Without it: {planned.message}"
+                    return Outcome(message, planned.sql)
+                # Whoever else installs or upgrades this schema waits here, and in no one's way.
+                _lock_timeout(conn, lock_retries.seconds)
                 fetch(
                     conn,
                     "select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended(%s, 0))",
                     [f"graphile_worker {schema}"],
                 )
-                _lock_timeout(conn, patience.lock_timeout_seconds)
+                _lock_timeout(conn, lock_retries.lock_timeout_seconds)
                 outcome = decide()
                 for text in outcome.sql:
                     run_script(conn, text)
@@ -148,6 +148,6 @@ def as_owner(conn: Connection, schema: str, text: str) -> str:
     return f"set local role {owner};\n{text}set local role {role};\n"
 
 
-def kind(road: str) -> str:
-    """Say a road in words."""
-    return "an extension" if road == "extension" else "plain objects"
+def kind(mode: str) -> str:
+    """Describe an install mode in words."""
+    return "an extension" if mode == "extension" else "plain objects"

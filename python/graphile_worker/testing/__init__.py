@@ -56,7 +56,7 @@ def graphile_worker_server(request: pytest.FixtureRequest) -> Iterator[str]:
         from graphile_worker.errors import GraphileWorkerError
 
         raise GraphileWorkerError(
-            "there is no server to test on: set GW_TEST_DSN to the connection string of one,"
+            "no server to test on: set GW_TEST_DSN to the connection string of one,"
             " override the fixture graphile_worker_server to return it, or install"
             f" pytest-postgresql or graphile-worker[embedded] ({found}; {error})"
         ) from error

@@ -20,7 +20,7 @@ from types import TracebackType
 from graphile_worker.errors import GraphileWorkerError
 from graphile_worker.install.packaging.files import folder_of_pg_config, put_files
 
-_NOBODY = 65534
+_UNPRIVILEGED_ID = 65534
 
 
 class EmbeddedError(GraphileWorkerError):
@@ -66,7 +66,7 @@ def unprivileged(program: Path, folder: Path) -> Path:
     if os.geteuid() != 0:
         return program
     prefix = (
-        f"setpriv --reuid={_NOBODY} --regid={_NOBODY} --clear-groups"
+        f"setpriv --reuid={_UNPRIVILEGED_ID} --regid={_UNPRIVILEGED_ID} --clear-groups"
         " --inh-caps=+dac_override --ambient-caps=+dac_override"
     )
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def unprivileged(program: Path, folder: Path) -> Path:
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback address that nobody listens on now."""
+    """Return a TCP port of the loopback address that no one listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -91,7 +91,7 @@ class Server:
 
     Nothing starts before the ``with`` block; the data folder is deleted after it. The server trusts
     local connections and is only for data that may be lost: with ``durable=False`` (the default) it
-    does without fsync. ``settings`` are lines of its configuration.
+    does not use fsync. ``settings`` are lines of its configuration.
     """
 
     def __init__(

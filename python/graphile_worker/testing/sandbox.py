@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -19,10 +18,10 @@ from graphile_worker.errors import AccessDenied, GraphileWorkerError, InvalidArg
 from graphile_worker.job import Job, JobState, TaskOptions, TaskSpec, check_run_at
 from graphile_worker.naming import SCHEMA
 from graphile_worker.testing.matching import Expected, Wanted, listed, missing
+from graphile_worker.testing.report import Failure, RunReport
 
 if TYPE_CHECKING:
-    from graphile_worker.worker.context import ClaimedJob, Context
-    from graphile_worker.worker.events import Event
+    from graphile_worker.worker.context import Context
 
 __all__ = ["Failure", "Queue", "RunReport", "queue_in"]
 
@@ -59,8 +58,8 @@ heartbeats as (
   update {s}._private_heartbeats
   set
     started_at = started_at - moved.by,
-    beat_at = beat_at - moved.by,
-    steady_since = steady_since - moved.by
+    heartbeat_at = heartbeat_at - moved.by,
+    alive_since = alive_since - moved.by
   from moved
   returning 1
 ),
@@ -71,42 +70,6 @@ crashes as (
   returning 1
 )
 select pg_catalog.count(*) from jobs"""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A run that raised."""
-
-    job: ClaimedJob
-    error: BaseException
-    #: Whether no attempts are left.
-    for_good: bool
-
-
-@dataclass(slots=True)
-class RunReport:
-    """How the jobs ended, in the order in which they did."""
-
-    succeeded: list[ClaimedJob] = field(default_factory=list)
-    failed: list[Failure] = field(default_factory=list)
-    snoozed: list[ClaimedJob] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        """Return how many runs there were."""
-        return len(self.succeeded) + len(self.failed) + len(self.snoozed)
-
-    def _note(self, event: Event) -> None:
-        job = event.job
-        if job is None:
-            return
-        if event.name == "job:success":
-            self.succeeded.append(job)
-        elif event.name == "job:snoozed":
-            self.snoozed.append(job)
-        else:
-            error = event.error or GraphileWorkerError("the worker did not say what went wrong")
-            error.add_note(f"in job {job.id} of {job.task_identifier!r}, attempt {job.attempts}")
-            self.failed.append(Failure(job, error, event.name == "job:failed"))
 
 
 class Queue:
@@ -293,7 +256,7 @@ class Queue:
             check_run_at(to)
             to -= self.now()
         if to < timedelta():
-            raise InvalidArgument(f"there is no way back in time, by {-to}")
+            raise InvalidArgument(f"cannot travel back in time, by {-to}")
         try:
             run(self._main(), self._moved(to))
         except AccessDenied as error:

@@ -19,18 +19,18 @@ from graphile_worker.worker.executors.execute import Outcome, failure_entry
 from graphile_worker.worker.lease import Identity
 
 #: The most jobs in one statement.
-MOST = 1000
+MAX_BATCH = 1000
 #: So many are not collected any longer.
-ENOUGH = 200
+FULL_BATCH = 200
 
-Ended = tuple[Identity, ClaimedJob, Outcome]
+Completion = tuple[Identity, ClaimedJob, Outcome]
 
 
-class Writer:
+class Completer:
     """Collects how jobs ended, and writes it; what was not written yet stays the worker's.
 
-    While the database is away it tries again. What it refuses of many jobs is written in halves, so
-    that one job that cannot be written keeps no other from it; that one is tried again later.
+    While the database is away it retries. What it refuses of many jobs is written in halves, so
+    that one job that cannot be written keeps no other from it; that one is retried later.
     """
 
     def __init__(
@@ -40,19 +40,19 @@ class Writer:
         self._protocol, self._events = protocol, events
         self._on_written = on_written
         self._boxes = {
-            "success": _Box(complete_delay, self._finish),
+            "success": _Box(complete_delay, self._complete),
             "failure": _Box(fail_delay, self._fail),
             "snooze": _Box(fail_delay, self._snooze),
         }
 
-    def add(self, ended: Ended) -> None:
+    def add(self, ended: Completion) -> None:
         """Take note of a job that ended."""
         box = self._boxes[ended[2].kind]
         if not box.waiting:
             box.some.set()
         box.waiting.append(ended)
         # A queue waits for its job to be off the table.
-        if ended[1].queue_name is not None or len(box.waiting) >= ENOUGH:
+        if ended[1].queue_name is not None or len(box.waiting) >= FULL_BATCH:
             box.now.set()
 
     def forget(self, job_id: int) -> None:
@@ -60,7 +60,7 @@ class Writer:
         for box in self._boxes.values():
             box.waiting = [ended for ended in box.waiting if ended[1].id != job_id]
             box.refused.pop(job_id, None)
-            box.anew.add(job_id)
+            box.fetched_again.add(job_id)
 
     @property
     def pending(self) -> int:
@@ -73,7 +73,7 @@ class Writer:
         """Write, until cancelled."""
         async with asyncio.TaskGroup() as group:
             for box in self._boxes.values():
-                group.create_task(self._empty(box))
+                group.create_task(self._write_all(box))
 
     async def flushed(self) -> None:
         """Wait until everything is written."""
@@ -82,20 +82,20 @@ class Writer:
                 box.now.set()
             await asyncio.sleep(0.005)
 
-    async def _empty(self, box: _Box) -> None:
+    async def _write_all(self, box: _Box) -> None:
         while True:
             await box.filled()
-            if box.delay and len(box.waiting) < ENOUGH:
+            if box.delay and len(box.waiting) < FULL_BATCH:
                 await happens(box.now, box.delay)
             box.now.clear()
             box.waiting = box.due_again() + box.waiting
-            batch, box.waiting = box.waiting[:MOST], box.waiting[MOST:]
-            box.in_flight, box.anew = len(batch), set()
+            batch, box.waiting = box.waiting[:MAX_BATCH], box.waiting[MAX_BATCH:]
+            box.in_flight, box.fetched_again = len(batch), set()
             started = time.perf_counter()
-            by_worker: dict[Identity, list[Ended]] = defaultdict(list)
+            by_worker: dict[Identity, list[Completion]] = defaultdict(list)
             for ended in batch:
                 by_worker[ended[0]].append(ended)
-            written: list[Ended] = []
+            written: list[Completion] = []
             try:
                 for identity, group in by_worker.items():
                     if not identity.lost:
@@ -104,17 +104,19 @@ class Writer:
                         written += group
             finally:
                 for identity, job, _ in written:
-                    if job.id not in box.anew:
+                    if job.id not in box.fetched_again:
                         identity.held.discard(job.id)
                 box.in_flight = 0
             try:
-                self._tell(written, time.perf_counter() - started)
+                self._emit_events(written, time.perf_counter() - started)
             except BaseException as error:
                 if isinstance(error, asyncio.CancelledError):
                     raise
                 logger.error("telling of written results failed: %s", shown(error))
 
-    async def _write(self, box: _Box, identity: Identity, group: list[Ended]) -> list[Ended]:
+    async def _write(
+        self, box: _Box, identity: Identity, group: list[Completion]
+    ) -> list[Completion]:
         """Write of some jobs; return those that are written, and keep those that are refused."""
         try:
             await box.write(identity, group)
@@ -127,7 +129,7 @@ class Writer:
             return []
         return group
 
-    def _tell(self, batch: list[Ended], seconds: float) -> None:
+    def _emit_events(self, batch: list[Completion], seconds: float) -> None:
         if not batch:
             return
         events = self._events
@@ -144,11 +146,11 @@ class Writer:
         queues = any(job.queue_name is not None for _, job, _ in batch)
         self._on_written(queues, min(again, default=None))
 
-    async def _finish(self, identity: Identity, group: list[Ended]) -> None:
+    async def _complete(self, identity: Identity, group: list[Completion]) -> None:
         ids = [job.id for _, job, _ in group]
-        _warn(await self._protocol.finish(identity.worker_id, ids), "done")
+        _warn(await self._protocol.complete(identity.worker_id, ids), "done")
 
-    async def _fail(self, identity: Identity, group: list[Ended]) -> None:
+    async def _fail(self, identity: Identity, group: list[Completion]) -> None:
         # Delays are the database's time, too: what it calls now is asked for at once.
         box = self._boxes["failure"]
         entries: list[dict[str, Any]] = []
@@ -163,37 +165,37 @@ class Writer:
             elif outcome.when is not None:
                 entry["run_at"] = outcome.when.isoformat()
             entries.append(entry)
-        _warn(await self._protocol.fail(identity.worker_id, entries, box.anew), "failed")
+        _warn(await self._protocol.fail(identity.worker_id, entries, box.fetched_again), "failed")
 
-    async def _snooze(self, identity: Identity, group: list[Ended]) -> None:
+    async def _snooze(self, identity: Identity, group: list[Completion]) -> None:
         by_time: dict[datetime | timedelta | None, list[int]] = defaultdict(list)
         for _, job, outcome in group:
             by_time[outcome.when].append(job.id)
-        anew = self._boxes["snooze"].anew
+        fetched_again = self._boxes["snooze"].fetched_again
         for when, ids in by_time.items():
-            await self._protocol.give_back(identity.worker_id, ids, when, anew)
+            await self._protocol.return_jobs(identity.worker_id, ids, when, fetched_again)
 
 
 class _Box:
     """Jobs that ended in one way."""
 
     def __init__(
-        self, delay: float, write: Callable[[Identity, list[Ended]], Awaitable[None]]
+        self, delay: float, write: Callable[[Identity, list[Completion]], Awaitable[None]]
     ) -> None:
         self.delay, self.write = delay, write
-        self.waiting: list[Ended] = []
+        self.waiting: list[Completion] = []
         self.in_flight = 0
-        #: Jobs of the batch in flight that were taken anew meanwhile.
-        self.anew: set[int] = set()
-        #: By job, what the database refused to be told, and when to try again.
-        self.refused: dict[int, tuple[Ended, float]] = {}
-        #: How long those wait, and those that are tried again just now.
+        #: Jobs of the batch in flight that were taken anew in the meantime.
+        self.fetched_again: set[int] = set()
+        #: By job, what the database refused to be told, and when to retry.
+        self.refused: dict[int, tuple[Completion, float]] = {}
+        #: How long those wait, and those that are retried just now.
         self.doubted: dict[int, Backoff] = {}
         #: There are some, and they are not to be kept waiting for more.
         self.some, self.now = asyncio.Event(), asyncio.Event()
 
     async def filled(self) -> None:
-        """Wait for the first job, or for one that is to be tried again."""
+        """Wait for the first job, or for one that is to be retried."""
         while not self.waiting:
             self.some.clear()
             if not self.refused:
@@ -203,15 +205,15 @@ class _Box:
             if not await happens(self.some, seconds):
                 return
 
-    def refuse(self, ended: Ended, error: BaseException) -> None:
-        """Keep what was refused, to be tried again later and later."""
+    def refuse(self, ended: Completion, error: BaseException) -> None:
+        """Keep what was refused, to be retried later and later."""
         job_id = ended[1].id
         backoff = self.doubted.setdefault(job_id, Backoff(first=0.2, cap=30.0))
         seconds = backoff.failed(f"the result of job {job_id} was refused", error)
         self.refused[job_id] = ended, time.monotonic() + seconds
 
-    def due_again(self) -> list[Ended]:
-        """Take back what was refused and is to be tried again now."""
+    def due_again(self) -> list[Completion]:
+        """Take back what was refused and is to be retried now."""
         now = time.monotonic()
         ids = [job_id for job_id, (_, at) in self.refused.items() if at <= now]
         return [self.refused.pop(job_id)[0] for job_id in ids]

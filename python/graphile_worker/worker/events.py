@@ -25,12 +25,12 @@ EventName = Literal[
     "fetch",  # jobs were taken: count, seconds
     "job:start",  # a task is about to be called: job
     "job:success",  # it returned: job, seconds
-    "job:error",  # it raised, and will be tried again: job, error, seconds
+    "job:error",  # it raised, and will be retried: job, error, seconds
     "job:failed",  # it raised, and no attempts are left: job, error, seconds
     "job:snoozed",  # it asked for a later time: job, seconds
     "job:complete",  # the database knows how the job ended: job, error (None: success)
     "flush",  # results were written: count, seconds
-    "recovered",  # jobs of a dead worker were given back: worker_id, count
+    "recovered",  # jobs of a dead worker were returned: worker_id, count
     "cron:fired",  # a tick added jobs: identifier, at, backfilled
 ]
 EVENT_NAMES: tuple[str, ...] = get_args(EventName)
@@ -90,7 +90,7 @@ class Events:
         return add
 
     def wanted(self, name: str) -> bool:
-        """Whether anybody listens: making an event for nobody costs time in each job."""
+        """Whether anybody listens: making an event for no one costs time in each job."""
         return name in self._handlers
 
     def emit(self, event: Event) -> None:

@@ -1,4 +1,4 @@
-"""Take jobs when there is room for them and a reason to look; give back what was not started."""
+"""Fetch jobs when there is room for them and a reason to look; return what was not started."""
 
 from __future__ import annotations
 
@@ -10,35 +10,31 @@ from typing import Any
 
 from graphile_worker.errors import InvalidConnection
 from graphile_worker.log import logger, shown
-from graphile_worker.worker.completer import Writer
+from graphile_worker.worker.completer import Completer
 from graphile_worker.worker.database.backoff import Backoff, happens
 from graphile_worker.worker.database.connections import Row
-from graphile_worker.worker.database.protocol import (
-    WORKER_ENDED,
-    Protocol,
-    is_hopeless,
-    is_uncertain,
-)
+from graphile_worker.worker.database.failures import WORKER_ENDED, is_hopeless, is_uncertain
+from graphile_worker.worker.database.protocol import Protocol
 from graphile_worker.worker.events import Event
-from graphile_worker.worker.jobs import Runs
-from graphile_worker.worker.lease import Identity, Presence
+from graphile_worker.worker.jobs import RunningJobs
+from graphile_worker.worker.lease import Identity, Lease
 from graphile_worker.worker.options import WorkerOptions
 
-#: No more jobs are taken ahead than this by default.
-MOST_AHEAD = 750
+#: No more jobs are prefetched than this by default.
+MAX_PREFETCH = 750
 #: Taken ahead is what runs in about so many seconds.
-AHEAD = 0.25
+PREFETCH_SECONDS = 0.25
 #: Seconds until an idle worker looks again; doubled after each look.
-FIRST_LOOK = 1.0
+FIRST_POLL = 1.0
 #: Seconds without a pause after which a worker says that it is busy, and without a job after which
 #: it says that it sleeps: it is of use only where adders notify workers that sleep and no others.
 BUSY_AFTER = 0.1
-#: A pause, in seconds: so often looks a worker that nobody wakes. Also the first wait for those
+#: A pause, in seconds: so often looks a worker that no one wakes. Also the first wait for those
 #: who added jobs before it said that it sleeps, and the longest such wait.
 PAUSE, LONGEST_PAUSE = 0.002, 0.25
 
 
-class Taker:
+class Fetcher:
     """Keeps the worker in jobs.
 
     An idle worker looks after one second, two, four and so on up to the poll interval, and at
@@ -51,11 +47,11 @@ class Taker:
     """
 
     def __init__(
-        self, protocol: Protocol, presence: Presence, runs: Runs, writer: Writer,
+        self, protocol: Protocol, lease: Lease, runs: RunningJobs, completer: Completer,
         options: WorkerOptions, names: list[str], *, once: bool,
     ) -> None:  # fmt: skip
-        self._protocol, self._presence = protocol, presence
-        self._runs, self._writer = runs, writer
+        self._protocol, self._lease = protocol, lease
+        self._runs, self._completer = runs, completer
         self._options, self._names, self._once = options, names, once
         self._queue: deque[tuple[Row, Identity, float]] = deque()
         self._wake, self._room, self._stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -63,19 +59,19 @@ class Taker:
         #: When it was last known what is due, by the monotonic clock.
         self.last_fetch: float | None = None
         self._poll = False
-        self._awake_since = self._last_taken = time.monotonic()
-        self._writers: list[str] = []
+        self._awake_since = self._last_fetched = time.monotonic()
+        self._open_writers: list[str] = []
         self._pause = PAUSE
 
     def __len__(self) -> int:
-        """How many jobs are taken and have not started."""
+        """How many jobs are fetched and have not started."""
         return len(self._queue)
 
     def wake(self) -> None:
         """Look now."""
         self._wake.set()
 
-    def looked(self, is_due: bool) -> None:
+    def checked_by_heartbeat(self, is_due: bool) -> None:
         """A heartbeat has looked whether there is a job: if so, take, else there is no need to."""
         if is_due:
             self._poll = True
@@ -95,10 +91,10 @@ class Taker:
         self._due_timer = loop.call_at(at, self._wake.set)
 
     def stop(self) -> None:
-        """Take and start no more."""
+        """Fetch and start no more."""
         for event in (self._stop, self._wake, self._room):
             event.set()
-        self._presence.close()
+        self._lease.close()
 
     def close(self) -> None:
         """Forget when to look."""
@@ -116,25 +112,25 @@ class Taker:
         self._room.set()
 
     async def run(self) -> None:
-        """Fetch jobs until stopped, whatever goes wrong meanwhile.
+        """Fetch jobs until stopped, whatever goes wrong in the meantime.
 
         Raise InvalidConnection where the connection itself is of no use, and with ``once`` what no
         time heals.
         """
-        backoff, more, idle = Backoff(), True, FIRST_LOOK
+        backoff, more, idle = Backoff(), True, FIRST_POLL
         while not self._stop.is_set():
             try:
                 if not more:
                     woken = await self._sleep(idle)
-                    idle = FIRST_LOOK if woken and not self._poll else idle * 2
+                    idle = FIRST_POLL if woken and not self._poll else idle * 2
                     self._poll = False
-                await self._for_room()
+                await self._wait_for_room()
                 # With nothing under way, a fetch that brings nothing is the last one.
                 is_quiet = self._is_quiet()
-                taken, more = await self._round(backoff)
-                if taken:
-                    idle = FIRST_LOOK
-                if self._once and is_quiet and self._is_quiet() and not (taken or more):
+                fetched, more = await self._fetch_round(backoff)
+                if fetched:
+                    idle = FIRST_POLL
+                if self._once and is_quiet and self._is_quiet() and not (fetched or more):
                     return
             except Exception as error:
                 if isinstance(error, InvalidConnection) or (self._once and is_hopeless(error)):
@@ -144,58 +140,58 @@ class Taker:
                 more = True
 
     def _is_quiet(self) -> bool:
-        return not (self._runs or self._queue or self._writer.pending)
+        return not (self._runs or self._queue or self._completer.pending)
 
-    async def _for_room(self) -> None:
+    async def _wait_for_room(self) -> None:
         while self._want() <= 0 and not self._stop.is_set():
             self._room.clear()
-            await self._give_back_old()
+            await self._return_expired()
             await happens(self._room, self._options.prefetch_ttl if self._queue else None)
 
-    async def _round(self, backoff: Backoff) -> tuple[int, bool]:
+    async def _fetch_round(self, backoff: Backoff) -> tuple[int, bool]:
         """Fetch once; return how many jobs came, and whether to fetch again at once."""
         flags = await self._forbidden()
-        identity = await self._presence.usable()
+        identity = await self._lease.usable()
         if self._stop.is_set() or identity is None:
             return 0, True
         self._wake.clear()
-        async with self._protocol.taking:
-            taken, more = await self._take(identity, max(self._want(), 1), flags, backoff)
+        async with self._protocol.fetching:
+            fetched, more = await self._fetch(identity, max(self._want(), 1), flags, backoff)
         # The jobs come before the books.
         await asyncio.sleep(0)
         backoff.reset()
         if not more:
-            self._presence.look()
-        if (self._presence.only_idle or self._presence.busy) and not self._once:
-            more = await self._announce(taken) or more
-        return taken, more
+            self._lease.renew_soon()
+        if (self._lease.only_idle or self._lease.busy) and not self._once:
+            more = await self._announce(fetched) or more
+        return fetched, more
 
-    async def _announce(self, taken: int) -> bool:
+    async def _announce(self, fetched: int) -> bool:
         """Say whether the worker has to be woken, if that changes; return whether to look now."""
         now = time.monotonic()
-        if taken:
-            self._last_taken = now
-        quiet = now - self._last_taken > BUSY_AFTER
-        if self._presence.busy and (quiet or not self._presence.only_idle):
-            await self._presence.announce(busy=False)
-            self._writers = await self._protocol.writers()
+        if fetched:
+            self._last_fetched = now
+        quiet = now - self._last_fetched > BUSY_AFTER
+        if self._lease.busy and (quiet or not self._lease.only_idle):
+            await self._lease.set_busy(busy=False)
+            self._open_writers = await self._protocol.writing_transactions()
             self._awake_since, self._pause = time.monotonic(), PAUSE
             return True
-        if not self._presence.busy and now - self._awake_since > BUSY_AFTER:
-            await self._presence.announce(busy=True)
-            self._last_taken, self._writers = time.monotonic(), []
+        if not self._lease.busy and now - self._awake_since > BUSY_AFTER:
+            await self._lease.set_busy(busy=True)
+            self._last_fetched, self._open_writers = time.monotonic(), []
         return False
 
     async def _sleep(self, idle: float) -> bool:
         """Return whether there is a reason to look before it is time to."""
-        if self._presence.busy:
+        if self._lease.busy:
             await happens(self._wake, PAUSE)
             return True
-        if self._writers:
+        if self._open_writers:
             if not await happens(self._wake, self._pause):
                 self._awake_since = time.monotonic()
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
-            self._writers = await self._protocol.writers(self._writers)
+            self._open_writers = await self._protocol.writing_transactions(self._open_writers)
             return True
         asleep = time.monotonic()
         woken = await self._until_woken(idle)
@@ -211,23 +207,23 @@ class Taker:
                 break
         return woken
 
-    def _ahead(self) -> int:
+    def _prefetch(self) -> int:
         """Return how many jobs to hold beyond those that run."""
         if self._options.prefetch is not None:
             return self._options.prefetch
         if self._runs.average is None:
             return 0
-        takes = max(self._runs.average, 1e-6)
-        return min(MOST_AHEAD, int(AHEAD * self._options.concurrency / takes))
+        seconds_each = max(self._runs.average, 1e-6)
+        return min(MAX_PREFETCH, int(PREFETCH_SECONDS * self._options.concurrency / seconds_each))
 
     def _want(self) -> int:
         """Return how many jobs to take now."""
-        ahead, waiting = self._ahead(), len(self._queue)
+        prefetch, waiting = self._prefetch(), len(self._queue)
         free = self._options.concurrency - len(self._runs) - waiting
         if free > 0:
-            return free + ahead
+            return free + prefetch
         # Two thirds are left when the rest is asked for: they run while it comes.
-        return ahead - waiting if waiting <= 2 * ahead // 3 else 0
+        return prefetch - waiting if waiting <= 2 * prefetch // 3 else 0
 
     async def _forbidden(self) -> list[str] | None:
         flags: Any = self._options.forbidden_flags
@@ -237,33 +233,33 @@ class Taker:
                 flags = await flags
         return list(flags) if flags else None
 
-    async def _take(
+    async def _fetch(
         self, identity: Identity, want: int, flags: list[str] | None, backoff: Backoff
     ) -> tuple[int, bool]:
         """Fetch jobs once; return how many, and whether there may be more."""
         started = time.perf_counter()
         try:
-            rows, more = await self._protocol.take(identity.worker_id, want, self._names, flags)
+            rows, more = await self._protocol.fetch(identity.worker_id, want, self._names, flags)
         except Exception as error:
             if getattr(error, "sqlstate", None) == WORKER_ENDED:
-                await self._presence.refused(identity)
+                await self._lease.ended(identity)
             elif is_uncertain(error):
                 backoff.failed("fetching jobs failed", error)
-                await self._presence.doubt(identity)
+                await self._lease.replace(identity)
             raise
-        await self._taken(rows, identity, time.perf_counter() - started)
+        await self._received(rows, identity, time.perf_counter() - started)
         return len(rows), more
 
-    async def _taken(self, rows: list[Row], identity: Identity, seconds: float) -> None:
+    async def _received(self, rows: list[Row], identity: Identity, seconds: float) -> None:
         self.last_fetch = now = time.monotonic()
-        if identity.lost:  # meanwhile: what came is others' to run
-            await self._give_back([(row, identity, now) for row in rows])
+        if identity.lost:  # in the meantime: what came is others' to run
+            await self._return_jobs([(row, identity, now) for row in rows])
             return
         ids = {row[0] for row in rows}
         for again in ids & identity.held:
             # It was free: it was given away, or what became of it is written.
-            self._writer.forget(again)
-            self._runs.taken_again(again)
+            self._completer.forget(again)
+            self._runs.fetched_again(again)
         identity.held |= ids
         self._queue.extend([(row, identity, now) for row in rows])
         if rows:
@@ -272,31 +268,31 @@ class Taker:
                 events.emit(Event("fetch", identity.worker_id, count=len(rows), seconds=seconds))
             self.start()
 
-    async def give_back(self) -> None:
-        """Give back all that was not started."""
+    async def return_jobs(self) -> None:
+        """Return all that was not started."""
         queued = list(self._queue)
         self._queue.clear()
-        await self._give_back(queued)
+        await self._return_jobs(queued)
 
-    async def _give_back_old(self) -> None:
-        """Let others have what was taken ahead and did not get its turn."""
+    async def _return_expired(self) -> None:
+        """Let others have what was prefetched and did not get its turn."""
         limit = time.monotonic() - self._options.prefetch_ttl
         old = []
         while self._queue and self._queue[0][2] < limit:
             old.append(self._queue.popleft())
         if old:
-            logger.info("%d jobs taken ahead did not get their turn and are given back", len(old))
-            await self._give_back(old)
+            logger.info("%d prefetched jobs did not start in time and are returned", len(old))
+            await self._return_jobs(old)
 
-    async def _give_back(self, queued: list[tuple[Row, Identity, float]]) -> None:
+    async def _return_jobs(self, queued: list[tuple[Row, Identity, float]]) -> None:
         by_identity: dict[Identity, list[int]] = {}
         for row, identity, _ in queued:
             by_identity.setdefault(identity, []).append(row[0])
         for identity, ids in by_identity.items():
             try:
-                await self._protocol.give_back(identity.worker_id, ids)
+                await self._protocol.return_jobs(identity.worker_id, ids)
             except Exception as error:  # other transactions hold some of them
-                logger.warning("giving back %d jobs failed, and is tried again: %s",
+                logger.warning("returning %d jobs failed, and is retried: %s",
                     len(ids), shown(error),
                 )  # fmt: skip
                 if not identity.lost:

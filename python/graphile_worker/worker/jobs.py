@@ -15,7 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from graphile_worker.errors import GraphileWorkerError, InvalidPayload
 from graphile_worker.log import logger, shown
-from graphile_worker.worker.completer import Writer
+from graphile_worker.worker.completer import Completer
 from graphile_worker.worker.context import ClaimedJob, Context
 from graphile_worker.worker.database.connections import Row
 from graphile_worker.worker.database.protocol import Protocol, conninfo
@@ -53,7 +53,7 @@ class AbortedError(GraphileWorkerError):
     """The task was cancelled before it came to an end."""
 
 
-class _Run:
+class _RunningJob:
     """A job that runs."""
 
     __slots__ = ("context", "identity", "task", "why")
@@ -65,7 +65,7 @@ class _Run:
         self.why: str | None = None
 
 
-class Runs:
+class RunningJobs:
     """Runs jobs side by side, and hands what becomes of them to the writer.
 
     ``on_end`` is called when there is room for another.
@@ -73,12 +73,12 @@ class Runs:
 
     def __init__(
         self, tasks: Mapping[str, RunnableTask], options: WorkerOptions, protocol: Protocol,
-        writer: Writer, *, on_end: Callable[[], None],
+        completer: Completer, *, on_end: Callable[[], None],
     ) -> None:  # fmt: skip
         self._tasks, self._options = tasks, options
-        self._protocol, self._writer = protocol, writer
+        self._protocol, self._completer = protocol, completer
         self._events, self._on_end = options.events, on_end
-        self._runs: set[_Run] = set()
+        self._runs: set[_RunningJob] = set()
         self._connections = _Connections(options)
         #: Seconds that a job takes, the latest ones counting most; None: none has ended.
         self.average: float | None = None
@@ -97,13 +97,13 @@ class Runs:
                 error = _undecodable(undecoded)
         loop = asyncio.get_running_loop()
         context = Context(ClaimedJob(columns), self._connections.lend, loop, self._options.schema)
-        run = _Run(identity, context)
+        run = _RunningJob(identity, context)
         self._runs.add(run)
         # With a name, none is made up for it.
         run.task = loop.create_task(self._one(run, error, text is None), name=row[1])
 
-    def taken_again(self, job_id: int) -> None:
-        """Stop a job's run: others had it meanwhile, and it is here once more."""
+    def fetched_again(self, job_id: int) -> None:
+        """Stop a job's run: others had it in the meantime, and it is here once more."""
         for run in list(self._runs):
             if run.context.job.id == job_id:
                 self._cancel(run, "lost")
@@ -119,22 +119,21 @@ class Runs:
         for run in list(self._runs):
             self._cancel(run, why)
 
-    async def ended(self, seconds: float, *unless: asyncio.Task[Any]) -> None:
-        """Wait until nothing runs any more, the time is up, or one of the others is done."""
-        if runs := [run.task for run in self._runs if run.task]:
-            ended = asyncio.gather(*runs, return_exceptions=True)
-            await asyncio.wait({ended, *unless}, timeout=seconds, return_when="FIRST_COMPLETED")
+    async def ended(self, seconds: float) -> None:
+        """Wait until no job runs, for so many seconds at most."""
+        if runs := {run.task for run in self._runs if run.task}:
+            await asyncio.wait(runs, timeout=seconds)
 
     async def close(self) -> None:
         """Close the tasks' connections, and say which jobs do not end."""
         for run in self._runs:
             logger.error(
-                "job %s does not end: it is given back although its task still runs",
+                "job %s does not end: it is returned although its task still runs",
                 run.context.job.id,
             )
         await self._connections.close()
 
-    async def _one(self, run: _Run, error: Exception | None, is_large: bool) -> None:
+    async def _one(self, run: _RunningJob, error: Exception | None, is_large: bool) -> None:
         """Run a job to its end, and see that the database hears of it, whatever the task does."""
         started = time.perf_counter()
         outcome: Outcome | None = None
@@ -155,7 +154,7 @@ class Runs:
             outcome = failure(raised, job, self._tasks[job.task_identifier].options)
         self._end(run, outcome, time.perf_counter() - started)
 
-    async def _outcome(self, run: _Run, error: Exception | None) -> Outcome:
+    async def _outcome(self, run: _RunningJob, error: Exception | None) -> Outcome:
         job = run.context.job
         runnable = self._tasks[job.task_identifier]
         if self._events.wanted("job:start"):
@@ -164,7 +163,7 @@ class Runs:
             return failure(error, job, runnable.options)
         return await execute(runnable, run.context, self._options.middleware)
 
-    async def _fetch_payload(self, run: _Run) -> Exception | None:
+    async def _fetch_payload(self, run: _RunningJob) -> Exception | None:
         """Get a payload that was too large to be fetched ahead; return why it cannot be decoded."""
         job = run.context.job
         text = await self._protocol.payload(job.locked_by, job.id)
@@ -180,24 +179,24 @@ class Runs:
         run.context.job = ClaimedJob(columns)
         return None
 
-    def _end(self, run: _Run, outcome: Outcome | None, seconds: float) -> None:
+    def _end(self, run: _RunningJob, outcome: Outcome | None, seconds: float) -> None:
         self._runs.discard(run)
         average = self.average
         self.average = seconds if average is None else 0.9 * average + 0.1 * seconds
         job = run.context.job
         if run.why != "lost":
             if outcome is not None:
-                self._writer.add((run.identity, job, outcome))
+                self._completer.add((run.identity, job, outcome))
             else:  # aborted: the end of the id gives it back
                 run.identity.held.discard(job.id)
         self._on_end()
         if run.why != "lost" and outcome is not None:
             try:
-                self._tell(job, outcome, seconds)
+                self._emit_end(job, outcome, seconds)
             except BaseException as error:  # of the program's logging
                 logger.error("job %s: telling of it failed: %s", job.id, shown(error))
 
-    def _tell(self, job: ClaimedJob, outcome: Outcome, seconds: float) -> None:
+    def _emit_end(self, job: ClaimedJob, outcome: Outcome, seconds: float) -> None:
         if outcome.kind == "success":
             name = "job:success"
             if logger.isEnabledFor(logging.DEBUG):
@@ -223,7 +222,7 @@ class Runs:
                 Event(name, job.locked_by, job=job, error=outcome.error, seconds=seconds)
             )
 
-    def _cancel(self, run: _Run, why: str) -> None:
+    def _cancel(self, run: _RunningJob, why: str) -> None:
         run.why = run.why or why
         run.context.abort.is_forced = why == "force"
         run.context.abort.set(_REASONS[why])

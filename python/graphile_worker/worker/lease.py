@@ -12,7 +12,7 @@ from collections.abc import Callable
 from graphile_worker import __version__
 from graphile_worker.log import logger
 from graphile_worker.worker.database.backoff import Backoff, happens
-from graphile_worker.worker.database.protocol import Beat, Protocol
+from graphile_worker.worker.database.protocol import Heartbeat, Protocol
 from graphile_worker.worker.events import Event, Events
 
 #: Seconds between two searches for locks that are older than four hours, as in Node.
@@ -37,11 +37,11 @@ class Identity:
         self.lost = False
 
 
-class Presence:
+class Lease:
     """Keeps the heartbeat, and changes the id where a new one is needed.
 
-    A new id is taken when the worker was presumed dead, since its jobs may be running elsewhere,
-    and when the answer of a fetch was lost, since then the database may hold jobs in its name that
+    A new id is claimed when the worker was presumed dead, since its jobs may be running elsewhere,
+    and when the result of a fetch was lost, since then the database may hold jobs in its name that
     it does not know. Jobs known under an old id are still completed under it.
 
     Jobs are fetched only under an id that ``usable`` returns: one of which the database has heard
@@ -51,17 +51,17 @@ class Presence:
     def __init__(
         self, protocol: Protocol, events: Events, tasks: list[str],
         *, on_lost: Callable[[Identity], None], on_due: Callable[[float], None],
-        on_look: Callable[[bool], None],
+        on_checked: Callable[[bool], None],
     ) -> None:  # fmt: skip
         self._protocol, self._events, self._tasks = protocol, events, tasks
-        self._on_lost, self._on_due, self._on_look = on_lost, on_due, on_look
+        self._on_lost, self._on_due, self._on_checked = on_lost, on_due, on_checked
         self._details = {"pid": os.getpid(), "host": socket.gethostname(), "version": __version__}
         self.current = Identity()
         self._old: list[Identity] = []
         self._soon = asyncio.Event()
         self._lock = asyncio.Lock()
         self._every, self._dead_after = 10.0, 30.0
-        self._last_beat: float | None = None
+        self._last_heartbeat: float | None = None
         #: When the last heartbeat of the current id that was answered had been sent.
         self._known_at: float | None = None
         self._known = asyncio.Event()
@@ -75,7 +75,7 @@ class Presence:
     @property
     def age(self) -> float | None:
         """Seconds since the last heartbeat that arrived; None: none has."""
-        return None if self._last_beat is None else time.monotonic() - self._last_beat
+        return None if self._last_heartbeat is None else time.monotonic() - self._last_heartbeat
 
     @property
     def held(self) -> int:
@@ -85,15 +85,15 @@ class Presence:
     async def start(self) -> None:
         """Send the first heartbeat: from then on the worker may fetch jobs.
 
-        Raise what no time heals, such as missing rights.
+        Raise what no retry can fix, such as missing rights.
         """
         async with self._lock:
-            await self._beat(self.current, at_start=True)
+            await self._heartbeat(self.current, at_start=True)
 
     async def usable(self) -> Identity | None:
         """Return the id to fetch jobs under, once the database is known to have heard of it.
 
-        None: the worker stops meanwhile.
+        None: the worker stops in the meantime.
         """
         while not self._closing and not self._is_usable():
             self._known.clear()
@@ -129,82 +129,82 @@ class Presence:
                 )  # fmt: skip
             try:
                 async with self._lock:
-                    beat = await self._all()
+                    heartbeat = await self._heartbeat_all()
             except Exception as error:
                 await asyncio.sleep(backoff.failed("the heartbeat failed", error))
                 continue
             backoff.reset()
             if not asked:  # after a look at the queue
-                self._on_look(beat.is_due)
+                self._on_checked(heartbeat.is_due)
             await self._free_stale()
 
-    def look(self) -> None:
+    def renew_soon(self) -> None:
         """Send a heartbeat soon, since its answer says when the next job is due."""
         if self.age is None or self.age > 1:
             self._soon.set()
 
-    async def announce(self, busy: bool) -> None:
+    async def set_busy(self, busy: bool) -> None:
         """Say that the worker looks for jobs all the time, or that it sleeps from now on."""
         async with self._lock:
             self.busy = busy
-            await self._all()
+            await self._heartbeat_all()
 
-    async def doubt(self, identity: Identity) -> None:
-        """Go on under a new id: the answer of a fetch under this one was lost."""
+    async def replace(self, identity: Identity) -> None:
+        """Go on under a new id: the result of a fetch under this one was lost."""
         async with self._lock:
             if identity is self.current and not identity.lost:
                 await self._renew("the answer to a fetch was lost")
 
-    async def refused(self, identity: Identity) -> None:
+    async def ended(self, identity: Identity) -> None:
         """Go on under a new id: the database says that this one has ended."""
         async with self._lock:
             if identity is self.current:
                 await self._presumed_dead()
 
     async def _presumed_dead(self) -> None:
-        await self._lose(self.current)
+        await self._abandon(self.current)
         await self._renew("it was presumed dead")
 
     async def _renew(self, why: str) -> None:
         old, new = self.current, Identity()
-        logger.info("worker %s goes on as %s: %s", old.worker_id, new.worker_id, why)
+        logger.info("worker %s continues as %s: %s", old.worker_id, new.worker_id, why)
         # Nothing is fetched under the old one any more, nor yet under the new one.
         self._known_at, self.current = None, new
         if not old.lost:
             self._old.append(old)
-        await self._beat(new)
+        await self._heartbeat(new)
         if not old.lost:
             await self._settle(old)
         self._emit("worker:lost", old.worker_id, data={"why": why})
 
-    async def _beat(self, identity: Identity, *, at_start: bool = False) -> Beat:
-        # Nobody has to wake an id that fetches no more.
+    async def _heartbeat(self, identity: Identity, *, at_start: bool = False) -> Heartbeat:
+        # No one has to wake an id that fetches no more.
         busy = self.busy or identity in self._old
         sent = _clock()
-        beat = await self._protocol.beat(
+        heartbeat = await self._protocol.heartbeat(
             identity.worker_id, self._tasks, self._details, busy,
             seconds=max(2.0, self._every), at_start=at_start,
         )  # fmt: skip
-        self._last_beat = time.monotonic()
-        self.only_idle = beat.only_idle
-        self._every, self._dead_after = min(beat.dead_after / 3, 10.0), beat.dead_after
-        if beat.next_job_in is not None:
-            self._on_due(beat.next_job_in)
-        for worker_id, count in beat.dead:
-            logger.warning("worker %s is dead: %d jobs of it were given back", worker_id, count)
+        self._last_heartbeat = time.monotonic()
+        self.only_idle = heartbeat.only_idle
+        self._every, self._dead_after = min(heartbeat.dead_after / 3, 10.0), heartbeat.dead_after
+        if heartbeat.next_job_in is not None:
+            self._on_due(heartbeat.next_job_in)
+        for worker_id, count in heartbeat.dead:
+            logger.warning("worker %s is dead: its %d jobs were unlocked", worker_id, count)
             self._emit("recovered", identity.worker_id, count=count, data={"worker_id": worker_id})
-        if identity is self.current and (beat.is_known or self._known_at is None):
+        if identity is self.current and (heartbeat.is_known or self._known_at is None):
             self._known_at = sent
             self._known.set()
-        return beat
+        return heartbeat
 
-    async def _all(self) -> Beat:
-        beat = await self._beat(self.current)
-        if not beat.is_known:
+    async def _heartbeat_all(self) -> Heartbeat:
+        heartbeat = await self._heartbeat(self.current)
+        if not heartbeat.is_known:
             await self._presumed_dead()
         for old in list(self._old):
             await self._settle(old)
-        return beat
+        return heartbeat
 
     async def _free_stale(self) -> None:
         if time.monotonic() - self._last_stale > STALE_EVERY:
@@ -214,16 +214,16 @@ class Presence:
 
     async def _settle(self, old: Identity) -> None:
         """Keep an old id alive while it holds jobs, and free what it does not know of."""
-        if old.held and (await self._beat(old)).is_known:
+        if old.held and (await self._heartbeat(old)).is_known:
             await self._protocol.return_unknown(old.worker_id, sorted(old.held))
             return
         self._old.remove(old)
         if old.held:
-            await self._lose(old)
+            await self._abandon(old)
         else:
-            await self._protocol.stop(old.worker_id)
+            await self._protocol.end_worker(old.worker_id)
 
-    async def _lose(self, identity: Identity) -> None:
+    async def _abandon(self, identity: Identity) -> None:
         """Stop what runs under an id that was presumed dead: others run it."""
         logger.error(
             "worker %s was presumed dead; its %d jobs are stopped, others run them",
@@ -231,15 +231,15 @@ class Presence:
         )  # fmt: skip
         identity.lost = True
         self._on_lost(identity)
-        await self._protocol.stop(identity.worker_id)
+        await self._protocol.end_worker(identity.worker_id)
 
     async def stop(self) -> None:
-        """End every id; whatever is locked in its name is given back."""
+        """End every id; whatever is locked in its name is returned."""
         # Kept for good: a heartbeat that came after would be one of a worker that has left.
         await self._lock.acquire()
         for identity in [*self._old, self.current]:
-            if count := await self._protocol.stop(identity.worker_id):
-                logger.warning("%d jobs of %s were given back", count, identity.worker_id)
+            if count := await self._protocol.end_worker(identity.worker_id):
+                logger.warning("%d jobs of %s were returned", count, identity.worker_id)
             identity.held.clear()
         self._old.clear()
 

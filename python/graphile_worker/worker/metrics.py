@@ -62,14 +62,14 @@ class _Instruments:
         )
         self.run = histogram("job_run_seconds", "How long tasks ran", _RUN, "task")
         self.wait = histogram("job_wait_seconds", "From run_at to the start", _WAIT, "task")
-        self.fetch = histogram("fetch_seconds", "How long it took to take jobs", _TRIP)
-        self.fetched = histogram("fetch_jobs", "Jobs that were taken at once", _SIZE)
+        self.fetch = histogram("fetch_seconds", "How long a fetch took", _TRIP)
+        self.fetched = histogram("fetch_jobs", "Jobs per fetch", _SIZE)
         self.flush = histogram("flush_seconds", "How long it took to write results", _TRIP)
-        self.flushed = histogram("flush_jobs", "Results that were written at once", _SIZE)
-        self.listen_errors = counter("listen_errors", "How often LISTEN was lost")
+        self.flushed = histogram("flush_jobs", "Results per write", _SIZE)
+        self.listen_errors = counter("listen_errors", "How many times LISTEN was lost")
         self.database_errors = counter("database_errors", "Times the database was not to be used")
-        self.recovered = counter("recovered_jobs", "Jobs of dead workers that were given back")
-        self.lost = counter("lost", "Times a worker lost its id, and went on under a new one")
+        self.recovered = counter("recovered_jobs", "Jobs of dead workers that were unlocked")
+        self.lost = counter("lost", "Times a worker continued under a new id")
         self.cron = counter("cron_fired", "Ticks that added jobs", "crontab")
 
 
@@ -201,7 +201,7 @@ class MetricsServer:
 
     ``health`` is called in that thread at each request, so that a worker whose loop stands still
     is found out: it must not wait. /healthz is 200 if ok, else 503, with all of it as JSON;
-    /metrics has how many jobs run and are taken ahead, and the registry.
+    /metrics has how many jobs run and are prefetched, and the registry.
 
     >>> server = MetricsServer(worker.health)
     >>> host, port = await server.start("127.0.0.1", 9187)
@@ -218,7 +218,7 @@ class MetricsServer:
     async def start(self, host: str = "127.0.0.1", port: int = 9187) -> tuple[str, int]:
         """Listen, and return the address; port 0 is any that is free.
 
-        Raise GraphileWorkerError where prometheus_client is missing, or the address is taken or
+        Raise GraphileWorkerError where prometheus_client is missing, or the address is claimed or
         none of this machine's.
         """
         app = self._app()
@@ -288,10 +288,10 @@ class MetricsServer:
             logger.exception("the worker does not say how it is")
             return
         for name, what, value in (
-            ("healthy", "Whether /healthz answers 200", health.ok),
+            ("healthy", "Whether /healthz returns 200", health.ok),
             ("listening", "Whether LISTEN holds", health.listening),
-            ("running_jobs", "Jobs whose task runs", health.running),
-            ("prefetched_jobs", "Jobs that are taken and have not started", health.prefetched),
+            ("running_jobs", "Jobs that are running", health.running),
+            ("prefetched_jobs", "Jobs that are fetched and have not started", health.prefetched),
         ):
             if value is not None:
                 yield GaugeMetricFamily(f"graphile_worker_{name}", what, value=value)

@@ -1,4 +1,4 @@
-"""How a worker behaves: every setting, its default and its check."""
+"""The settings of a worker, with defaults and checks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from graphile_worker.naming import SCHEMA
 from graphile_worker.worker.context import Middleware
 from graphile_worker.worker.events import Events
 
-#: Flags whose jobs are left alone: a list, or what returns one before each take.
+#: Flags whose jobs are left alone: a list, or what returns one before each fetch.
 ForbiddenFlags = (
     Iterable[str] | Callable[[], Iterable[str] | Awaitable[Iterable[str] | None] | None] | None
 )
@@ -19,47 +19,47 @@ ForbiddenFlags = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """The settings of a worker; all times are seconds.
+    """Settings of a worker. All times are in seconds.
 
     Raise InvalidArgument for a value that cannot be used, InvalidCrontab for a wrong crontab.
     """
 
-    #: A connection string; the PG* variables fill what it leaves out.
+    #: Connection string; the PG* variables fill in what it leaves out.
     dsn: str = ""
-    #: Where to LISTEN, when ``dsn`` leads to a pooler such as pgbouncer.
+    #: Connection string for LISTEN, if ``dsn`` is a pooler such as PgBouncer.
     listen_dsn: str | None = None
-    #: False: only poll.
+    #: Whether to LISTEN; if False, the worker only polls.
     listen: bool = True
     schema: str = SCHEMA
-    #: Owners of the schema whose functions may run with the rights of a superuser who connects.
+    #: Owners of the schema that a superuser trusts: their functions run with its rights.
     trust_owner: Iterable[str] = ()
-    #: How many jobs run at once.
+    #: How many jobs to run at the same time.
     concurrency: int = 10
-    #: How many jobs are taken ahead of a free place; None: what runs in a quarter of a second.
+    #: How many jobs to fetch ahead; None means what runs in about 0.25 s.
     prefetch: int | None = None
-    #: After how long a job that was taken ahead and not started is given back.
+    #: After how long a prefetched job that has not started is returned.
     prefetch_ttl: float = 10.0
-    #: The longest sleep between two looks at the queue. A worker that becomes idle looks after one
-    #: second, two, four and so on, and at once when it is notified or the next job is due; where a
-    #: heartbeat has looked within the interval, none of its own is needed.
+    #: The longest time between two polls. A worker that becomes idle polls after 1, 2, 4, ...
+    #: seconds, and at once when it is notified or the next job is due. A heartbeat that asked
+    #: whether a job is due counts as a poll.
     poll_interval: float = 15.0
-    #: How long to collect jobs that are done, so that one statement tells of many.
+    #: How long to collect completed jobs, to write many in one statement.
     complete_delay: float = 0.005
-    #: The same for jobs that failed.
+    #: The same for failed jobs.
     fail_delay: float = 0.005
-    #: How long running jobs may go on after a stop is asked for, before they are aborted.
+    #: How long running jobs may continue after a stop, before they are aborted.
     grace: float = 30.0
-    #: Recurring jobs beside those of the tasks: a crontab's text, or items.
+    #: More recurring jobs, as the text of a crontab or as items.
     crontab: str | Iterable[CronItem] = ()
     cron_items: tuple[CronItem, ...] = field(init=False)
     forbidden_flags: ForbiddenFlags = None
     events: Events = field(default_factory=Events)
     middleware: tuple[Middleware, ...] = ()
-    #: Prepared statements; False as pgbouncer before 1.21 needs in transaction mode.
+    #: Whether to use prepared statements; False for PgBouncer before 1.21 in transaction mode.
     prepare: bool = True
-    #: Connections that tasks can have at once; None: as many as jobs, at most 10.
+    #: How many connections tasks can use at the same time; None means concurrency, at most 10.
     max_connections: int | None = None
-    #: Processes for tasks with ``executor="process"``; None: one for each core.
+    #: How many processes run tasks with ``executor="process"``; None means one per CPU.
     executor_processes: int | None = None
 
     def __post_init__(self) -> None:

@@ -20,10 +20,10 @@ GRACE = timedelta(minutes=5)
 _PAUSE = 0.05
 
 
-class CronDatabase(Protocol):
+class SchedulerDatabase(Protocol):
     """What the scheduler asks of the database."""
 
-    async def know_crontabs(
+    async def register_crontabs(
         self, identifiers: list[str]
     ) -> list[tuple[str, datetime, datetime | None]]:
         """Make items known; answer identifier, known_since and last_execution of each."""
@@ -38,7 +38,7 @@ class CronDatabase(Protocol):
         ...
 
 
-class Cron:
+class Scheduler:
     """Adds the jobs of a crontab, each tick once however many schedulers there are.
 
     Time is the database's, asked at least once a minute, so that a clock of the host that is wrong
@@ -49,7 +49,7 @@ class Cron:
     def __init__(
         self,
         items: Sequence[CronItem],
-        protocol: CronDatabase,
+        protocol: SchedulerDatabase,
         events: Events,
         *,
         worker_id: Callable[[], str] = str,
@@ -69,7 +69,7 @@ class Cron:
         """
         if not self._items:
             return
-        known = await self._protocol.know_crontabs([item.identifier for item in self._items])
+        known = await self._protocol.register_crontabs([item.identifier for item in self._items])
         now = await self._protocol.now()
         done = _minute(now)
         if await self._add(self._missed(known, now), now, late=True):

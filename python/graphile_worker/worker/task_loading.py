@@ -29,7 +29,7 @@ def load_tasks(source: Source, executors: Executors | None = None) -> dict[str, 
     """Return the tasks of a registry, a mapping, a folder (a path), or of several of them.
 
     Raise TasksError where there is none, or one that cannot be loaded, and InvalidIdentifier for an
-    identifier that is taken twice.
+    identifier that is claimed twice.
     """
     tasks: dict[str, RunnableTask] = {}
     for task in _each(source, executors or Executors()):
@@ -84,13 +84,15 @@ def _walk(
                 inner = (*outer, path.resolve())
                 yield from _walk(path, f"{prefix}{path.name}/", executors, inner)
         elif not _NAME.fullmatch(path.stem):
-            logger.debug("%s is no task: its name has more than letters, digits, _ and -", path)
+            logger.debug(
+                "%s is not a task: its name contains more than letters, digits, _ and -", path
+            )
         elif path.suffix == ".py":
             yield _python(prefix + path.stem, path, executors)
         elif path.is_file() and os.access(path, os.X_OK):
             yield ProgramTask(prefix + path.stem, path)
         else:
-            logger.debug("%s is no task: it is neither Python nor executable", path)
+            logger.debug("%s is not a task: it is neither Python nor executable", path)
 
 
 def _python(identifier: str, path: Path, executors: Executors) -> RunnableTask:
@@ -172,7 +174,7 @@ def _module(name: str) -> Any:
             raise TasksError(f"module {name} cannot be imported: {error}") from error
         advice = f"; say {name[:-3]}, without .py" if name.endswith(".py") else ""
         raise TasksError(
-            f"there is no module or folder {name!r} (looked from {Path.cwd()}){advice}"
+            f"no module or folder {name!r} (looked from {Path.cwd()}){advice}"
         ) from error
     except Exception as error:
         raise TasksError(f"module {name} cannot be imported: {error!r}") from error

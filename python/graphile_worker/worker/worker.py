@@ -13,25 +13,21 @@ from graphile_worker.crontab import check_identifiers
 from graphile_worker.errors import SchemaTooNew, StopIncomplete
 from graphile_worker.log import logger, shown
 from graphile_worker.naming import NODE_REVISION
-from graphile_worker.worker.completer import Writer
+from graphile_worker.worker.completer import Completer
 from graphile_worker.worker.database.backoff import Backoff
 from graphile_worker.worker.database.listener import Listener
 from graphile_worker.worker.database.protocol import Protocol
 from graphile_worker.worker.events import Event
 from graphile_worker.worker.executors.call import Executors, RunnableTask
-from graphile_worker.worker.executors.program import KILL_AFTER, kill_programs
-from graphile_worker.worker.fetcher import Taker
-from graphile_worker.worker.jobs import Runs
-from graphile_worker.worker.lease import Identity, Presence
+from graphile_worker.worker.executors.program import kill_programs
+from graphile_worker.worker.fetcher import Fetcher
+from graphile_worker.worker.jobs import RunningJobs
+from graphile_worker.worker.lease import Identity, Lease
 from graphile_worker.worker.options import WorkerOptions
-from graphile_worker.worker.scheduler import Cron
+from graphile_worker.worker.scheduler import Scheduler
+from graphile_worker.worker.stopping import Stopping
 from graphile_worker.worker.task_loading import load_tasks
 
-#: Seconds that aborted tasks have to end: more than a program has between SIGTERM and SIGKILL.
-ABORT_GRACE = KILL_AFTER + 2.0
-#: Seconds after the grace, and after a second signal, in which the worker leaves, whatever the
-#: server and the tasks do.
-STOP_WITHIN, FORCE_WITHIN = 8.5, 1.5
 #: Seconds between two questions whether the schema was migrated: anybody can send notifications.
 MIGRATION_PAUSE = 1.0
 
@@ -44,7 +40,7 @@ class Health:
     #: Whether LISTEN holds; None: the worker only polls.
     listening: bool | None
     last_fetch_seconds_ago: float | None
-    last_beat_seconds_ago: float | None
+    last_heartbeat_seconds_ago: float | None
     draining: bool
     running: int
     prefetched: int
@@ -70,36 +66,38 @@ class Worker:
         names = sorted(self._tasks)
         self._failed: BaseException | None = None
         self._checking: asyncio.Task[None] | None = None
-        self._stop, self._force = asyncio.Event(), asyncio.Event()
         self._protocol = Protocol(
             options.dsn, schema=options.schema, prepare=options.prepare,
             trusted=options.trust_owner, on_error=self._pool_error,
         )  # fmt: skip
-        self._presence = Presence(
+        self._lease = Lease(
             self._protocol, self.events, names,
-            on_lost=self._abandon, on_due=lambda seconds: self._taker.wake_in(seconds),
-            on_look=lambda is_due: self._taker.looked(is_due),
+            on_lost=self._abandon, on_due=lambda seconds: self._fetcher.wake_in(seconds),
+            on_checked=lambda is_due: self._fetcher.checked_by_heartbeat(is_due),
         )  # fmt: skip
-        self._writer = Writer(
+        self._completer = Completer(
             self._protocol, self.events, complete_delay=options.complete_delay,
             fail_delay=options.fail_delay, on_written=self._written,
         )  # fmt: skip
-        self._runs = Runs(
-            self._tasks, options, self._protocol, self._writer,
-            on_end=lambda: self._taker.start(),
+        self._runs = RunningJobs(
+            self._tasks, options, self._protocol, self._completer,
+            on_end=lambda: self._fetcher.start(),
         )  # fmt: skip
-        self._taker = Taker(
-            self._protocol, self._presence, self._runs, self._writer, options, names, once=once
+        self._fetcher = Fetcher(
+            self._protocol, self._lease, self._runs, self._completer, options, names, once=once
+        )
+        self._stopping = Stopping(
+            self._fetcher, self._runs, self._completer, self._lease, options.grace
         )
         self._cron = self._scheduler()
         self._listener: Listener | None = None
         if options.listen and not once:
             self._listener = Listener(
                 options.listen_dsn or options.dsn, self.events, worker_id=lambda: self.worker_id,
-                on_jobs=self._taker.wake, on_migration=self._migrated,
+                on_jobs=self._fetcher.wake, on_migration=self._migrated,
             )  # fmt: skip
 
-    def _scheduler(self) -> Cron | None:
+    def _scheduler(self) -> Scheduler | None:
         """Return what adds the recurring jobs of the tasks and the crontab, if there are any."""
         items = [item for task in self._tasks.values() for item in task.crontab]
         items += self.options.cron_items
@@ -112,53 +110,50 @@ class Worker:
                 )  # fmt: skip
         if self._once or not items:
             return None
-        return Cron(items, self._protocol, self.events, worker_id=lambda: self.worker_id)
+        return Scheduler(items, self._protocol, self.events, worker_id=lambda: self.worker_id)
 
     # --- asked from outside
 
     @property
     def worker_id(self) -> str:
-        """The id under which jobs are taken now."""
-        return self._presence.current.worker_id
-
-    @property
-    def _stopping(self) -> bool:
-        return self._stop.is_set()
+        """The id under which jobs are fetched now."""
+        return self._lease.current.worker_id
 
     def stop(self) -> None:
-        """Take no more jobs, give back those not started, and wait for the others for the grace."""
-        if not self._stopping:
+        """Fetch no more jobs, return those not started, and wait for the others for the grace."""
+        if not self._stopping.asked.is_set():
             logger.info("stopping: %d jobs are running", len(self._runs))
-            self._stop.set()
-            self._taker.stop()
+            self._stopping.asked.set()
+            self._fetcher.stop()
 
     def stop_now(self) -> None:
         """Stop, and fail the jobs that are running."""
         self.stop()
-        self._force.set()
+        self._stopping.forced.set()
 
     def health(self) -> Health:
         """Return whether the worker listens, fetches and lives in the database's eyes."""
         now, problems = time.monotonic(), []
-        fetched = self._taker.last_fetch
+        draining = self._stopping.asked.is_set()
+        fetched = self._fetcher.last_fetch
         if fetched is not None:
             fetched = now - fetched
         listening = self._listener.listening if self._listener else None
-        beat = self._presence.age
+        heartbeat = self._lease.age
         if listening is False:
             problems.append("LISTEN is lost: new jobs wait for the next poll")
         full = len(self._runs) >= self.options.concurrency
         if (
-            not self._stopping
+            not draining
             and not full
             and (fetched is None or fetched > 2 * self.options.poll_interval + 5)
         ):
             problems.append("no fetch has succeeded lately")
-        if beat is None or beat > 25:
+        if heartbeat is None or heartbeat > 25:
             problems.append("no heartbeat has reached the database lately")
         return Health(
-            not problems, listening, fetched, beat, self._stopping, len(self._runs),
-            len(self._taker), problems,
+            not problems, listening, fetched, heartbeat, draining, len(self._runs),
+            len(self._fetcher), problems,
         )  # fmt: skip
 
     # --- the whole life
@@ -166,14 +161,14 @@ class Worker:
     async def run(self) -> None:
         """Run until stopped.
 
-        Raise what no time heals when it starts, such as missing rights or schema; whatever goes
-        wrong later is logged and tried again. Raise SchemaTooNew where the schema was migrated, and
+        Raise what no retry can fix when it starts, such as missing rights or schema; whatever goes
+        wrong later is logged and retried. Raise SchemaTooNew where the schema was migrated, and
         StopIncomplete where the database did not hear of everything before the worker had to leave:
         a stop takes the grace and ten seconds at most, three after ``stop_now``.
         """
         self._loop = asyncio.get_running_loop()
         try:
-            if await self._unless_stopped(self._begin()):
+            if await self._stopping.unless_asked(_task(self._begin(), "start")):
                 self._emit("worker:start")
                 await self._work()
         finally:
@@ -183,32 +178,18 @@ class Worker:
 
     async def _begin(self) -> None:
         await self._protocol.check()
-        await self._presence.start()
+        await self._lease.start()
         await self._check_revision()
 
-    async def _unless_stopped(self, beginning: Coroutine[Any, Any, None]) -> bool:
-        """Await; return False where the worker is stopped meanwhile."""
-        begun, stopped = asyncio.ensure_future(beginning), asyncio.ensure_future(self._stop.wait())
-        try:
-            await asyncio.wait({begun, stopped}, return_when="FIRST_COMPLETED")
-            if begun.done():
-                begun.result()
-                return True
-            return False
-        finally:
-            for each in (begun, stopped):
-                each.cancel()
-            await asyncio.gather(begun, stopped, return_exceptions=True)
-
     async def _work(self) -> None:
-        background = [_task(self._writer.run(), "write"), _task(self._presence.run(), "heartbeat")]
+        background = [_task(self._completer.run(), "write"), _task(self._lease.run(), "heartbeat")]
         if self._listener is not None:
             background.append(_task(self._listener.run(), "listen"))
-        fetching = _task(self._taker.run(), "fetch")
+        fetching = _task(self._fetcher.run(), "fetch")
         # Ends at once when the worker is told to stop.
         passing = [] if self._cron is None else [_task(self._keep_scheduling(), "cron")]
         every = [*background, *passing, fetching]
-        stopping = _task(self._stop.wait(), "stop")
+        stopping = _task(self._stopping.asked.wait(), "stop")
         try:
             await asyncio.wait({*every, stopping}, return_when="FIRST_COMPLETED")
             for task in every:
@@ -218,9 +199,12 @@ class Worker:
             self._emit("worker:stop")
             for task in passing:
                 task.cancel()
-            leaving = _task(self._leave(fetching), "leave")
+            leaving = _task(self._stopping.leave(fetching), "leave")
             every.append(leaving)
-            await self._in_time(leaving)
+            if unwritten := await self._stopping.in_time(leaving):
+                self._fail(StopIncomplete(unwritten))
+            else:
+                self._emit("worker:end")
         finally:
             for task in (*every, stopping):
                 task.cancel()
@@ -236,61 +220,8 @@ class Worker:
             except Exception as error:
                 await asyncio.sleep(backoff.failed("adding recurring jobs failed", error))
 
-    async def _leave(self, fetching: asyncio.Task[None]) -> None:
-        """Give back what was not started, end what runs, and tell the database of all of it."""
-        await self._drain(fetching)
-        await self._writer.flushed()
-        await self._presence.stop()
-        self._emit("worker:end")
-
-    async def _in_time(self, leaving: asyncio.Task[None]) -> None:
-        """Await the worker's leaving, but not for longer than its owner is told it takes."""
-        forced = _task(self._force.wait(), "force")
-        until = self._loop.time() + self.options.grace + STOP_WITHIN
-        try:
-            await asyncio.wait(
-                {leaving, forced}, timeout=until - self._loop.time(), return_when="FIRST_COMPLETED"
-            )
-            if not leaving.done() and self._force.is_set():
-                seconds = min(FORCE_WITHIN, until - self._loop.time())
-                await asyncio.wait({leaving}, timeout=seconds)
-        finally:
-            forced.cancel()
-        if leaving.done():
-            leaving.result()
-        else:
-            self._fail(StopIncomplete(self._unwritten()))
-
-    def _unwritten(self) -> str:
-        results, held = self._writer.pending, self._presence.held
-        return (
-            f"the worker leaves before the database has heard of everything: {results} results were"
-            f" not written, and {held} jobs may still be locked by it; other workers run those"
-            " when it has been silent for long enough (30 seconds, unless set_recovery says else)"
-        )
-
-    async def _drain(self, fetching: asyncio.Task[None]) -> None:
-        """Give back what was not started, and end what runs: by itself, by abort, or by force."""
-        forced = _task(self._force.wait(), "force")
-        giving_back: asyncio.Task[None] | None = None
-        try:
-            grace_ends = self._loop.time() + self.options.grace
-            await asyncio.wait(
-                {fetching, forced}, timeout=self.options.grace, return_when="FIRST_COMPLETED"
-            )
-            # Not waited for yet: where the database is away, tasks are ended all the same.
-            giving_back = _task(self._taker.give_back(), "give back")
-            await self._runs.ended(max(grace_ends - self._loop.time(), 0.0), forced)
-            self._runs.cancel("force" if self._force.is_set() else "shutdown")
-            await self._runs.ended(ABORT_GRACE)
-            await giving_back
-        finally:
-            forced.cancel()
-            if giving_back is not None:
-                giving_back.cancel()
-
     async def _close(self) -> None:
-        self._taker.close()
+        self._fetcher.close()
         kill_programs()
         await self._executors.close()
         await self._runs.close()
@@ -313,16 +244,16 @@ class Worker:
     def _written(self, queues: bool, again: float | None) -> None:
         """A flush is done: queues may be free, and failed jobs are due some time."""
         if queues or self._once:
-            self._taker.wake()
+            self._fetcher.wake()
         if again is not None:
-            self._taker.wake_in(again)
+            self._fetcher.wake_in(again)
 
     def _migrated(self) -> None:
         """Look whether the schema was migrated: a notification is a hint that anybody can send."""
         if self._checking is None or self._checking.done():
-            self._checking = _task(self._look_at_revision(), "check revision")
+            self._checking = _task(self._recheck_revision(), "check revision")
 
-    async def _look_at_revision(self) -> None:
+    async def _recheck_revision(self) -> None:
         try:
             await self._check_revision()
         except SchemaTooNew as error:
@@ -355,7 +286,7 @@ async def run(tasks: Any, *, signals: bool = True, **options: Any) -> None:
 
     >>> asyncio.run(run(tasks, dsn="dbname=app"))
 
-    The first signal stops: jobs not started are given back, running ones have ``grace`` seconds.
+    The first signal stops: jobs not started are returned, running ones have ``grace`` seconds.
     The second one fails those that run, and leaves. ``signals=False`` leaves signals alone, as
     outside the main thread. Raise a SchemaError where the schema is not what this package needs,
     AccessDenied without the level work, psycopg.OperationalError where there is no server when it

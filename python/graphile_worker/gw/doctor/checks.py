@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from graphile_worker.errors import InstallError
-from graphile_worker.gw.doctor.findings import Finding, Look, SkippedError
+from graphile_worker.gw.doctor.findings import Examination, Finding, SkippedError
 from graphile_worker.gw.locks import unlock_dead, unlock_queues
 from graphile_worker.gw.queue import Queue, Row
 from graphile_worker.gw.values import many, plain, span
-from graphile_worker.install.verify import verify
+from graphile_worker.install.verification import verify
 
 # Node's workers have no row among the workers: theirs count as dead after four hours.
 _DEAD = """
     select holders.locked_by as worker_id, pg_catalog.sum(holders.jobs)::bigint as jobs,
       pg_catalog.sum(holders.queues)::bigint as queues,
       extract(epoch from pg_catalog.now() - greatest(coalesce(
-        pg_catalog.min(workers.beat_at), pg_catalog.min(ended.ended_at),
+        pg_catalog.min(workers.heartbeat_at), pg_catalog.min(ended.ended_at),
         pg_catalog.min(holders.locked_at)
       ), timestamptz '0001-01-01 00:00+00'))::float8 as silent,
       pg_catalog.count(*) filter (
@@ -82,7 +82,7 @@ UNSEEN = """
 """
 
 
-def dead_locks(look: Look) -> list[Finding]:
+def dead_locks(exam: Examination) -> list[Finding]:
     """Find what dead workers hold."""
 
     def repair(queue: Queue) -> str:
@@ -107,16 +107,16 @@ def dead_locks(look: Look) -> list[Finding]:
                 if row["has_beaten"] else
                 f"it sends no heartbeats, and has held them for {span(row['silent'])}"
             ),
-            "`gw unlock --dead` gives them back; a running worker does so by itself",
+            "`gw unlock --dead` unlocks them; a running worker does so by itself",
             repair,
         )
-        for row in look.queue.rows(_DEAD)
+        for row in exam.queue.rows(_DEAD)
     ]  # fmt: skip
 
 
-def stuck_queues(look: Look) -> list[Finding]:
+def stuck_queues(exam: Examination) -> list[Finding]:
     """Find queues that are locked although none of their jobs runs."""
-    found = look.queue.rows(_STUCK)
+    found = exam.queue.rows(_STUCK)
 
     def finding(row: Row) -> Finding:
         name = row["queue_name"]
@@ -129,16 +129,16 @@ def stuck_queues(look: Look) -> list[Finding]:
             "stuck-queues", "problem",
             f"queue {plain(name)} is locked, by {plain(row['locked_by'])} for"
             f" {span(row['seconds'])}, although none of its jobs runs",
-            f"waiting in it: {many(row['waiting'], 'job')}; somebody changed the rows by hand",
+            f"waiting in it: {many(row['waiting'], 'job')}; someone changed the rows by hand",
             "`gw unlock --queues` frees such queues", repair,
         )  # fmt: skip
 
     return [finding(row) for row in found]
 
 
-def failed_jobs(look: Look) -> list[Finding]:
-    """Find a pile of jobs that failed for good."""
-    row, limits = look.queue.row(_FAILED), look.limits
+def failed_jobs(exam: Examination) -> list[Finding]:
+    """Find a pile of jobs that permanently failed."""
+    row, limits = exam.queue.row(_FAILED), exam.limits
     failed, total = row["failed"], row["total"]
     share = failed / total if total else 0.0
     if failed <= limits.failed_jobs and (
@@ -147,35 +147,36 @@ def failed_jobs(look: Look) -> list[Finding]:
         return []
     tasks = ", ".join(
         f"{plain(row['task_identifier'])} ({row['failed']})"
-        for row in look.queue.rows(_FAILED_TASKS)
+        for row in exam.queue.rows(_FAILED_TASKS)
     )
     return [
         Finding(
             "failed-jobs", "warning",
-            f"{failed} jobs have failed for good, {share:.0%} of all",
-            f"nobody will run them, and counting jobs reads them; most are of {tasks}",
+            f"{failed} jobs permanently failed, {share:.0%} of all",
+            f"they will not run again, and counting jobs reads them; most are of {tasks}",
             "see `gw jobs --state failed`; then `gw retry --all-failed`, or"
             " `gw cleanup failed-jobs --older-than 30d`",
         )
     ]  # fmt: skip
 
 
-def unknown_tasks(look: Look) -> list[Finding]:
+def unknown_tasks(exam: Examination) -> list[Finding]:
     """Find due jobs that no live worker says that it runs."""
-    overdue = look.queue.rows(_OVERDUE, seconds=look.limits.overdue)
-    alive = [row["task_identifiers"] for row in look.queue.rows(_ALIVE)]
+    overdue = exam.queue.rows(_OVERDUE, seconds=exam.limits.overdue)
+    alive = [row["task_identifiers"] for row in exam.queue.rows(_ALIVE)]
     if not overdue or None in alive:  # one that does not list its tasks may know any
         return []
     if not alive:
-        if look.queue.row(UNSEEN)["found"]:
+        if exam.queue.row(UNSEEN)["found"]:
             return []  # Node's workers do, and do not say which tasks they know
         jobs = sum(row["jobs"] for row in overdue)
         longest = span(max(row["seconds"] for row in overdue))
         return [
             Finding(
                 "tasks", "problem",
-                f"{many(jobs, 'due job')}, the oldest for {longest} by now, and nobody works",
-                "no Python worker is alive, and nobody without heartbeats (as Node's) holds a job",
+                f"{many(jobs, 'due job')}, the oldest for {longest} and no worker runs",
+                "no Python worker is alive, and no worker without heartbeats, such as Node's,"
+                " holds a job",
                 "start a worker, for instance with `gw run`",
             )
         ]  # fmt: skip
@@ -186,37 +187,38 @@ def unknown_tasks(look: Look) -> list[Finding]:
             f"{many(row['jobs'], 'job')} of the task {plain(row['task_identifier'])}, due for"
             f" {span(row['seconds'])} by now, and no live Python worker knows it",
             f"{many(len(alive), 'worker')} alive; Node's do not say which tasks they know",
-            "start a worker that has the task, or mend its name; `gw complete --task` drops them",
+            "start a worker with this task, or correct the name; `gw complete --task` deletes"
+            " the jobs",
         )
         for row in overdue
         if row["task_identifier"] not in known
     ]  # fmt: skip
 
 
-def many_queues(look: Look) -> list[Finding]:
+def many_queues(exam: Examination) -> list[Finding]:
     """Find that names of queues pile up."""
-    most = look.limits.queue_names
-    names = look.queue.row("select pg_catalog.count(*) as names from {s}.queues")["names"]
+    most = exam.limits.queue_names
+    names = exam.queue.row("select pg_catalog.count(*) as names from {s}.queues")["names"]
     if names <= most:
         return []
     return [
         Finding(
             "queue-names", "warning", f"there are {names} names of queues",
-            "each keeps its row until it is collected, and looking names up takes longer",
+            "each keeps a row until it is deleted, which slows down lookups",
             "`gw cleanup queues` removes those that no job needs, now and then at a quiet time",
         )
     ]  # fmt: skip
 
 
-def drift(look: Look) -> list[Finding]:
+def drift(exam: Examination) -> list[Finding]:
     """Find indexes that are missing or invalid, and whatever else is not as installed."""
     try:
-        patience = f"{max(1, round(look.queue.timeout * 1000))}ms"
-        look.queue.conn.execute("select set_config('lock_timeout', %s, true)", [patience])
-        found = verify(look.queue.conn, schema=look.queue.schema, scripts=look.scripts)
+        lock_retries = f"{max(1, round(exam.queue.timeout * 1000))}ms"
+        exam.queue.conn.execute("select set_config('lock_timeout', %s, true)", [lock_retries])
+        found = verify(exam.queue.conn, schema=exam.queue.schema, scripts=exam.scripts)
     except InstallError as error:
         raise SkippedError(str(error)) from error
-    named = "" if look.queue.schema == "graphile_worker" else f" --schema {look.queue.schema}"
+    named = "" if exam.queue.schema == "graphile_worker" else f" --schema {exam.queue.schema}"
     return [
         Finding(
             "roles" if one.what.startswith("grant to ") else

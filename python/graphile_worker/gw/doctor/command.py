@@ -1,4 +1,4 @@
-"""gw doctor: look for what is wrong with a queue, say how to mend it, and mend what is safe."""
+"""gw doctor: look for what is wrong with a queue, say how to fix it, and fix what is safe."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from graphile_worker.cli import flags
 from graphile_worker.cli.flags import Parser
 from graphile_worker.errors import AccessDenied, Busy
 from graphile_worker.gw.doctor import checks, server_checks
-from graphile_worker.gw.doctor.findings import Finding, Look, SkippedError
+from graphile_worker.gw.doctor.findings import Examination, Finding, SkippedError
 from graphile_worker.gw.queue import connects, opened
 
 FINDINGS = 3
-Check = Callable[[Look], list[Finding]]
+Check = Callable[[Examination], list[Finding]]
 
 #: By name, in the order of their urgency.
 CHECKS: dict[str, Check] = {
@@ -47,38 +47,40 @@ class Diagnosis:
     skipped: dict[str, str]
 
 
-def examine(look: Look, *, fix: bool = False, only: Sequence[str] | None = None) -> Diagnosis:
+def examine(
+    exam: Examination, *, fix: bool = False, only: Sequence[str] | None = None
+) -> Diagnosis:
     """Make the checks; with ``fix`` repair what is safe, and look again at what was repaired."""
     found = Diagnosis([], [], {})
     for name in only or CHECKS:
-        findings = _made(look, name, found.skipped)
+        findings = _made(exam, name, found.skipped)
         repairs = dict.fromkeys(finding.repair for finding in findings if finding.repair)
         if fix and repairs:
             try:
                 for repair in repairs:
-                    with look.queue.limited():
-                        told = repair(look.queue)
+                    with exam.queue.limited():
+                        told = repair(exam.queue)
                     if told:
                         found.fixed.append(told)
             except (AccessDenied, Busy) as error:
                 found.skipped[name] = f"not repaired: {error}"
-            findings = _made(look, name, found.skipped)
+            findings = _made(exam, name, found.skipped)
         found.findings += findings
     return found
 
 
-def _made(look: Look, name: str, skipped: dict[str, str]) -> list[Finding]:
+def _made(exam: Examination, name: str, skipped: dict[str, str]) -> list[Finding]:
     """Make one check; one that cannot be made here does not keep the others from it."""
     try:
         if name == _OUTSIDE:
-            return CHECKS[name](look)
+            return CHECKS[name](exam)
         # The comparison makes temporary objects.
-        with look.queue.limited(read_only=name != "drift"):
-            return CHECKS[name](look)
+        with exam.queue.limited(read_only=name != "drift"):
+            return CHECKS[name](exam)
     except (SkippedError, AccessDenied, Busy) as error:
         skipped[name] = str(error)
     except psycopg.Error as error:
-        if look.queue.conn.broken:
+        if exam.queue.conn.broken:
             raise
         skipped[name] = " ".join(str(error).split())
     return []
@@ -89,7 +91,7 @@ def configure(parser: Parser) -> None:
     connects(parser)
     parser.add_argument(
         "--fix", action="store_true",
-        help="give back what dead workers hold, and unlock queues none of whose jobs runs",
+        help="unlock what dead workers hold, and queues of which no job is running",
     )  # fmt: skip
     flags.env(
         parser, "--check", several=True, choices=tuple(CHECKS),
@@ -100,8 +102,8 @@ def configure(parser: Parser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the findings; return 3 where some are left."""
     with opened(options) as queue:
-        look = Look(queue)
-        found = examine(look, fix=options.fix, only=options.check)
+        exam = Examination(queue)
+        found = examine(exam, fix=options.fix, only=options.check)
     flags.out(options, _as_json(found), _as_text(found))
     return FINDINGS if found.findings else 0
 

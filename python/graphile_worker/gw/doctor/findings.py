@@ -52,7 +52,7 @@ class SkippedError(Exception):
 
 
 @dataclass(frozen=True)
-class Look:
+class Examination:
     """What the checks look at."""
 
     queue: Queue

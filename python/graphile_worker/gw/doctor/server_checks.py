@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 
 from graphile_worker.gw.doctor.checks import UNSEEN
-from graphile_worker.gw.doctor.findings import Finding, Look, SkippedError
+from graphile_worker.gw.doctor.findings import Examination, Finding, SkippedError
 from graphile_worker.gw.values import plain, short, span
 
 _TABLES = """
@@ -66,11 +66,11 @@ _READS_COUNTERS = """
 _PID = "select pg_catalog.pg_backend_pid() as pid"
 
 
-def vacuum(look: Look) -> list[Finding]:
+def vacuum(exam: Examination) -> list[Finding]:
     """Find dead rows, tables and indexes that are mostly free room, and vacuuming switched off."""
     found = []
-    limits = look.limits
-    if look.queue.row("select current_setting('autovacuum') as it")["it"] != "on":
+    limits = exam.limits
+    if exam.queue.row("select current_setting('autovacuum') as it")["it"] != "on":
         found.append(
             Finding(
                 "vacuum", "problem", "autovacuum is off for the whole server",
@@ -78,8 +78,8 @@ def vacuum(look: Look) -> list[Finding]:
                 "`alter system set autovacuum = on; select pg_reload_conf();`",
             )
         )  # fmt: skip
-    for row in look.queue.rows(_TABLES, schema=look.queue.schema):
-        table = f"{look.queue.schema}.{row['name']}"
+    for row in exam.queue.rows(_TABLES, schema=exam.queue.schema):
+        table = f"{exam.queue.schema}.{row['name']}"
         if not row["autovacuum"]:
             found.append(
                 Finding(
@@ -117,12 +117,12 @@ def vacuum(look: Look) -> list[Finding]:
     return found
 
 
-def old_transactions(look: Look) -> list[Finding]:
+def old_transactions(exam: Examination) -> list[Finding]:
     """Find who keeps dead rows from being removed: transactions, prepared ones, and slots."""
-    limit = look.limits.transaction
+    limit = exam.limits.transaction
     found = []
     why = "dead rows that are younger than that cannot be removed, and the queue becomes slower"
-    for row in look.queue.rows(_TRANSACTIONS):
+    for row in exam.queue.rows(_TRANSACTIONS):
         if row["seconds"] is not None and row["seconds"] > limit:
             found.append(
                 Finding(
@@ -134,7 +134,7 @@ def old_transactions(look: Look) -> list[Finding]:
                     " idle_in_transaction_session_timeout prevents idle ones",
                 )
             )  # fmt: skip
-    for row in look.queue.rows(_PREPARED):
+    for row in exam.queue.rows(_PREPARED):
         if row["seconds"] > limit:
             gid = row["gid"].replace("'", "''")
             found.append(
@@ -146,8 +146,8 @@ def old_transactions(look: Look) -> list[Finding]:
                     f"`commit prepared '{plain(gid)}'` or `rollback prepared '{plain(gid)}'`",
                 )
             )  # fmt: skip
-    for row in look.queue.rows(_SLOTS):
-        if row["age"] > look.limits.slot_transactions or not row["active"]:
+    for row in exam.queue.rows(_SLOTS):
+        if row["age"] > exam.limits.slot_transactions or not row["active"]:
             found.append(
                 Finding(
                     "old-transactions", "warning",
@@ -158,24 +158,24 @@ def old_transactions(look: Look) -> list[Finding]:
                     f"`select pg_drop_replication_slot('{plain(row['name'])}')` if not needed",
                 )
             )  # fmt: skip
-    if not found and _sees_little(look):
+    if not found and _sees_little(exam):
         raise SkippedError(
-            f"role {look.queue.conn.info.user} does not see the transactions of others:"
+            f"role {exam.queue.conn.info.user} does not see the transactions of others:"
             " grant it pg_read_all_stats"
         )
     return found
 
 
-def _sees_little(look: Look) -> bool:
-    row = look.queue.row(
+def _sees_little(exam: Examination) -> bool:
+    row = exam.queue.row(
         "select pg_catalog.pg_has_role(current_user, 'pg_read_all_stats', 'usage') as sees"
     )
     return not row["sees"]
 
 
-def sequences(look: Look) -> list[Finding]:
+def sequences(exam: Examination) -> list[Finding]:
     """Find counters that come to their end."""
-    rows = look.queue.rows(_SEQUENCES, schema=look.queue.schema)
+    rows = exam.queue.rows(_SEQUENCES, schema=exam.queue.schema)
     found = [
         Finding(
             "sequences", "problem",
@@ -184,28 +184,28 @@ def sequences(look: Look) -> list[Finding]:
             f"after {row['max_value']} nothing new can be added; names of tasks and queues that"
             " come and go use it up, known names do not",
             "use names that last, and once `gw cleanup queues tasks` has freed the low numbers:"
-            f" `alter sequence {look.queue.schema}.{row['name']} restart with 1`",
+            f" `alter sequence {exam.queue.schema}.{row['name']} restart with 1`",
         )
         for row in rows
         if row["last_value"] is not None
-        and row["last_value"] / row["max_value"] > look.limits.sequence_share
+        and row["last_value"] / row["max_value"] > exam.limits.sequence_share
     ]  # fmt: skip
     if (
         not found
-        and not look.queue.row(
+        and not exam.queue.row(
             _READS_COUNTERS,
-            schema=look.queue.schema,
+            schema=exam.queue.schema,
         )["it"]
     ):
-        raise SkippedError(f"role {look.queue.conn.info.user} may not read the counters")
+        raise SkippedError(f"role {exam.queue.conn.info.user} may not read the counters")
     return found
 
 
-def notifications(look: Look) -> list[Finding]:
+def notifications(exam: Examination) -> list[Finding]:
     """Find a listener that does not read what is kept for it, and ones that are not notified."""
     found = []
-    used = look.queue.row("select pg_catalog.pg_notification_queue_usage() as used")["used"]
-    if used > look.limits.notify_share:
+    used = exam.queue.row("select pg_catalog.pg_notification_queue_usage() as used")["used"]
+    if used > exam.limits.notify_share:
         found.append(
             Finding(
                 "notifications", "problem",
@@ -216,30 +216,30 @@ def notifications(look: Look) -> list[Finding]:
                 " pg_stat_activity that are idle in transaction and listen",
             )
         )  # fmt: skip
-    mode = look.queue.row("select current_setting('graphile_worker.notify', true) as mode")["mode"]
-    if mode == "idle" and look.queue.row(UNSEEN)["found"]:
+    mode = exam.queue.row("select current_setting('graphile_worker.notify', true) as mode")["mode"]
+    if mode == "idle" and exam.queue.row(UNSEEN)["found"]:
         found.append(
             Finding(
                 "notifications", "warning",
                 "graphile_worker.notify is idle, and workers without heartbeats (as Node's) hold"
                 " jobs",
                 "they are not notified while all Python workers are busy, and wait for their poll",
-                f"`alter database {look.queue.conn.info.dbname} set graphile_worker.notify = on`,"
+                f"`alter database {exam.queue.conn.info.dbname} set graphile_worker.notify = on`,"
                 " or have Python workers only",
             )
         )  # fmt: skip
     return found
 
 
-def clock(look: Look) -> list[Finding]:
+def clock(exam: Examination) -> list[Finding]:
     """Find that the clocks of this machine and the server differ."""
-    before = look.clock()
-    row = look.queue.row(
+    before = exam.clock()
+    row = exam.queue.row(
         "select extract(epoch from pg_catalog.clock_timestamp())::float8 as server"
     )
-    after = look.clock()
+    after = exam.clock()
     ahead = (before + after) / 2 - row["server"]
-    if abs(ahead) - (after - before) / 2 <= look.limits.clock_skew:
+    if abs(ahead) - (after - before) / 2 <= exam.limits.clock_skew:
         return []
     return [
         Finding(
@@ -253,12 +253,12 @@ def clock(look: Look) -> list[Finding]:
     ]  # fmt: skip
 
 
-def pooler(look: Look) -> list[Finding]:
+def pooler(exam: Examination) -> list[Finding]:
     """Find a pooler between that gives each transaction another session of the server."""
-    conn = look.queue.conn
-    if look.queue.row(_PID)["pid"] == conn.info.backend_pid:
+    conn = exam.queue.conn
+    if exam.queue.row(_PID)["pid"] == conn.info.backend_pid:
         return []  # it is the server itself that said so when the connection was made
-    if not _shares_sessions(look):
+    if not _shares_sessions(exam):
         return []
     return [
         Finding(
@@ -272,17 +272,17 @@ def pooler(look: Look) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _shares_sessions(look: Look) -> bool:
+def _shares_sessions(exam: Examination) -> bool:
     """Whether two clients were served by one session, or one client by two."""
     ours, theirs = set[int](), set[int]()
     trouble: list[BaseException] = []
 
     def alternate() -> None:
         try:
-            with _again(look) as other:
+            with _again(exam) as other:
                 for _ in range(4):
                     theirs.add(_pid(other))
-                    ours.add(_pid(look.queue.conn))
+                    ours.add(_pid(exam.queue.conn))
         except BaseException as error:
             trouble.append(error)
 
@@ -296,8 +296,8 @@ def _shares_sessions(look: Look) -> bool:
     return bool(ours & theirs) or len(ours) > 1 or len(theirs) > 1
 
 
-def _again(look: Look) -> psycopg.Connection[Any]:
-    info = look.queue.conn.info
+def _again(exam: Examination) -> psycopg.Connection[Any]:
+    info = exam.queue.conn.info
     parameters = info.get_parameters() | {"connect_timeout": "5"}
     if info.password:
         parameters["password"] = info.password

@@ -18,29 +18,66 @@ def configure(parser: Parser) -> None:
         " (default: the folder or module tasks)",
     )  # fmt: skip
     flags.connects(parser)
-    flags.env(parser, "--listen-dsn", help="where to LISTEN, if --dsn leads to a pooler")
-    flags.env(parser, "--no-listen", switch=True, help="only poll")
-    flags.env(parser, "--no-prepare", switch=True, help="no prepared statements, for old poolers")
-    flags.env(parser, "--once", switch=True, help="run what is due, and leave")
-    flags.env(parser, "--concurrency", "-c", type=whole(1, 10000), help="jobs at once (default 10)")
+    flags.env(parser, "--listen-dsn", help="connection string for LISTEN, if --dsn is a pooler")
+    flags.env(parser, "--no-listen", switch=True, help="do not LISTEN, only poll")
     flags.env(
-        parser, "--processes", type=whole(1, 1000), help="processes, each a worker (default 1)"
+        parser, "--no-prepare", switch=True, help="do not use prepared statements, for old poolers"
     )
-    flags.env(parser, "--prefetch", type=whole(0, 10000), help="jobs taken ahead")
+    flags.env(parser, "--once", switch=True, help="run the due jobs, then exit")
     flags.env(
-        parser, "--poll-interval", type=seconds, help="seconds between two looks (default 15)"
+        parser,
+        "--concurrency",
+        "-c",
+        type=whole(1, 10000),
+        help="how many jobs to run at the same time (default 10)",
     )
-    flags.env(parser, "--grace", type=grace, help="seconds that running jobs have (default 30)")
-    flags.env(parser, "--forbidden-flags", several=True, help="leave jobs with it; may be repeated")
-    flags.env(parser, "--crontab", help="file of recurring jobs (default: crontab, if it is there)")
+    flags.env(
+        parser,
+        "--processes",
+        type=whole(1, 1000),
+        help="how many worker processes to start (default 1)",
+    )
+    flags.env(
+        parser,
+        "--prefetch",
+        type=whole(0, 10000),
+        help="how many jobs to fetch ahead (default: about 0.25 s of work)",
+    )
+    flags.env(
+        parser,
+        "--poll-interval",
+        type=seconds,
+        help="how many seconds a job may wait without a notification (default 15)",
+    )
+    flags.env(
+        parser,
+        "--grace",
+        type=grace,
+        help="how many seconds running jobs have to end after a stop (default 30)",
+    )
+    flags.env(
+        parser, "--forbidden-flags", several=True, help="skip jobs with this flag; may be repeated"
+    )
+    flags.env(parser, "--crontab", help="file of recurring jobs (default: crontab, if it exists)")
     flags.env(
         parser, "--metrics-port", type=whole(1, 65535),
-        help="serve /metrics and /healthz here; further processes at the next ports",
+        help="port for /metrics and /healthz; further processes use the next ports",
     )  # fmt: skip
-    flags.env(parser, "--metrics-host", default="127.0.0.1", help="address for that")
+    flags.env(
+        parser,
+        "--metrics-host",
+        default="127.0.0.1",
+        help="address for --metrics-port (default 127.0.0.1)",
+    )
     flags.env(parser, "--uvloop", switch=True, help="run on uvloop")
-    flags.env(parser, "--log-json", switch=True, help="log a JSON object a line")
-    flags.env(parser, "--log-level", choices=LEVELS, default="info", help="what to log (info)")
+    flags.env(parser, "--log-json", switch=True, help="log one JSON object per line")
+    flags.env(
+        parser,
+        "--log-level",
+        choices=LEVELS,
+        default="info",
+        help="lowest level to log (default info)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:

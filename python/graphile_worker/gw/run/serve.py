@@ -28,7 +28,8 @@ from graphile_worker.errors import (
 )
 from graphile_worker.gw.run.settings import configure_logging, settings
 from graphile_worker.worker.database.backoff import Backoff
-from graphile_worker.worker.database.protocol import Protocol, is_hopeless
+from graphile_worker.worker.database.failures import is_hopeless
+from graphile_worker.worker.database.protocol import Protocol
 from graphile_worker.worker.executors.process import ending
 from graphile_worker.worker.metrics import Metrics, MetricsServer
 from graphile_worker.worker.options import WorkerOptions
@@ -176,7 +177,7 @@ class _Watchdog:
             what = "the worker does not stop, and its process is ended: a task blocks it. What it"
             what += " holds is run elsewhere when it has been silent for long enough"
         else:
-            what = "a task goes on although it was cancelled, and the process is ended"
+            what = "a task ignored its cancellation; the process is killed"
         logger.critical("%s", what)
         with suppress(Exception):
             logging.shutdown()
@@ -197,7 +198,7 @@ def _obey(worker: Worker, orders: Connection, watchdog: _Watchdog) -> None:
 
     loop.add_reader(orders.fileno(), read)
     # A terminal and a service manager signal all processes, and the main one passes it on: only
-    # that one counts how often.
+    # that one counts how many times.
     loop.add_signal_handler(signal.SIGINT, lambda: None)
     loop.add_signal_handler(signal.SIGTERM, worker.stop)
 
@@ -280,7 +281,7 @@ class _Fleet:
     def _start(self, number: int) -> None:
         member = _Member(self._options, number)
         self._members[member.process.sentinel] = member
-        if self._stopping:  # by a signal that came meanwhile
+        if self._stopping:  # by a signal that came in the meantime
             member.tell(_STOP)
 
     def _wait(self) -> None:

@@ -92,7 +92,7 @@ def put_files(
 
 
 def remove_files(folder: Path, *, destdir: Path | None = None, dry_run: bool = False) -> list[Path]:
-    """Remove the control file and every script of ours from an extension folder; return them.
+    """Remove the control file and our scripts from an extension folder; return them.
 
     Databases that have the extension keep working, but cannot be upgraded or restored from a dump.
     Raise FilesError where the folder may not be written.
@@ -147,7 +147,7 @@ def _cannot(target: Path, error: OSError) -> FilesError:
         return FilesError(
             f"cannot change the extension folder {target} ({error.strerror}): run this on"
             " the server's machine and name its folder with --sharedir or --pg-config, or use"
-            " --destdir, or choose the road without files: `gw-install install --mode plain`"
+            " --destdir, or install without files: `gw-install install --mode plain`"
         )
     return FilesError(
         f"cannot change the extension folder {target} ({error.strerror}): run this as a user who"

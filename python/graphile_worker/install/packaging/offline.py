@@ -12,7 +12,7 @@ from graphile_worker.naming import SCHEMA, quote_ident
 def offline_sql(
     what: str,
     *,
-    road: str = "plain",
+    mode: str = "plain",
     schema: str = SCHEMA,
     old: str | None = None,
     to: str | None = None,
@@ -28,27 +28,27 @@ def offline_sql(
     target = to or scripts.latest
     if target not in scripts.versions():
         raise VersionError(f"version {target} is unknown: use {', '.join(scripts.versions())}")
-    if (road == "extension" or what == "release") and schema != SCHEMA:
+    if (mode == "extension" or what == "release") and schema != SCHEMA:
         raise InstallError(f"the extension lives in the schema {SCHEMA}, not {schema}")
     ident = quote_ident(schema)
     if what == "install":
         make = f"create schema if not exists {ident};\n"
-        if road == "extension":
+        if mode == "extension":
             return f"{make}create extension {SCHEMA} schema {SCHEMA} version '{target}';\n"
         return make + scripts.plain(scripts.read(target), schema)
     if what == "upgrade":
         if old is None:
             raise InstallError("say which version is installed, with --from")
         steps = scripts.steps(old, target)
-        if road == "extension":
+        if mode == "extension":
             return f"alter extension {SCHEMA} update to '{target}';\n"
         return "\n".join(scripts.plain(scripts.read(step), schema) for step in steps)
     if what == "adopt":
-        attach = f"\n{scripts.attach()}\n" if road == "extension" else ""
+        attach = f"\n{scripts.attach()}\n" if mode == "extension" else ""
         return scripts.plain(scripts.read("adopt.sql"), schema) + attach
     if what == "release":
         return scripts.read("detach.sql")
-    if road == "extension":
+    if mode == "extension":
         return f"drop extension {SCHEMA};\n"
     return "\n".join(drop_sql(scripts, target, schema)) + "\n"
 

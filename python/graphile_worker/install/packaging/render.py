@@ -21,8 +21,8 @@ from graphile_worker.install.packaging.scripts import EXTENSION_ONLY, Scripts, e
 from graphile_worker.naming import NODE_REVISION
 
 _ONCE = {
-    "essay.sql.j2", "guard.sql.j2", "tables.sql.j2", "migrations.sql.j2", "types.sql.j2",
-    "default_privileges.sql.j2",
+    "schema/essay.sql.j2", "access/guard.sql.j2", "schema/tables.sql.j2",
+    "schema/migrations.sql.j2", "schema/types.sql.j2", "access/default_privileges.sql.j2",
 }  # fmt: skip
 _PATH = "set local search_path = pg_catalog, pg_temp;"
 
@@ -71,21 +71,26 @@ class Renderer:
     def upgrade(self, delta: str) -> str:
         """Return the script that brings the version before to this one, from its delta's file."""
         echo = '\\echo Use "ALTER EXTENSION graphile_worker UPDATE" to load this file. \\quit'
-        ends = [self._part("regrant.sql.j2"), self._part("announce.sql.j2")]
+        ends = [self._part("access/regrant.sql.j2"), self._part("packaging/announce.sql.j2")]
         parts = [echo, _PATH, self._part(delta), *self._replaced(), *ends]
         return self._script(parts, self._extension_only)
 
     def scripts(self) -> dict[str, str]:
         """Return the text of every script that belongs to this version, by file name."""
-        adopt = [_PATH, self._part("adopt.sql.j2"), *self._replaced(), self._part("regrant.sql.j2")]
+        adopt = [
+            _PATH,
+            self._part("packaging/adopt.sql.j2"),
+            *self._replaced(),
+            self._part("access/regrant.sql.j2"),
+        ]
         texts = {
             f"graphile_worker--{self.version}.sql": self.install(),
-            "graphile_worker--unpackaged.sql": self._part("unpackaged.sql.j2") + "\n",
+            "graphile_worker--unpackaged.sql": self._part("packaging/unpackaged.sql.j2") + "\n",
             f"graphile_worker--unpackaged--{self.version}.sql": self._script(
-                [self._part("attach.sql.j2")], self._extension_only
+                [self._part("packaging/attach.sql.j2")], self._extension_only
             ),
-            "adopt.sql": self._script([*adopt, self._part("announce.sql.j2")], []),
-            "detach.sql": self._part("detach.sql.j2") + "\n",
+            "adopt.sql": self._script([*adopt, self._part("packaging/announce.sql.j2")], []),
+            "detach.sql": self._part("packaging/detach.sql.j2") + "\n",
         }
         for delta in sorted(self.folder.glob(f"upgrade-*--{self.version}.sql.j2")):
             name = delta.name.removeprefix("upgrade-").removesuffix(".j2")
@@ -111,16 +116,16 @@ def _stamped(text: str, version: str) -> str:
 
 
 # From what is awaited to what is not, in this order.
-_WAITING = (
-    ('"""Add jobs and look after them, with connections that are awaited.\n\n'
-     'The synchronous client, sync.py, is generated from this module.',
-     '"""Generated from aio.py by `make sql`: edit that.\n\nAdd jobs and look after them.'),
+_SYNCHRONOUS = (
+    ("client.utils_aio", "client.utils_sync"),
     ("import asyncio\n", "import threading\n"),
     ("asyncio.Lock()", "threading.Lock()"),
-    ("AsyncIterator, Awaitable, Iterable", "Iterable, Iterator"),
+    ("AsyncIterator, Iterable", "Iterable, Iterator"),
+    ("import Awaitable, Iterable", "import Iterable"),
     ("AsyncIterator", "Iterator"),
     ("asynccontextmanager", "contextmanager"),
     ("sqlalchemy.ext.asyncio import AsyncEngine", "sqlalchemy import Engine"),
+    ("AsyncConn, arun, in_one_transaction_async", "SyncConn, in_one_transaction, run"),
     (
         "AsyncConn,\n    arun,\n    in_one_transaction_async,\n    is_engine,\n    is_pool,\n",
         "SyncConn,\n    in_one_transaction,\n    is_engine,\n    is_pool,\n    run,\n",
@@ -136,10 +141,15 @@ _WAITING = (
 )  # fmt: skip
 
 
-def waiting(text: str) -> str:
-    """Return the module whose connections are not awaited, from the one whose are."""
-    for awaited, not_awaited in _WAITING:
-        assert awaited in text, awaited
+def synchronous(text: str, source: str) -> str:
+    """Return the synchronous module of one whose connections are awaited; ``source`` names it."""
+    _, docstring, rest = text.split('"""', 2)
+    first = docstring.split(", with connections")[0].split(" with connections")[0]
+    text = f'''"""Generated from {source} by `make sql`: edit that.
+
+{first}.
+"""{rest}'''
+    for awaited, not_awaited in _SYNCHRONOUS:
         text = text.replace(awaited, not_awaited)
     return text
 
@@ -150,7 +160,8 @@ def wanted(root: Path) -> dict[Path, str]:
     for name in ("graphile_worker.control", "META.json"):
         files[root / name] = _stamped((root / name).read_text(), __version__)
     client = root / "python" / "graphile_worker" / "client"
-    files[client / "sync.py"] = waiting((client / "aio.py").read_text())
+    for awaited, not_awaited in (("aio.py", "sync.py"), ("utils_aio.py", "utils_sync.py")):
+        files[client / not_awaited] = synchronous((client / awaited).read_text(), awaited)
     return files
 
 

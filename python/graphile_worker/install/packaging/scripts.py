@@ -1,6 +1,6 @@
-"""The SQL scripts that are shipped: which versions there are, and their text by either road.
+"""The SQL scripts that are shipped: their versions, and their text for either install mode.
 
-An extension script holds ``@extschema@`` where the schema's name goes. The plain road runs the same
+An extension script holds ``@extschema@`` where the schema's name goes. Plain mode runs the same
 text with the name filled in and without the end that only an extension needs.
 """
 

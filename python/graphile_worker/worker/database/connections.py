@@ -36,7 +36,7 @@ class NoAnswerError(psycopg.OperationalError):
     """The server did not answer in time; the statement may have been carried out."""
 
 
-class Link:
+class Connection:
     """One connection, for one statement at a time."""
 
     def __init__(self, connect: Connect) -> None:
@@ -132,8 +132,8 @@ class Link:
         return await self._cursor.fetchall()
 
 
-class DirectLink(Link):
-    """A connection for what is said for each batch of jobs: binary answers, with times as bytes.
+class DirectConnection(Connection):
+    """A connection for what is said for each batch of jobs: binary returns, with times as bytes.
 
     A job that comes to a worker that sleeps waits for this. So it is libpq's calls with psycopg's
     adapters and no cursor between them, and one turn of the event loop: half of the time.

@@ -22,7 +22,7 @@ class Listener:
     """Listens for new jobs and for changes of the schema.
 
     ``on_jobs`` is called for each notification, and after each reconnect, when some may have been
-    missed. ``on_migration`` is called where somebody says that the schema was migrated.
+    missed. ``on_migration`` is called where someone says that the schema was migrated.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Listener:
                 await self._listen(backoff)
             except Exception as error:
                 self._events.emit(Event("listen:error", self._worker_id(), error=error))
-                await asyncio.sleep(backoff.failed("LISTEN was lost, polling only", error))
+                await asyncio.sleep(backoff.failed("LISTEN failed, only polling", error))
 
     async def _listen(self, backoff: Backoff) -> None:
         async with asyncio.timeout(DEADLINE):
@@ -60,7 +60,7 @@ class Listener:
             self._on_jobs()
             while True:
                 await self._hear(conn, TRIED_AFTER)
-                # A peer that vanished, or answers nothing, is not noticed by listening alone.
+                # A peer that vanished, or returns nothing, is not noticed by listening alone.
                 async with asyncio.timeout(ANSWERS_WITHIN):
                     await conn.execute("")
         finally:

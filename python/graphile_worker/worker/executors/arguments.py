@@ -97,7 +97,7 @@ def bind_by_name(identifier: str, parameters: list[Parameter]) -> Binder:
             if name in _ADDED and name not in named and (rest is None or rest.decode):
                 continue
             if parameter is None or name in contexts:
-                wrong.append(f"payload.{name}: task {identifier} has no such parameter")
+                wrong.append(f"payload.{name}: task {identifier} is an unexpected parameter")
             elif parameter.decode is None:
                 arguments[name] = value
             else:

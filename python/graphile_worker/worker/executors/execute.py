@@ -37,7 +37,7 @@ class Outcome:
 
     kind: Literal["success", "failure", "snooze"]
     error: BaseException | None = None
-    #: When to try again; None: as the database decides.
+    #: When to retry; None: as the database decides.
     when: datetime | timedelta | None = None
     #: No attempt is left.
     final: bool = False
@@ -153,7 +153,7 @@ async def _batch(
             if inspect.iscoroutine(element):
                 element.close()
         logger.warning(
-            "task %s returned %d results for the %d elements of job %s: taken for a success",
+            "task %s returned %d results for the %d elements of job %s: the job is completed",
             job.task_identifier, len(result), len(payload), job.id,
         )  # fmt: skip
         return SUCCESS

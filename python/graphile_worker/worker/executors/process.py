@@ -30,8 +30,8 @@ from graphile_worker.worker.executors.thread import Threads
 _PRIVATE = "_graphile_worker_task_"
 # A fork would copy the locks of the worker's threads as they happen to be.
 _SPAWN = multiprocessing.get_context("spawn")
-#: Seconds that a killed process has until nobody waits for it any more.
-_PATIENCE = 5.0
+#: Seconds that a killed process has until no one waits for it any more.
+_CLOSE_SECONDS = 5.0
 
 
 def load_file(path: Path, *, again: bool = False) -> ModuleType:
@@ -116,19 +116,19 @@ class Processes:
     ) -> Any:
         """Call the function and return what it returns, or raise what it raises.
 
-        Raise TaskCrashed where the process ends meanwhile. When cancelled, kill the process with
+        Raise TaskCrashed if the process ends. When cancelled, kill the process with
         all that it started, and be cancelled when it is dead.
         """
         # Arguments may be of a class in the function's file, which is loaded first.
         request = pickle.dumps((reference, pickle.dumps((args, kwargs))))
         async with self._room:
-            process = self._take()
+            process = self._fetch()
             answered = self._threads.start(lambda: process.ask(request))
             try:
                 answer = await asyncio.shield(answered)
             except asyncio.CancelledError:
                 process.kill()
-                await asyncio.wait({answered}, timeout=_PATIENCE)
+                await asyncio.wait({answered}, timeout=_CLOSE_SECONDS)
                 if answered.done():
                     answered.exception()
                 raise
@@ -148,7 +148,7 @@ class Processes:
             return [part.error() if isinstance(part, _Thrown) else part for part in result]
         return result
 
-    def _take(self) -> _Process:
+    def _fetch(self) -> _Process:
         while self._idle:
             process = self._idle.pop()
             if process.works:
@@ -173,7 +173,7 @@ class Processes:
 
 
 class _Process:
-    """A process that answers requests, one at a time; the first one starts it."""
+    """A process that returns requests, one at a time; the first one starts it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -266,7 +266,7 @@ def _answer(request: bytes) -> bytes:
     except Exception as error:
         if isinstance(result, list):
             return pickle.dumps(_Thrown.of(error))
-        return pickle.dumps(None)  # nobody needs it
+        return pickle.dumps(None)  # no one needs it
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Run functions in threads that nobody has to wait for."""
+"""Run functions in threads that no one has to wait for."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Threads:
                 raised = error
             try:
                 loop.call_soon_threadsafe(self._ended, inbox, future, result, raised)
-            except RuntimeError:  # the loop is closed: nobody waits any more
+            except RuntimeError:  # the loop is closed: no one waits any more
                 return
             del work, function, future, result, raised
 
