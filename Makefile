@@ -21,19 +21,26 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 else
 
-.PHONY: sql check servers debian test soak quickstart bench bench-quick bench-report dist dist-zip release help
+.PHONY: sql check docs servers debian test soak quickstart bench bench-quick bench-report dist dist-zip release help
 
 sql: $(VENV)/app         ## render templates/ to sql/
 	$(PY) -m graphile_worker.install.packaging.render
 
-check: $(VENV)/dev servers  ## rendered SQL is current, pgspot, ruff, mypy, every object commented
+check: $(VENV)/dev servers  ## rendered SQL is current, pgspot, ruff, mypy, words, docs
 	$(PY) -m graphile_worker.install.packaging.render --check
 	sed 's/@extschema@/graphile_worker/g' sql/$(EXTENSION)--$(VERSION).sql > $(VENV)/pgspot.sql
 	$(VENV)/bin/pgspot --proc-without-search-path 'graphile_worker._merge_payloads(old_payload pg_catalog.json,new_payload pg_catalog.json)' $(VENV)/pgspot.sql
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(PY) -m pytest -q --pg 18 tests/sql/test_catalogue.py -k comment
+	$(PY) docs/write_cli.py --check
+	$(VENV)/bin/zensical build --strict
+	$(PY) -m pytest -q --pg 18 -n 0 tests/sql/test_catalogue.py tests/docs/test_words.py -k 'comment or words'
+
+docs: $(VENV)/dev        ## the documentation's site, in site/
+	$(PY) docs/write_cli.py
+	$(PY) docs/draw_screens.py
+	$(VENV)/bin/zensical build --strict
 
 servers: tests/servers/node_modules/.fetched
 debian:
@@ -41,10 +48,10 @@ debian:
 	  || { apt-get update -q && apt-get install -yq --no-install-recommends $(DEBIAN); }
 
 test: $(VENV)/dev servers debian  ## the tests, on PostgreSQL 13 to 18 and against Node (TEST=... for pytest)
-	$(PY) -m pytest -n 2 $(TEST)
+	$(PY) -m pytest -n 5 --durations 20 $(TEST)
 
 soak: $(VENV)/dev servers debian  ## the long runs: hammers, the client against its model, kills, crashes (TEST=... for pytest)
-	$(PY) -m pytest -n 2 --slow -m slow $(TEST)
+	$(PY) -m pytest -n 3 --slow -m slow $(TEST)
 
 quickstart: $(VENV)/app  ## the queue at work on a private server, line by line
 	$(PY) examples/quickstart.py
@@ -73,6 +80,8 @@ $(VENV)/app: pyproject.toml
 	touch $@
 
 $(VENV)/dev: $(VENV)/app tests/requirements.txt
+	# Built here: the scripts in a cached wheel of it start the Python that built them.
+	$(VENV)/bin/pip install -q --no-cache-dir $$(grep '^pgxnclient' tests/requirements.txt)
 	$(VENV)/bin/pip install -q -r tests/requirements.txt
 	touch $@
 

@@ -28,7 +28,7 @@ DEAD_AFTER, GRACE = 2.0, 3.0
 #: What a stop may take beyond the grace, and after a second signal; and what a slow machine adds.
 BOUND, FORCED_BOUND, SLOW = 10.0, 3.0, 20.0
 SETTINGS = (
-    "graphile_worker.heads = 'junk'", "graphile_worker.more = 'junk'",
+    "graphile_worker.cursors = 'junk'", "graphile_worker.more = 'junk'",
     "graphile_worker.notify = 'junk'", "graphile_worker.notify = 'idle'", "datestyle = 'German'",
     "intervalstyle = 'sql_standard'", "client_encoding = 'LATIN1'", "timezone = 'Asia/Kathmandu'",
     "default_transaction_isolation = 'repeatable read'", "lock_timeout = '20ms'",
@@ -350,7 +350,7 @@ class Night:
             for (job,) in conn.execute(f"select id from {G}.{verb}".encode(), [ids]):
                 self.managed.add(job)
             conn.execute(f"select {G}.remove_job('k0')")
-            conn.execute(f"select {G}.collect_queues()")
+            conn.execute(f"select {G}.delete_unused_queues()")
 
     def drain(self) -> None:
         """Cron runs what is due."""

@@ -21,6 +21,8 @@ from support.pg import Database, wait_for
 
 from client.faces import Face, stored
 
+pytestmark = pytest.mark.majors(13, 18)
+
 SOON = datetime(2099, 1, 1, 12, 30, tzinfo=UTC)
 
 
@@ -309,11 +311,11 @@ def test_bad_input_has_a_clear_error_and_stores_nothing(
 
 def test_what_is_no_list_of_jobs_is_refused(face: Face, conn: Any, db: Database) -> None:
     for bad in ("t", {"t": 1}, JobSpec("t"), 7):
-        with pytest.raises(errors.InvalidArgument, match="no list of jobs"):
+        with pytest.raises(errors.InvalidArgument, match="not a list of jobs"):
             face.add_jobs(bad, conn=conn)
     items: list[Any] = ["t", ["t", {}], ("t", {}, {}), None]
     for item in items:
-        with pytest.raises(errors.InvalidArgument, match=r"job 1: .*no job to add"):
+        with pytest.raises(errors.InvalidArgument, match=r"job 1: .*not a job spec"):
             face.add_jobs([("t", {}), item], conn=conn)
     with pytest.raises(errors.InvalidArgument, match="chunk_size"):
         face.add_jobs([("t", {})], conn=conn, chunk_size=0)

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from support.pg import Database
 
+pytestmark = pytest.mark.majors(13, 18)
+
 KEYS = st.sampled_from(["k1", "k2", "k3"])
 MODES = st.sampled_from(["replace", "preserve_run_at", "unsafe_dedupe", None])
 PAYLOADS = st.sampled_from([None, {"a": 1}, [1], [2, 3], "text"])

@@ -20,6 +20,8 @@ from support.pg import NODE, SERVERS, Database
 
 from client.faces import Face
 
+pytestmark = pytest.mark.majors(18)
+
 HERE = Path(__file__).parent
 
 

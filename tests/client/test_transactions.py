@@ -23,6 +23,8 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import NullPool
 from support.pg import Database
 
+pytestmark = pytest.mark.majors(13, 18)
+
 settings.configure(DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3"}}, USE_TZ=True)
 django.setup()
 

@@ -14,6 +14,8 @@ from support.pg import Database, wait_for
 
 from client.faces import Face, Utils
 
+pytestmark = pytest.mark.majors(13, 18)
+
 HOUR = timedelta(hours=1)
 
 
@@ -126,8 +128,8 @@ def test_what_is_no_filter_or_id_is_refused(utils: Utils) -> None:
         (lambda: utils.list_jobs(tasks="t"), "list of texts"),
         (lambda: utils.list_jobs(keys=["a\0"]), "NUL"),
         (lambda: utils.complete_jobs(7), "list of job ids"),
-        (lambda: utils.complete_jobs(["7"]), "64-bit number"),
-        (lambda: utils.complete_jobs([2**63]), "64-bit number"),
+        (lambda: utils.complete_jobs(["7"]), "64-bit integer"),
+        (lambda: utils.complete_jobs([2**63]), "64-bit integer"),
         (lambda: utils.cleanup("everything"), "failed_jobs, queues or tasks"),
         (lambda: utils.force_unlock_workers("w"), "list of texts"),
     ]
@@ -333,7 +335,7 @@ def test_a_transaction_with_an_older_view_adds_no_job_for_a_name_that_is_gone(
             lambda: face.add_jobs([("t", {})], conn=conn),
         ]
         for add in adds:
-            with pytest.raises(psycopg.errors.SerializationFailure, match="were collected"):
+            with pytest.raises(psycopg.errors.SerializationFailure, match="were deleted"):
                 add()
             face.run(conn.rollback())
             face.run(conn.execute(f"set transaction isolation level {level}"))

@@ -1,59 +1,43 @@
-"""Every Python block of the documentation runs, and prints what it says."""
+"""Every Python and SQL block of the documentation runs, and prints what it says."""
 
 from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from support.pg import Database
+from support.pg import Database, run
+
+pytestmark = pytest.mark.majors(18)
 
 ROOT = Path(__file__).parents[2]
+#: languages.md and testing.md have tests of their own: test_languages.py, test_testing.py.
 PAGES = [
-    "README",
-    *(
-        f"docs/{name}"
-        for name in (
-            "add-job",
-            "job-keys",
-            "batch-jobs",
-            "transactions",
-            "typed-tasks",
-            "worker",
-            "tasks",
-            "cron",
-            "monitoring",
-        )  # testing.md is a test suite: test_testing.py runs it
-    ),
+    path
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    if path.name not in ("languages.md", "testing.md")
+    and re.search(r"(?m)^```(python|sql)$", path.read_text())
 ]
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_the_blocks_of_a_page_print_what_they_say(db: Database, page: str) -> None:
-    text = (ROOT / f"{page}.md").read_text()
-    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_blocks_of_a_page_print_what_they_say(db: Database, page: Path) -> None:
     info = db.connect().info
     env = {
         **os.environ, "PGHOST": info.host, "PGPORT": str(info.port), "PGUSER": "postgres",
         "PGDATABASE": db.name,
     }  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == re.findall(r"(?m)^# -> (.*)$", code)
+    run([sys.executable, "-W", "error", Path(__file__).with_name("run_page.py"), page], env=env)
 
 
-def test_every_page_is_linked_from_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text()
-    missing = [
-        page.name for page in (ROOT / "docs").glob("*.md") if f"docs/{page.name}" not in readme
-    ]
-    assert missing == []
+def test_every_page_is_linked_from_the_readme_and_in_the_navigation() -> None:
+    readme, navigation = (ROOT / "README.md").read_text(), (ROOT / "mkdocs.yml").read_text()
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")}
+    assert [page for page in pages if f": {page}" not in navigation] == []
+    assert [page for page in pages - {"index.md"} if f"docs/{page}" not in readme] == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 130

@@ -11,12 +11,12 @@ from typing import Any
 
 import psycopg
 from graphile_worker.gw.doctor.command import CHECKS, Diagnosis, examine
-from graphile_worker.gw.doctor.findings import Finding, Limits, Look
+from graphile_worker.gw.doctor.findings import Examination, Finding, Limits
 from graphile_worker.gw.queue import Queue
 from support.bouncer import NEEDS_PGBOUNCER
 from support.pg import Database, wait_for
 
-from gw.program import program, queue, said
+from gw.program import gw, queue, said
 from gw.test_explain import add, bury, take, worker
 
 LOCKS = """
@@ -28,7 +28,7 @@ LOCKS = """
 
 
 def diagnosis(db: Database, *only: str, fix: bool = False, **limits: Any) -> Diagnosis:
-    look = Look(queue(db), Limits(**limits))
+    look = Examination(queue(db), Limits(**limits))
     return examine(look, fix=fix, only=only)
 
 
@@ -50,8 +50,8 @@ def healthy(db: Database) -> None:
 def test_a_healthy_queue_has_no_findings(db: Database) -> None:
     healthy(db)
     before = db.rows(LOCKS)
-    assert program(db, "doctor", "--fix") == "Nothing is wrong.\n"
-    assert json.loads(program(db, "doctor", "--json")) == {
+    assert gw(db, "doctor", "--fix") == "Nothing is wrong.\n"
+    assert json.loads(gw(db, "doctor", "--json")) == {
         "findings": [],
         "fixed": [],
         "skipped": {},
@@ -68,15 +68,15 @@ def test_what_dead_workers_hold_is_found_and_freed_and_nothing_else(db: Database
     bury(db, "dead-1")
     # The other one beats on, however long this takes.
     db.rows(
-        "update graphile_worker._private_heartbeats set beat_at = now() + interval '1 hour'"
+        "update graphile_worker._private_heartbeats set heartbeat_at = now() + interval '1 hour'"
         " where worker_id = 'alive'"
     )
-    text = program(db, "doctor", "--check", "dead-locks", code=3)
+    text = gw(db, "doctor", "--check", "dead-locks", code=3)
     assert "worker dead-1 is dead and holds 2 jobs and 1 queue" in text
     assert "last heartbeat came 1 h ago" in text
     assert "--fix does so" in text
     assert len(db.rows(LOCKS)) == len(before) + 3
-    text = program(db, "doctor", "--check", "dead-locks", "--fix")
+    text = gw(db, "doctor", "--check", "dead-locks", "--fix")
     assert text == "Fixed: freed 2 jobs and 1 queue of dead-1.\nNothing is wrong.\n"
     assert db.rows(LOCKS) == before
     assert db.column(
@@ -127,7 +127,7 @@ def test_a_pile_of_failed_jobs_is_found_by_number_and_by_share(db: Database) -> 
     )
     assert findings(db, "failed-jobs") == []  # few
     (found,) = findings(db, "failed-jobs", failed_least=12)
-    assert found.what == "12 jobs have failed for good, 12% of all"
+    assert found.what == "12 jobs permanently failed, 12% of all"
     assert "bad (12)" in found.why
     assert len(findings(db, "failed-jobs", failed_jobs=11)) == 1
     assert findings(db, "failed-jobs", failed_least=12, failed_share=0.12) == []
@@ -166,13 +166,13 @@ def test_too_many_names_of_queues_are_found(db: Database) -> None:
 def test_missing_and_invalid_indexes_are_found(db: Database) -> None:
     db.rows("drop index graphile_worker.jobs_order_idx")
     db.rows(
-        "update pg_index set indisvalid = false where indexrelid = 'graphile_worker.jobs_lane_idx'::regclass"
+        "update pg_index set indisvalid = false where indexrelid = 'graphile_worker.jobs_task_queue_idx'::regclass"
     )
     found = {one.what: one for one in findings(db, "drift")}
     assert found["index jobs_order_idx: is missing"].check == "indexes"
-    assert any(what.startswith("index jobs_lane_idx: valid differs") for what in found)
+    assert any(what.startswith("index jobs_task_queue_idx: valid differs") for what in found)
     assert all(one.fix == "`gw-install verify --fix`" for one in found.values())
-    assert "PROBLEM indexes: index jobs_order_idx" in program(db, "doctor", code=3)
+    assert "PROBLEM indexes: index jobs_order_idx" in gw(db, "doctor", code=3)
 
 
 def test_rights_that_no_level_gives_are_found(db: Database) -> None:
@@ -282,7 +282,7 @@ def test_workers_that_nobody_may_notify_are_found(db: Database) -> None:
 
 def test_clocks_that_differ_are_found(db: Database) -> None:
     for ahead, word in ((90.0, "1 min 30 s ahead of"), (-90.0, "1 min 30 s behind")):
-        look = Look(queue(db), clock=lambda ahead=ahead: time.time() + ahead)  # type: ignore[misc]
+        look = Examination(queue(db), clock=lambda ahead=ahead: time.time() + ahead)  # type: ignore[misc]
         (found,) = examine(look, only=["clock"]).findings
         assert word in found.what
     assert findings(db, "clock") == []
@@ -291,27 +291,27 @@ def test_clocks_that_differ_are_found(db: Database) -> None:
 @NEEDS_PGBOUNCER
 def test_a_pooler_in_transaction_mode_is_found(db: Database, bouncer: str) -> None:
     with psycopg.connect(bouncer, autocommit=True, prepare_threshold=None) as conn:
-        found = examine(Look(Queue(conn)), only=["pooler"])
+        found = examine(Examination(Queue(conn)), only=["pooler"])
         assert (found.skipped, [one.check for one in found.findings]) == ({}, ["pooler"])
         assert "--listen-dsn" in found.findings[0].fix
     said(db, "doctor", code=0)
     env = {"GW_DSN": bouncer}
-    assert "WARNING pooler" in program(db, "doctor", env=env, code=3)
+    assert "WARNING pooler" in gw(db, "doctor", env=env, code=3)
     for command in (["stats"], ["jobs"], ["add", "t"], ["retry", "1"], ["top", "--once"]):
-        program(db, *command, env=env)
+        gw(db, *command, env=env)
 
 
 @NEEDS_PGBOUNCER
 def test_a_pooler_in_session_mode_is_not_a_finding(db: Database, session_bouncer: str) -> None:
     with psycopg.connect(session_bouncer, autocommit=True, prepare_threshold=None) as conn:
-        assert examine(Look(Queue(conn)), only=["pooler"]) == Diagnosis([], [], {})
+        assert examine(Examination(Queue(conn)), only=["pooler"]) == Diagnosis([], [], {})
 
 
 def test_a_check_that_cannot_be_made_is_told_and_the_others_are_made(db: Database) -> None:
     blocker = db.connect(autocommit=False)
     blocker.execute("lock table graphile_worker._private_job_queues, graphile_worker.migrations")
     only = ["failed-jobs", "queue-names", "drift", "clock"]
-    found = examine(Look(queue(db, timeout=0.2)), only=only)
+    found = examine(Examination(queue(db, timeout=0.2)), only=only)
     blocker.rollback()
     assert set(found.skipped) == {"failed-jobs", "queue-names", "drift"}
     assert "--timeout" in found.skipped["queue-names"]

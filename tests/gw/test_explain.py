@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
 from graphile_worker.gw.explain import explain
 from support.pg import Database, wait_for
 
-from gw.program import answer, program, queue, said
+from gw.program import answer, gw, queue, said
+
+pytestmark = pytest.mark.majors(13, 18)
 
 ADD = "select (graphile_worker.add_job(%s, queue_name => %s, run_at => now() + %s::interval, flags => %s)).id"
 
@@ -43,7 +46,7 @@ def bury(db: Database, name: str) -> None:
     """Let a worker have been silent for as long as makes it dead."""
     db.rows("select graphile_worker.set_recovery(interval '1 second')")
     db.rows(
-        "update graphile_worker._private_heartbeats set beat_at = beat_at - interval '1 hour' where worker_id = %s",
+        "update graphile_worker._private_heartbeats set heartbeat_at = heartbeat_at - interval '1 hour' where worker_id = %s",
         name,
     )
     alive = "select is_alive from graphile_worker.workers where worker_id = %s"
@@ -54,8 +57,8 @@ def test_a_job_in_whose_way_nothing_stands(db: Database) -> None:
     worker(db)
     job = add(db)
     assert (verdict(db, job), set(reasons(db, job))) == ("nothing", {"workers"})
-    assert "nothing stands in its way" in program(db, "explain", job)
-    found = json.loads(program(db, "explain", job, "--json"))
+    assert "nothing stands in its way" in gw(db, "explain", job)
+    found = json.loads(gw(db, "explain", job, "--json"))
     assert (found["id"], found["verdict"], found["reasons"][0]["stops"]) == (job, "nothing", False)
 
 
@@ -178,4 +181,4 @@ def test_all_that_holds_is_told_and_a_key_names_a_job(db: Database) -> None:
     )
     assert set(reasons(db, "7")) == {"failed", "not_due", "queue_locked", "task_unknown", "flags"}
     assert answer(db, "explain", "--key", "7")["id"] == job
-    assert "there is no job 7:" in said(db, "explain", "7", code=1)[1]
+    assert "no job 7:" in said(db, "explain", "7", code=1)[1]

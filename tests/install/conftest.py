@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from graphile_worker import __version__
 from graphile_worker.install.packaging.files import put_files, remove_files
 from graphile_worker.install.packaging.render import Renderer
 from graphile_worker.install.packaging.scripts import Scripts, extension_dir
@@ -51,31 +52,33 @@ def following(tmp_path_factory: pytest.TempPathFactory) -> Scripts:
         shutil.copytree(source / folder, home / folder)
     templates = home / "templates"
     edit(
-        templates / "tables.sql.j2",
+        templates / "schema/tables.sql.j2",
         "  last_execution timestamptz,\n",
         "  last_execution timestamptz,\n  note text not null default 'none',\n",
     )
     # The column comes last in an upgraded table, and has to in a fresh one.
     edit(
-        templates / "comments.sql.j2",
-        "    'last_execution': 'The last time for which the job was added.',\n",
-        "    'last_execution': 'The last time for which the job was added.',\n    'note': 'A note.',\n",
+        templates / "schema/comments.sql.j2",
+        "    'last_execution': 'The last time the job was added for.',\n",
+        "    'last_execution': 'The last time the job was added for.',\n    'note': 'A note.',\n",
     )
     edit(
-        templates / "comments.sql.j2",
+        templates / "schema/comments.sql.j2",
         "  'version': '",
         "  'count_jobs': 'Counts.',\n  'version': '",
     )
     edit(templates / "signatures.j2", "  'get_jobs(", "  'count_jobs(bigint)',\n  'get_jobs(")
-    edit(templates / "manage.sql.j2", "'Manually marked as failed'", "'Marked as failed'")
-    with (templates / "version.sql.j2").open("a") as file:
+    edit(
+        templates / "admin/change_jobs.sql.j2", "'Manually marked as failed'", "'Marked as failed'"
+    )
+    with (templates / "schema/version.sql.j2").open("a") as file:
         file.write(NEW_FUNCTION)
-    (templates / "upgrade-1.0.0--9.9.9.sql.j2").write_text(DELTA)
-    (home / "sql" / "graphile_worker--unpackaged--1.0.0.sql").unlink()
+    (templates / f"upgrade-{__version__}--{NEXT}.sql.j2").write_text(DELTA)
+    (home / "sql" / f"graphile_worker--unpackaged--{__version__}.sql").unlink()
     for name, text in Renderer(templates, NEXT).scripts().items():
         (home / "sql" / name).write_text(text)
     control = (source / "graphile_worker.control").read_text()
-    (home / "graphile_worker.control").write_text(control.replace("1.0.0", NEXT))
+    (home / "graphile_worker.control").write_text(control.replace(__version__, NEXT))
     return Scripts(home)
 
 

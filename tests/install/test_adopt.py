@@ -71,6 +71,7 @@ def running(db: Database, version: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate(timeout=30)
 
 
+@pytest.mark.majors(13, 18)
 @pytest.mark.parametrize("mode", ["extension", "plain"])
 @pytest.mark.parametrize("version", REVISIONS)
 def test_a_schema_of_node_becomes_ours_and_goes_back(

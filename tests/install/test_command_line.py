@@ -21,6 +21,8 @@ from support.twins import commands_of, without_twin
 
 from install.test_install import PROGRAM, gw
 
+pytestmark = pytest.mark.majors(18)
+
 GW = "graphile_worker"
 
 
@@ -39,9 +41,9 @@ def test_every_command_answers_in_json_and_only_prints_where_it_is_told(
         ("switch", mode), ("release",), ("adopt", "--mode", mode), ("uninstall", "--with-jobs"),
     )  # fmt: skip
     for command in changes:
-        road = answer(empty_db, "status")["road"]
+        mode = answer(empty_db, "status")["mode"]
         planned = answer(empty_db, *command, "--dry-run")
-        assert answer(empty_db, "status")["road"] == road
+        assert answer(empty_db, "status")["mode"] == mode
         assert planned["changed"] is False
         assert not planned["sql"] or planned["message"].startswith("Dry run, nothing was changed")
         assert gw(*command, "--print", env={"GW_DSN": empty_db.dsn})
@@ -59,7 +61,7 @@ def test_every_command_answers_in_json_and_only_prints_where_it_is_told(
                 assert drift["what"] == "index jobs_order_idx"
             assert answer(empty_db, "verify", "--fix") == []
             assert answer(empty_db, "status")["jobs"]["ready"] == 1
-    assert answer(empty_db, "status")["road"] == "none"
+    assert answer(empty_db, "status")["mode"] == "none"
     for offline in (
         ["sql"],
         ["sql", "adopt"],
@@ -79,7 +81,7 @@ def test_variables_are_checked_like_flags_and_empty_ones_are_not_set(empty_db: D
     env = {"GW_DSN": empty_db.dsn}
     for name, value in (("MODE", "both"), ("DRY_RUN", "maybe"), ("TIMEOUT", "soon")):
         assert value in gw("install", code=2, env={**env, f"GW_{name}": value})
-    assert detect(empty_db.connect()).road == "none"
+    assert detect(empty_db.connect()).mode == "none"
     gw("status", env={**env, "GW_MODE": "both"})  # not a flag of this command
     empty = {f"GW_{name}": "" for name in ("SCHEMA", "MODE", "DRY_RUN", "TIMEOUT", "JSON")}
     assert gw("install", env={**env, **empty}).startswith("Installed version")
@@ -158,7 +160,7 @@ def test_an_interrupted_change_leaves_nothing_and_says_so(empty_db: Database) ->
     assert (process.returncode, said.count("\n")) == (130, 1)
     assert said.startswith("gw-install: interrupted;")
     other.rollback()
-    assert detect(watch).road == "none"
+    assert detect(watch).mode == "none"
 
 
 def test_an_error_is_one_paragraph(empty_db: Database) -> None:
@@ -180,7 +182,7 @@ def test_an_alembic_migration_installs_and_goes_back_with_its_transaction(
             assert install(conn).changed
             bind.execute(sqlalchemy.text(f"select {GW}.add_job('x')"))
             getattr(bind, end)()
-        assert (detect(empty_db.connect()).road == "none") is (end == "rollback")
+        assert (detect(empty_db.connect()).mode == "none") is (end == "rollback")
     engine.dispose()
     assert verify(empty_db.connect()) == []
 
@@ -188,4 +190,4 @@ def test_an_alembic_migration_installs_and_goes_back_with_its_transaction(
 @pytest.mark.parametrize("number", ["nan", "inf", "-1", "soon"])
 def test_a_number_of_seconds_is_one(number: str) -> None:
     for flag in ("--timeout", "--lock-timeout"):
-        assert "is no number of seconds" in gw("install", f"{flag}={number}", code=2)
+        assert "is not a number of seconds" in gw("install", f"{flag}={number}", code=2)

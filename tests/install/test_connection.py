@@ -7,9 +7,10 @@ from typing import Any
 
 import psycopg
 import pytest
+from graphile_worker import __version__
 from graphile_worker.errors import BusyError, InstallError, InUseError
 from graphile_worker.install import (
-    Patience,
+    LockRetries,
     adopt,
     catalogue,
     detect,
@@ -29,6 +30,8 @@ from psycopg.types.string import TextLoader
 from support.pg import Database, Server, wait_for
 
 from install.test_upgrade import GW
+
+pytestmark = pytest.mark.majors(13, 18)
 
 NAMES = [
     "public", "jobs", "migrations", "@extschema@", "%s", "%", "'", '"', "$$", "UPPER", "select", "a.b",
@@ -73,7 +76,7 @@ def life(conn: psycopg.Connection[Any], schema: str = GW, mode: Any = "plain") -
     with pytest.raises(InUseError):
         uninstall(conn, schema=schema)
     assert uninstall(conn, schema=schema, with_jobs=True).changed
-    assert detect(conn, schema).road == "none"
+    assert detect(conn, schema).mode == "none"
 
 
 @pytest.mark.parametrize("schema", NAMES)
@@ -249,7 +252,7 @@ def test_drain_sees_a_job_that_is_being_taken(empty_db: Database, offering: Scri
 
     def act() -> None:
         try:
-            upgrade(conn, drain=True, scripts=offering, patience=Patience(6, 5))
+            upgrade(conn, drain=True, scripts=offering, lock_retries=LockRetries(6, 5))
         except BusyError as error:
             busy.append(error)
 
@@ -259,7 +262,7 @@ def test_drain_sees_a_job_that_is_being_taken(empty_db: Database, offering: Scri
     worker.commit()
     thread.join()
     assert ["jobs are running" in str(error) for error in busy] == [True]
-    assert conn.execute("select graphile_worker.version()").fetchone() == ("1.0.0",)
+    assert conn.execute("select graphile_worker.version()").fetchone() == (__version__,)
 
 
 def test_a_repair_does_not_stand_in_the_way_for_long(empty_db: Database) -> None:
@@ -270,7 +273,7 @@ def test_a_repair_does_not_stand_in_the_way_for_long(empty_db: Database) -> None
     reader = empty_db.connect(autocommit=False)
     reader.execute("select from graphile_worker._private_jobs")
     with pytest.raises(BusyError, match=f"pid {reader.info.backend_pid}"):
-        repair(conn, drifts, patience=Patience(1, 0.1))
+        repair(conn, drifts, lock_retries=LockRetries(1, 0.1))
     assert verify(conn) == drifts
     reader.rollback()
     assert repair(conn, drifts) == []
@@ -329,7 +332,7 @@ def test_adopt_in_the_callers_transaction_is_his_to_commit(empty_db: Database) -
     conn.commit()
     assert adopt(conn).changed
     conn.rollback()
-    assert detect(conn).road == "plain"
+    assert detect(conn).mode == "plain"
 
 
 @pytest.mark.parametrize("mode", ["extension", "plain"])
@@ -355,6 +358,6 @@ def test_uninstall_names_who_depends_on_the_queue_also_beside_it(
         assert f" {named}. Drop" in str(refusal.value)
         assert verify(conn) == []
         assert uninstall(conn, cascade=True).changed
-        assert detect(conn).road == "none"
+        assert detect(conn).mode == "none"
         conn.execute("drop table if exists public.u, public.t, graphile_worker.child")
         conn.execute("drop schema if exists graphile_worker")

@@ -115,6 +115,7 @@ def test_the_wheel_alone_renders_the_script(dist: Path, tmp_path: Path) -> None:
     assert rendered == (ROOT / "sql" / f"graphile_worker--{__version__}.sql").read_text()
 
 
+@pytest.mark.majors(13, 18)
 def test_the_wheel_alone_installs_verifies_and_adds(
     dist: Path, tmp_path: Path, empty_db: Database
 ) -> None:
@@ -170,6 +171,7 @@ def test_the_version_is_the_same_everywhere() -> None:
 DEBIAN = Path("/usr/lib/postgresql/15/bin")
 
 
+@pytest.mark.usefixtures("wheel_files")
 @pytest.mark.parametrize(
     "bin_dir",
     [wheel_bin_dir(), *([DEBIAN] if os.geteuid() == 0 else [])],
@@ -191,6 +193,7 @@ def test_make_install_and_installcheck_work_with_pgxs(bin_dir: Path, tmp_path: P
         run([*make, "installcheck"], env=env)
 
 
+@pytest.mark.usefixtures("wheel_files")
 def test_the_release_zip_is_installed_loaded_and_unloaded_by_pgxn(tmp_path: Path) -> None:
     python = Path(sys.executable)
     run(["make", "-C", ROOT, f"DIST={tmp_path}", f"VENV={python.parents[1]}", "dist-zip"])
@@ -213,6 +216,7 @@ def test_the_release_zip_is_installed_loaded_and_unloaded_by_pgxn(tmp_path: Path
     install_files(bin_dir)
 
 
+@pytest.mark.usefixtures("wheel_files")
 def test_the_quickstart_says_what_the_readme_says() -> None:
     printed = run([sys.executable, ROOT / "examples" / "quickstart.py"])
     readme = (ROOT / "README.md").read_text()

@@ -16,6 +16,8 @@ import psycopg
 import pytest
 from support.pg import CLIENTS, NODE, SERVERS, Database, run
 
+pytestmark = pytest.mark.majors(18)
+
 PAGE = Path(__file__).parents[2] / "docs" / "languages.md"
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
 JDBC = Path("/usr/share/java/postgresql.jar")
@@ -152,7 +154,7 @@ def test_the_page_has_one_program_for_each_language() -> None:
     assert [language for language, _ in BLOCKS] == ["sql", *LANGUAGES]
 
 
-@pytest.mark.majors(13, 18)
+@pytest.mark.majors(18)
 @pytest.mark.parametrize("name", TESTED)
 def test_the_committed_order_has_its_jobs_and_the_other_left_nothing(
     shop: Database, programs: Path, name: str

@@ -12,7 +12,7 @@ from support.node import VERSIONS, NodeWorker
 from support.pg import Database, wait_for
 from support.ran import TABLE, left_behind, overlaps
 
-JOBS = 10_000
+JOBS = 4_000
 #: Every other job is in one of 50 queues, each tenth has a key, each 27th fails at first.
 BACKLOG = """
     select count(*) from generate_series(1, %s) as n,

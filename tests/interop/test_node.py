@@ -10,6 +10,8 @@ import pytest
 from support.node import VERSIONS, NodeWorker, node_script, url
 from support.pg import NODE, SERVERS, Database, run, wait_for
 
+pytestmark = pytest.mark.majors(13, 18)
+
 OBJECTS = """
     select pg_describe_object(classid, objid, objsubid) from pg_depend
     where refobjid = (select oid from pg_namespace where nspname = 'graphile_worker')

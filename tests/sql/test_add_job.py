@@ -299,10 +299,10 @@ def test_only_a_worker_that_sleeps_is_woken_where_that_is_set(db: Database) -> N
     assert len(wakes(db, *map(old.format, adding))) == 3
     beat("b", None)
     assert len(wakes(db, *adding)) == 3
-    db.rows("select graphile_worker.stop_heartbeat('b')")
+    db.rows("select graphile_worker.end_worker('b')")
     assert wakes(db, *adding) == []
     # What is not added is always told of.
-    taken = "select graphile_worker.get_jobs('a'); select graphile_worker.stop_heartbeat('a')"
+    taken = "select graphile_worker.get_jobs('a'); select graphile_worker.end_worker('a')"
     assert len(wakes(db, taken)) == 1
 
 

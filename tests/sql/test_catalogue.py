@@ -64,7 +64,7 @@ def catalogue(db: Database, schema: str) -> list[tuple[str, ...]]:
     rows = []
     for row in db.rows(query):
         texts = [
-            re.sub(r"graphile_worker\.(notify|heads|more)\b", "the setting", str(part))
+            re.sub(r"graphile_worker\.(notify|cursors|more)\b", "the setting", str(part))
             for part in row
         ]
         for spelling in spellings:

@@ -31,24 +31,24 @@ def fire(
 
 def test_crontabs_become_known_once_and_are_answered_in_order(db: Database) -> None:
     assert db.rows(
-        f"select identifier, known_since = now(), last_execution from {G}.know_crontabs('{{b,a}}')"
+        f"select identifier, known_since = now(), last_execution from {G}.register_crontabs('{{b,a}}')"
     ) == [("b", True, None), ("a", True, None)]
     since = db.value(f"select known_since from {G}.crontabs where identifier = 'a'")
     fire(db, TEN, item("a"))
     rows = db.rows(
-        f"select identifier, known_since = %s, last_execution = %s from {G}.know_crontabs('{{c,a}}')",
+        f"select identifier, known_since = %s, last_execution = %s from {G}.register_crontabs('{{c,a}}')",
         since,
         TEN,
     )
     assert rows == [("c", False, None), ("a", True, True)]
     assert db.column(f"select identifier from {G}.crontabs order by 1") == ["a", "b", "c"]
-    assert db.rows(f"select * from {G}.know_crontabs('{{}}')") == []
+    assert db.rows(f"select * from {G}.register_crontabs('{{}}')") == []
 
 
 @pytest.mark.parametrize("identifiers", [["a", None], ["a", ""]])
 def test_a_crontab_without_a_name_is_refused(db: Database, identifiers: list[str | None]) -> None:
     with pytest.raises(psycopg.Error) as caught:
-        db.rows(f"select {G}.know_crontabs(%s)", identifiers)
+        db.rows(f"select {G}.register_crontabs(%s)", identifiers)
     assert caught.value.sqlstate == "GWBCR"
     assert db.rows(f"select from {G}.crontabs") == []
 
@@ -102,7 +102,7 @@ def test_a_time_comes_once_and_never_after_a_later_one(db: Database) -> None:
 
 
 def test_what_is_known_without_an_execution_comes_whenever_it_is_due(db: Database) -> None:
-    db.rows(f"select {G}.know_crontabs('{{daily}}')")
+    db.rows(f"select {G}.register_crontabs('{{daily}}')")
     assert fire(db, NINE, item()) == ["daily"]
     assert db.value(f"select known_since > '2026-01-01 09:00+00' from {G}.crontabs")
 
@@ -150,7 +150,7 @@ def test_items_of_the_wrong_shape_are_refused(db: Database, raw: str) -> None:
 @pytest.mark.parametrize("ends", ["commit", "rollback"])
 def test_two_schedulers_at_once_add_a_time_once(db: Database, ends: str, known: bool) -> None:
     if known:
-        db.rows(f"select {G}.know_crontabs('{{daily}}')")
+        db.rows(f"select {G}.register_crontabs('{{daily}}')")
     first, second = db.connect(autocommit=False), db.connect()
     assert fire(first, NINE, item()) == ["daily"]
     answer: list[list[str]] = []
@@ -181,7 +181,9 @@ def test_a_role_with_the_level_work_can_keep_the_time(db: Database) -> None:
     try:
         db.rows(f"select {G}.grant_access(%s, 'work')", role)
         worker = db.connect(role=role)
-        assert len(worker.execute(f"select * from {G}.know_crontabs('{{daily}}')").fetchall()) == 1
+        assert (
+            len(worker.execute(f"select * from {G}.register_crontabs('{{daily}}')").fetchall()) == 1
+        )
         assert fire(worker, NINE, item()) == ["daily"]
     finally:
         db.rows(f"drop owned by {role}")

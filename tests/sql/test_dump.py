@@ -37,7 +37,7 @@ def fill(db: Database) -> None:
     db.rows("select graphile_worker.heartbeat('worker', '{a,c}', '{\"host\": \"h\"}')")
     db.rows("insert into graphile_worker._private_crashes values (4000000000, 2, now())")
     db.rows("select graphile_worker.set_recovery('1 second')")
-    db.rows("select graphile_worker.stop_heartbeat('ended')")
+    db.rows("select graphile_worker.end_worker('ended')")
     db.rows("insert into graphile_worker.migrations (id) values (21)")  # of a later Node
 
 
@@ -67,17 +67,17 @@ def client(server: Server) -> Path:
     return CLIENTS[18 if server.major == 18 else 17]
 
 
-@pytest.mark.parametrize("road", ["extension", "plain"])
+@pytest.mark.parametrize("mode", ["extension", "plain"])
 @pytest.mark.parametrize("kind", ["plain", "custom"])
 def test_a_dump_brings_back_every_row_lock_and_counter(
-    server: Server, empty_db: Database, tmp_path: Path, kind: str, road: Any
+    server: Server, empty_db: Database, tmp_path: Path, kind: str, mode: Any
 ) -> None:
     owner, clerk = (f"{who}_{uuid.uuid4().hex}" for who in ("owner", "clerk"))
     for role in (owner, clerk):
         empty_db.rows(f"create role {role} login")
     empty_db.rows(f"grant create on database {empty_db.name} to {owner}")
     installer = empty_db.connect(role=owner)
-    install(installer, mode=road)
+    install(installer, mode=mode)
     installer.execute("select graphile_worker.grant_access(%s, 'enqueue')", (clerk,))
     fill(empty_db)
     file = tmp_path / "dump"
@@ -106,7 +106,7 @@ def test_a_dump_brings_back_every_row_lock_and_counter(
             assert added.fetchone() == (4000000003,)
             wait_for(
                 lambda: (
-                    restored.rows("select * from graphile_worker.release_dead_workers()")
+                    restored.rows("select * from graphile_worker.recover_dead_workers()")
                     == [("worker", 1, 1)]
                 )
             )

@@ -17,6 +17,8 @@ import psycopg
 import pytest
 from support.pg import Database
 
+pytestmark = pytest.mark.majors(13, 18)
+
 G = "graphile_worker"
 KEYS = [f"k{n}" for n in range(6)]
 SESSIONS, NODES = 16, 3
@@ -125,10 +127,10 @@ class Session:
         self.call(f"select {G}.heartbeat(%s)", self.worker)
 
     def sweep(self) -> None:
-        self.call(f"select {G}.release_dead_workers()")
+        self.call(f"select {G}.recover_dead_workers()")
 
     def stop(self) -> None:
-        self.call(f"select {G}.stop_heartbeat(%s)", self.worker)
+        self.call(f"select {G}.end_worker(%s)", self.worker)
 
     def settle(self) -> None:
         self.call(f"select {G}.return_unknown_jobs(%s, '{{}}')", self.worker)
@@ -155,7 +157,12 @@ class Session:
 
     def clean(self) -> None:
         verb = self.rng.choice(
-            ["delete_failed_jobs()", "unlock_queues()", "release_stale_locks()", "collect_queues()"]
+            [
+                "delete_failed_jobs()",
+                "unlock_queues()",
+                "release_stale_locks()",
+                "delete_unused_queues()",
+            ]
         )
         self.call(f"select {G}.{verb}")
 
@@ -216,9 +223,9 @@ def test_no_call_deadlocks_with_another(
     )
     # Nothing is locked in the name of a worker that has ended, once somebody looks.
     for session in sessions:
-        session.conn.execute(f"select {G}.stop_heartbeat(%s)", [session.worker])
+        session.conn.execute(f"select {G}.end_worker(%s)", [session.worker])
     for _ in range(2):
-        db.rows(f"select {G}.release_dead_workers()")
+        db.rows(f"select {G}.recover_dead_workers()")
     held = f"select locked_by from {G}.jobs union select locked_by from {G}.queues"
     ended_ids = set(db.column(f"select worker_id from {G}.ended_workers"))
     assert set(db.column(held)) & ended_ids == set()

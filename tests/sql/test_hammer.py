@@ -12,6 +12,8 @@ import psycopg
 import pytest
 from support.pg import Database
 
+pytestmark = pytest.mark.majors(13, 18)
+
 KEYS = [f"k{i}" for i in range(8)]
 ADDERS, WORKERS = 24, 8
 

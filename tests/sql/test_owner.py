@@ -88,7 +88,7 @@ def trap(db: Database, evil: str) -> None:
           select {G}.public_trap(); select '1.0.0'::text
         $$;
         create or replace view {G}.workers as
-          select worker_id, started_at, beat_at, {G}.public_trap() as is_alive,
+          select worker_id, started_at, heartbeat_at, {G}.public_trap() as is_alive,
             task_identifiers, details, is_busy
           from {G}._private_heartbeats
     """.replace("public_trap", f"{G}.public_trap", 1))  # fmt: skip
@@ -140,7 +140,7 @@ def test_a_superuser_runs_nothing_of_a_queue_that_another_role_owns(
         f" create view {G}.migrations as select 1 as id, {G}.public_trap() as breaking"
     )
     assert gw_install(["status"]) == 1
-    assert "is no table" in capsys.readouterr().err
+    assert "is not a table" in capsys.readouterr().err
     assert not is_superuser(empty_db, evil)
     empty_db.rows(f"select {G}.version()")
     assert is_superuser(empty_db, evil), "the trap is one"

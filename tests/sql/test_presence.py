@@ -12,7 +12,7 @@ import pytest
 from support.pg import Database, pages, wait_for
 
 G = "graphile_worker"
-SWEEP = f"select * from {G}.release_dead_workers(%s)"
+SWEEP = f"select * from {G}.recover_dead_workers(%s)"
 JOBS = f"select id, attempts, locked_by from {G}.jobs order by id"
 
 
@@ -82,7 +82,7 @@ def test_what_others_hold_of_a_dead_worker_is_freed_by_a_later_call(db: Database
     other = db.connect(autocommit=False)
     with other.transaction():
         other.execute(f"select from {G}._private_jobs for update")
-        shift(db, "dead", "beat_at", "1 hour")
+        shift(db, "dead", "heartbeat_at", "1 hour")
         assert db.rows(SWEEP, None) == [("dead", 0, 0)]
         assert db.rows(SWEEP, None) == []
     assert db.column(f"select worker_id from {G}.workers") == []
@@ -102,14 +102,14 @@ def ready(db: Database) -> Database:
 
 def die(db: Database, worker: str) -> None:
     beat(db, worker)
-    shift(db, worker, "beat_at", "1 minute")
+    shift(db, worker, "heartbeat_at", "1 minute")
 
 
 def steady(db: Database, worker: str) -> None:
     """A worker that beats without a gap, whatever the machine that runs the test does."""
     beat(db, worker)
-    shift(db, worker, "beat_at", "-1 minute")
-    shift(db, worker, "steady_since", "1 minute")
+    shift(db, worker, "heartbeat_at", "-1 minute")
+    shift(db, worker, "alive_since", "1 minute")
 
 
 def test_a_beat_tells_whether_the_worker_is_known_and_what_comes_next(db: Database) -> None:
@@ -127,8 +127,8 @@ def test_a_beat_tells_whether_the_worker_is_known_and_what_comes_next(db: Databa
     )
     assert not db.value(f"select is_due from ({ask}) as beat")
     assert db.row(
-        "select worker_id, task_identifiers, details, is_alive, started_at <= beat_at,"
-        f" clock_timestamp() - beat_at < interval '1 minute' from {G}.workers"
+        "select worker_id, task_identifiers, details, is_alive, started_at <= heartbeat_at,"
+        f" clock_timestamp() - heartbeat_at < interval '1 minute' from {G}.workers"
     ) == ("w", ["a", "b"], {"host": 1}, True, True, True)
 
 
@@ -138,7 +138,7 @@ def test_a_beat_carries_the_time_of_the_clock_and_not_of_its_transaction(db: Dat
     first = db.value("select clock_timestamp()")
     late.execute(f"select {G}.heartbeat('w')")
     late.commit()
-    assert db.value(f"select beat_at > %s from {G}.workers", first)
+    assert db.value(f"select heartbeat_at > %s from {G}.workers", first)
 
 
 @pytest.mark.parametrize("worker", [None, ""])
@@ -154,7 +154,7 @@ def test_what_a_dead_worker_held_is_free_again_and_others_are_woken(db: Database
     waiting = add(db, queue_name="q")
     die(db, "dead")
     beat(db, "idle")
-    shift(db, "idle", "beat_at", "1 minute")
+    shift(db, "idle", "heartbeat_at", "1 minute")
     steady(db, "alive")
     assert take(db, "dead") == jobs
     mine = add(db, queue_name="mine")
@@ -271,9 +271,9 @@ def test_a_sweeper_that_was_cut_off_itself_presumes_nobody_dead(db: Database, sw
     if sweeper != "not heard of":
         steady(db, "w")
     if sweeper == "steady for a moment only":
-        shift(db, "w", "steady_since", "-30 s")
+        shift(db, "w", "alive_since", "-30 s")
     elif sweeper == "silent itself":
-        shift(db, "w", "beat_at", "1.5 s")
+        shift(db, "w", "heartbeat_at", "1.5 s")
     assert db.rows(SWEEP, "w") == []
     steady(db, "w")
     assert db.rows(SWEEP, "w") == [("dead", 0, 0)]
@@ -281,7 +281,7 @@ def test_a_sweeper_that_was_cut_off_itself_presumes_nobody_dead(db: Database, sw
 
 def test_nobody_is_missed_for_the_time_before_the_server_started(db: Database) -> None:
     die(db, "w")
-    shift(db, "w", "beat_at", "4 days")
+    shift(db, "w", "heartbeat_at", "4 days")
     db.rows(f"select {G}.set_recovery('3 hours')")
     assert db.value("select pg_postmaster_start_time() > now() - interval '2 hours'")
     assert db.value(f"select is_alive from {G}.workers")
@@ -290,18 +290,18 @@ def test_nobody_is_missed_for_the_time_before_the_server_started(db: Database) -
 
 def test_a_gap_between_two_beats_starts_the_steady_time_again(db: Database) -> None:
     kept = (
-        f"select steady_since < clock_timestamp() - interval '50 s', started_at <= steady_since"
+        f"select alive_since < clock_timestamp() - interval '50 s', started_at <= alive_since"
         f" from {G}._private_heartbeats"
     )
     beat(db, "w")
     shift(db, "w", "started_at", "1 minute")
-    shift(db, "w", "steady_since", "59 s")
+    shift(db, "w", "alive_since", "59 s")
     beat(db, "w")
     assert db.row(kept) == (True, True)
-    shift(db, "w", "beat_at", "14 s")
+    shift(db, "w", "heartbeat_at", "14 s")
     beat(db, "w")
     assert db.row(kept) == (True, True)
-    shift(db, "w", "beat_at", "16 s")
+    shift(db, "w", "heartbeat_at", "16 s")
     assert beat(db, "w"), "nobody swept it"
     assert db.row(kept) == (False, True)
 
@@ -359,7 +359,7 @@ def test_a_beat_during_the_sweep_waits_and_says_unknown(db: Database) -> None:
     sweeper.commit()
     thread.join()
     assert answer == [(False,)]
-    assert db.value(f"select beat_at > %s from {G}.workers", moment), "no old time is written"
+    assert db.value(f"select heartbeat_at > %s from {G}.workers", moment), "no old time is written"
 
 
 def test_a_job_that_somebody_holds_does_not_stop_the_sweep_and_is_freed_by_the_next(
@@ -395,8 +395,8 @@ def test_a_worker_that_comes_back_in_the_middle_of_its_sweep_is_told(db: Databas
 
 
 GIVE_BACK = {
-    "sweep": f"select * from {G}.release_dead_workers()",
-    "stop": f"select {G}.stop_heartbeat('w')",
+    "sweep": f"select * from {G}.recover_dead_workers()",
+    "stop": f"select {G}.end_worker('w')",
     "unknown": f"select {G}.return_unknown_jobs('w', '{{}}')",
     "return": f"select {G}.return_jobs('w', array(select id from {G}.jobs where locked_by = 'w'))",
 }
@@ -432,7 +432,7 @@ def test_a_running_job_that_lost_its_key_never_runs_again(
         )
         shift(db, "w", "refreshed_at", "2 hours")
         beat(db, "w")
-        shift(db, "w", "beat_at", "1 minute")
+        shift(db, "w", "heartbeat_at", "1 minute")
     db.rows(GIVE_BACK[how])
     new = db.column(f"select id from {G}.jobs where key = 'k'")
     assert len(new) == (0 if change == "remove_job" else 1)
@@ -449,12 +449,12 @@ def test_a_worker_that_stops_gives_back_what_it_holds(db: Database) -> None:
     db.rows(f"update {G}._private_jobs set attempts = 0 where id = %s", jobs[1])
     listener = db.connect()
     listener.execute('listen "jobs:insert"')
-    assert db.value(f"select {G}.stop_heartbeat('w')") == 2
+    assert db.value(f"select {G}.end_worker('w')") == 2
     assert len(list(listener.notifies(timeout=10, stop_after=1))) == 1
     assert db.rows(JOBS) == [(jobs[0], 0, None), (jobs[1], 0, None), (other, 1, "v")]
     assert db.column(f"select locked_by from {G}.queues order by queue_name") == ["v", None]
     assert db.rows(f"select from {G}.workers") == []
-    assert db.value(f"select {G}.stop_heartbeat('w')") == 0
+    assert db.value(f"select {G}.end_worker('w')") == 0
     assert not beat(db, "w")
 
 
@@ -551,7 +551,7 @@ def test_a_role_with_the_level_work_can_be_a_worker(db: Database) -> None:
         worker.execute(f"select * from {G}.get_jobs('w')")
         answer = worker.execute(f"select {G}.return_unknown_jobs('w', '{{}}')").fetchone()
         assert answer == (1,)
-        assert worker.execute(f"select {G}.stop_heartbeat('w')").fetchone() == (0,)
+        assert worker.execute(f"select {G}.end_worker('w')").fetchone() == (0,)
     finally:
         db.rows(f"drop owned by {role}")
         db.rows(f"drop role {role}")
@@ -575,5 +575,5 @@ def test_the_next_job_is_found_without_reading_the_jobs(db: Database, analysed: 
     seen = "select seq_scan from pg_stat_xact_user_tables where relname = '_private_jobs'"
     connection = db.connect(autocommit=False)
     connection.execute(f"select {G}.heartbeat('w')")
-    connection.execute(f"select {G}.release_dead_workers('w')")
+    connection.execute(f"select {G}.recover_dead_workers('w')")
     assert connection.execute(seen).fetchone() == (0,)

@@ -378,7 +378,7 @@ def test_taking_matches_a_naive_model(db: Database, queues: bool) -> None:
             if len(expected) == n:
                 break
         # By the first look where that is enough, or past it; a slow machine may remember heads.
-        db.rows(f"set graphile_worker.heads = {rng.choice(['', 'null'])!r}")
+        db.rows(f"set graphile_worker.cursors = {rng.choice(['', 'null'])!r}")
         assert take(db, n=n, tasks=tasks) == expected
         running.update({job: model[job][3] for job in expected})
         for job in rng.sample(sorted(running), len(running) // 2):
@@ -427,7 +427,7 @@ def test_taking_reads_little_whatever_is_in_the_table(db: Database, shape: str) 
 def remember(connection: psycopg.Connection[Any], job: int, seconds: float = 9) -> None:
     """Let a session know where the head of the order is, as it does after a long scan."""
     connection.execute(
-        """select set_config('graphile_worker.heads', json_build_array(
+        """select set_config('graphile_worker.cursors', json_build_array(
           pg_typeof(null::graphile_worker._private_jobs)::oid::text,
           clock_timestamp() + make_interval(secs => %s),
           array[priority], array[run_at], array[id]
@@ -446,9 +446,9 @@ def add_many(db: Database, count: int) -> None:
 
 
 def heads(connection: psycopg.Connection[Any]) -> Any:
-    (text,) = connection.execute("select current_setting('graphile_worker.heads')").fetchone() or (
-        "",
-    )
+    (text,) = connection.execute(
+        "select current_setting('graphile_worker.cursors')"
+    ).fetchone() or ("",)
     return json.loads(text) if text else None
 
 
@@ -465,14 +465,14 @@ def test_behind_dead_rows_a_session_remembers_where_the_order_begins(db: Databas
     db.rows(
         "select from graphile_worker.finish_jobs('w', array(select id from graphile_worker.get_jobs('w', 39000)))"
     )
-    connection.execute("set graphile_worker.heads = ''")  # on a slow machine it remembers already
+    connection.execute("set graphile_worker.cursors = ''")  # on a slow machine it remembers already
     take(connection, n=1)
     assert heads(connection) is None, "it has seen that looking takes long"
     (second,) = take(connection, n=1)
     _, _, priorities, _, ids = heads(connection)
     assert (priorities, ids) == ([0, 1], [second, ids[1]])
     remembered = pages(connection, TEN)
-    connection.execute("set graphile_worker.heads = ''")
+    connection.execute("set graphile_worker.cursors = ''")
     assert pages(connection, TEN) > 3 * remembered
 
 
@@ -566,8 +566,8 @@ def test_a_remembered_head_is_forgotten_in_time_and_is_of_one_schema(db: Databas
     add(db)
     remember(connection, late)
     connection.execute(
-        "select set_config('graphile_worker.heads',"
-        " replace(current_setting('graphile_worker.heads'), '[\"', '[\"1'), false)"
+        "select set_config('graphile_worker.cursors',"
+        " replace(current_setting('graphile_worker.cursors'), '[\"', '[\"1'), false)"
     )
     first = add(db, priority=-1)
     assert take(connection, n=1) == [first], "the head of another schema's jobs"
@@ -588,7 +588,7 @@ def test_the_statements_of_taking_use_the_indexes(db: Database) -> None:
     plans = [n for n in notices if "_private_jobs" in n]
     text = "\n".join(plans)
     assert "jobs_order_idx" in text
-    assert "jobs_lane_idx" in text
+    assert "jobs_task_queue_idx" in text
     assert "Seq Scan on _private_jobs" not in text
     for plan in plans:
         lines = plan.splitlines()

@@ -16,7 +16,7 @@ import pytest
 from graphile_worker import Tasks, WorkerUtils
 from graphile_worker.errors import SchemaTooNew
 from graphile_worker.gw.doctor.checks import dead_locks
-from graphile_worker.gw.doctor.findings import Look
+from graphile_worker.gw.doctor.findings import Examination
 from graphile_worker.gw.explain import explain
 from graphile_worker.gw.queue import Queue
 from graphile_worker.worker import Context, Events, RetryAfter, Snooze
@@ -29,7 +29,7 @@ from support.proxy import proxy
 from worker.executors import odd_outcomes
 from worker.executors.odd_outcomes import RAISED, RETURNED, UnprintableError, outcome
 
-pytestmark = pytest.mark.majors(13, 18)
+pytestmark = pytest.mark.majors(18)
 G = "graphile_worker"
 ORPHANS = f"""
     select locked_by from (
@@ -85,14 +85,14 @@ def test_an_ended_id_gets_no_job_and_what_it_was_just_taking_is_freed(db: Databa
     with taking.transaction():
         # Under way when its worker ends, and committed after that.
         assert len(taking.execute(f"select from {G}.get_jobs('w')").fetchall()) == 1
-        db.rows(f"select {G}.stop_heartbeat('w')")
-        assert db.rows(f"select * from {G}.release_dead_workers()") == []
+        db.rows(f"select {G}.end_worker('w')")
+        assert db.rows(f"select * from {G}.recover_dead_workers()") == []
     assert db.column(f"select locked_by from {G}.jobs") == ["w"]
     found = explain(Queue(db.connect()), db.value(f"select id from {G}.jobs"))
     assert found.verdict == "worker_dead"
-    (finding,) = dead_locks(Look(Queue(db.connect())))
+    (finding,) = dead_locks(Examination(Queue(db.connect())))
     assert "worker w is dead and holds 1 job and 1 queue" in finding.what
-    assert db.rows(f"select * from {G}.release_dead_workers()") == [("w", 1, 1)]
+    assert db.rows(f"select * from {G}.recover_dead_workers()") == [("w", 1, 1)]
     assert db.rows(ORPHANS) == []
     with pytest.raises(psycopg.Error, match="has ended or was presumed dead") as caught:
         db.rows(f"select {G}.get_jobs('w')")
@@ -111,8 +111,8 @@ def test_a_fetch_under_way_at_an_old_snapshot_does_not_lock_for_an_ended_worker(
     late.execute("select")
     db.rows(f"select count(*) from {G}.jobs")
     late.execute(f"select count(*) from {G}.jobs")
-    db.rows(f"select {G}.stop_heartbeat('w')")
-    db.rows(f"select * from {G}.release_dead_workers()")
+    db.rows(f"select {G}.end_worker('w')")
+    db.rows(f"select * from {G}.recover_dead_workers()")
     with pytest.raises(psycopg.errors.SerializationFailure):
         late.execute(f"select {G}.get_jobs('w')")
     late.rollback()
@@ -257,7 +257,7 @@ def test_a_job_that_another_transaction_holds_keeps_no_other_waiting(db: Databas
 @pytest.mark.parametrize(
     "setting",
     [
-        "graphile_worker.heads = 'junk'", "graphile_worker.heads = '[1, 2'",
+        "graphile_worker.cursors = 'junk'", "graphile_worker.cursors = '[1, 2'",
         "graphile_worker.more = 'junk'", "graphile_worker.notify = 'junk'",
         "datestyle = 'German, DMY'", "intervalstyle = 'sql_standard'", "client_encoding = 'LATIN1'",
         "default_transaction_isolation = 'serializable'", "timezone = 'Asia/Kathmandu'",
@@ -477,17 +477,17 @@ def test_no_job_is_fetched_under_an_id_that_the_database_may_have_given_up(db: D
     async def task(payload: Any) -> None: ...
 
     with running({"task": task}, db, poll_interval=0.2) as worker:
-        presence = worker._presence
-        assert presence._is_usable()
+        lease = worker._lease
+        assert lease._is_usable()
         lost = Identity()
         lost.lost = True
-        before, presence.current = presence.current, lost
-        assert not presence._is_usable()
-        presence.current = before
-        known_at, presence._known_at = presence._known_at, time.monotonic() - 10**6
-        assert not presence._is_usable()
-        presence._known_at = known_at
-        assert presence._is_usable()
+        before, lease.current = lease.current, lost
+        assert not lease._is_usable()
+        lease.current = before
+        known_at, lease._known_at = lease._known_at, time.monotonic() - 10**6
+        assert not lease._is_usable()
+        lease._known_at = known_at
+        assert lease._is_usable()
 
 
 def test_a_worker_behind_a_network_that_lost_its_answer_leaves_no_lock(db: Database) -> None:

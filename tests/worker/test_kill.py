@@ -12,6 +12,8 @@ from support.fleet import Feeder, Process
 from support.pg import Database, wait_for
 from support.ran import TABLE, left_behind, overlaps
 
+pytestmark = pytest.mark.majors(13, 18)
+
 DEAD_AFTER = 2
 TABLES = """
     create table public.kills (pid integer, at timestamptz);

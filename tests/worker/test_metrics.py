@@ -23,6 +23,8 @@ from graphile_worker.worker.metrics import Metrics, MetricsServer
 from prometheus_client import CollectorRegistry, Counter
 from support.contexts import a_job
 
+pytestmark = pytest.mark.majors(18)
+
 
 @dataclass(frozen=True)
 class Health:

@@ -15,10 +15,12 @@ from graphile_worker.crontab import CronItem, cron_item, parse_crontab
 from graphile_worker.errors import AccessDenied, InvalidCrontab, InvalidQueueName
 from graphile_worker.worker import Event, Events
 from graphile_worker.worker.database.protocol import Protocol
-from graphile_worker.worker.scheduler import Cron
+from graphile_worker.worker.scheduler import Scheduler
 from support.live import work_dsn
 from support.node import VERSIONS, NodeWorker
 from support.pg import Database, wait_for
+
+pytestmark = pytest.mark.majors(18)
 
 HOURS = timedelta(hours=1)
 
@@ -59,7 +61,7 @@ class FakeDatabase:
         self.added: list[tuple[datetime, dict[str, Any]]] = []
         self.refused: dict[str, Exception] = {}
 
-    async def know_crontabs(
+    async def register_crontabs(
         self, identifiers: list[str]
     ) -> list[tuple[str, datetime, datetime | None]]:
         for each in identifiers:
@@ -100,7 +102,7 @@ def simulate(
     for identifier, last in known.items():
         database.known[identifier] = [utc("2020-01-01"), utc(last)]
     with pytest.raises(OverError):
-        asyncio.run(Cron(items, database, Events(), sleep=clock.sleep).run())
+        asyncio.run(Scheduler(items, database, Events(), sleep=clock.sleep).run())
     return database
 
 
@@ -151,7 +153,7 @@ def test_those_who_listen_are_told_of_what_was_added_and_by_whom() -> None:
     database = FakeDatabase(clock)
     database.known["b"] = [utc("2020-01-01"), utc(DAY + "10:00")]
     items = [cron_item("* * * * *", "a"), cron_item("* * * * *", "b")]
-    cron = Cron(items, database, events, sleep=clock.sleep, worker_id=lambda: f"w{next(ids)}")
+    cron = Scheduler(items, database, events, sleep=clock.sleep, worker_id=lambda: f"w{next(ids)}")
     with pytest.raises(OverError):
         asyncio.run(cron.run())
     assert told == [
@@ -165,12 +167,12 @@ def test_those_who_listen_are_told_of_what_was_added_and_by_whom() -> None:
 
 
 def test_without_items_there_is_nothing_to_do() -> None:
-    asyncio.run(Cron([], FakeDatabase(Clock(DAY + "10:00", DAY + "10:00")), Events()).run())
+    asyncio.run(Scheduler([], FakeDatabase(Clock(DAY + "10:00", DAY + "10:00")), Events()).run())
 
 
 def test_two_items_with_one_identifier_are_refused() -> None:
     with pytest.raises(InvalidCrontab, match="taken"):
-        Cron([HOURLY, HOURLY], FakeDatabase(Clock(DAY + "10:00", DAY + "10:00")), Events())
+        Scheduler([HOURLY, HOURLY], FakeDatabase(Clock(DAY + "10:00", DAY + "10:00")), Events())
 
 
 # --- Backfill ------------------------------------------------------------------------------------
@@ -338,7 +340,7 @@ def test_what_no_time_heals_ends_the_scheduler() -> None:
     database = FakeDatabase(clock)
     database.refused["a"] = AccessDenied("permission denied")
     with pytest.raises(AccessDenied):
-        asyncio.run(Cron([HOURLY], database, Events(), sleep=clock.sleep).run())
+        asyncio.run(Scheduler([HOURLY], database, Events(), sleep=clock.sleep).run())
 
 
 # --- Several schedulers, on a server -------------------------------------------------------------
@@ -377,7 +379,7 @@ def together(*schedulers: Coroutine[Any, Any, None]) -> None:
 async def scheduler(db: Database, clock: Clock, items: list[CronItem], events: Events) -> None:
     protocol = Timed(db, clock)
     try:
-        await Cron(items, protocol, events, sleep=clock.sleep).run()
+        await Scheduler(items, protocol, events, sleep=clock.sleep).run()
     finally:
         await protocol.close()
 
@@ -448,7 +450,7 @@ def test_node_and_python_fill_one_gap_together(db: Database, version: str) -> No
 
     async def python() -> None:
         protocol = Protocol(work_dsn(db), schema="graphile_worker")
-        crons = [Cron(parse_crontab(crontab), protocol, events) for _ in range(2)]
+        crons = [Scheduler(parse_crontab(crontab), protocol, events) for _ in range(2)]
         tasks = [asyncio.create_task(cron.run()) for cron in crons]
         try:
             await asyncio.to_thread(wait_for, lambda: filled_to("2 minutes"), "the gap is filled")

@@ -93,7 +93,7 @@ def test_the_path_of_a_file_is_the_identifier(
     with caplog.at_level(logging.DEBUG, "graphile_worker"):
         tasks = load_tasks(tmp_path)
     assert sorted(tasks) == ["one", "users/emails/send-it", "users/run", "users/two"]
-    assert "README.md is no task" in caplog.text
+    assert "README.md is not a task" in caplog.text
     assert call(tmp_path, "one") == "one"
     assert call(tmp_path, "users/emails/send-it", [1]) == [1]
     assert call(tmp_path, "users/two") == "two"
@@ -273,8 +273,8 @@ def test_a_folder_that_is_no_package_is_a_folder_of_tasks(project: Path) -> None
     ("text", "message"),
     [
         ("gwt_app", "module gwt_app has no tasks: make a registry"),
-        ("gwt_app.nowhere", "there is no module or folder 'gwt_app.nowhere'"),
-        ("gwt_nowhere", "there is no module or folder 'gwt_nowhere'.*looked from"),
+        ("gwt_app.nowhere", "no module or folder 'gwt_app.nowhere'"),
+        ("gwt_nowhere", "no module or folder 'gwt_nowhere'.*looked from"),
         ("gwt_nowhere.py", "say gwt_nowhere, without .py"),
         ("gwt_app:x.y", "module gwt_app has no 'x.y'"),
         ("gwt_app.broken", "module gwt_app.broken cannot be imported: No module named 'gwt_lost'"),

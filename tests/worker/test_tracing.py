@@ -22,6 +22,8 @@ from opentelemetry.semconv._incubating.attributes import messaging_attributes
 from opentelemetry.semconv.attributes import error_attributes
 from support.contexts import a_context, a_job
 
+pytestmark = pytest.mark.majors(18)
+
 
 class Spans:
     """The spans of this process, which has one provider for all of its life."""

@@ -20,6 +20,8 @@ from graphile_worker.worker.database.protocol import Protocol
 from support.live import running
 from support.pg import Database, wait_for
 
+pytestmark = pytest.mark.majors(13, 18)
+
 ADD = "select graphile_worker.add_job(%s, %s::text::json)"
 BUSY = "select array_agg(is_busy) from graphile_worker.workers"
 #: Seconds from the commit to the start: a worker that is not woken looks after ten, see below.
@@ -30,7 +32,7 @@ SOON = 5.0
 def idle_db(db: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
     """A database whose adders notify workers that sleep, and these do not look by themselves."""
     db.rows(f"alter database {db.name} set graphile_worker.notify = idle")
-    monkeypatch.setattr(taking, "FIRST_LOOK", 60.0)
+    monkeypatch.setattr(taking, "FIRST_POLL", 60.0)
     # Adders and workers share this process, and the machine with other tests: there are pauses.
     monkeypatch.setattr(taking, "BUSY_AFTER", 0.5)
     monkeypatch.setattr(taking, "PAUSE", 0.05)
@@ -60,16 +62,16 @@ def test_a_worker_that_took_all_there_was_does_not_look_again(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Behind dead rows a look that finds nothing takes long, and the next job waits for its end."""
-    monkeypatch.setattr(taking, "FIRST_LOOK", 60.0)
+    monkeypatch.setattr(taking, "FIRST_POLL", 60.0)
     counts: list[int] = []
-    take = Protocol.take
+    take = Protocol.fetch
 
     async def counted(*arguments: Any) -> tuple[list[Any], bool]:
         rows, more = await take(*arguments)
         counts.append(len(rows))
         return rows, more
 
-    monkeypatch.setattr(Protocol, "take", counted)
+    monkeypatch.setattr(Protocol, "fetch", counted)
     ran: list[int] = []
 
     async def t(payload: int) -> None:
@@ -85,7 +87,7 @@ def test_a_worker_that_took_all_there_was_does_not_look_again(
 def test_a_worker_that_others_left_too_few_jobs_looks_again(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(taking, "FIRST_LOOK", 60.0)
+    monkeypatch.setattr(taking, "FIRST_POLL", 60.0)
     ran: list[int] = []
 
     async def t(payload: int) -> None:
@@ -188,13 +190,13 @@ def test_no_job_is_left_lying_in_a_random_life(
             added.update(dict.fromkeys(mine, time.monotonic()))
 
     def hear(worker: Worker) -> None:
-        announce = worker._presence.announce
+        announce = worker._lease.set_busy
 
         async def heard(busy: bool) -> None:
             said.append(busy)
             await announce(busy)
 
-        worker._presence.announce = heard  # type: ignore[method-assign]
+        worker._lease.set_busy = heard  # type: ignore[method-assign]
 
     with (
         running({"a": task}, idle_db, poll_interval=120, concurrency=3) as first,

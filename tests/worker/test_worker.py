@@ -360,14 +360,14 @@ def test_no_heartbeat_comes_after_the_last_one(db: Database) -> None:
         running = asyncio.create_task(worker.run())
         while worker.health().last_fetch_seconds_ago is None:
             await asyncio.sleep(0.01)
-        stop = worker._protocol.stop
+        stop = worker._protocol.end_worker
 
         async def asked_meanwhile(worker_id: str) -> int:
-            worker._presence._soon.set()
+            worker._lease._soon.set()
             await asyncio.sleep(0.05)
             return await stop(worker_id)
 
-        worker._protocol.stop = asked_meanwhile  # type: ignore[method-assign]
+        worker._protocol.end_worker = asked_meanwhile  # type: ignore[method-assign]
         worker.stop()
         await running
 
@@ -423,7 +423,7 @@ def test_a_worker_presumed_dead_stops_what_it_ran_and_goes_on_under_a_new_id(
         assert started.wait(10)
         old = worker.worker_id
         # As a sweeper would after a silence.
-        db.rows("select graphile_worker.stop_heartbeat(%s)", old)
+        db.rows("select graphile_worker.end_worker(%s)", old)
         assert cancelled.wait(10)
         wait_for(lambda: db.value("select count(*) from graphile_worker.jobs") == 0)
         wait_for(lambda: worker.worker_id != old)
@@ -434,7 +434,7 @@ def test_less_than_the_level_work_is_refused(db: Database) -> None:
 
     add(db, "task")
     db.rows("select graphile_worker.grant_access(%s, 'enqueue')", work_role(db))
-    with pytest.raises(AccessDenied, match="takes the level work"):
+    with pytest.raises(AccessDenied, match="needs the access level work"):
         once(db, {"task": task})
     assert db.value("select count(*) from graphile_worker.jobs where locked_at is null") == 1
 

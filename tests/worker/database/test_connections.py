@@ -8,16 +8,16 @@ from typing import Any
 
 import psycopg
 import pytest
-from graphile_worker.worker.database.connections import DirectLink, Link
-from graphile_worker.worker.database.protocol import is_outage
+from graphile_worker.worker.database.connections import Connection, DirectConnection
+from graphile_worker.worker.database.failures import is_outage
 from support.pg import Database, wait_for
 
 pytestmark = pytest.mark.majors(13, 18)
 
 
 @pytest.fixture(params=[True, False], ids=["prepared", "not prepared"])
-def link(db: Database, request: pytest.FixtureRequest) -> DirectLink:
-    return DirectLink(connect(db), prepare=request.param)
+def link(db: Database, request: pytest.FixtureRequest) -> DirectConnection:
+    return DirectConnection(connect(db), prepare=request.param)
 
 
 def connect(db: Database) -> Callable[[], Awaitable[psycopg.AsyncConnection[Any]]]:
@@ -48,13 +48,13 @@ def terminate(db: Database) -> None:
     )
 
 
-def test_it_answers_as_psycopg_does_but_for_times(db: Database, link: DirectLink) -> None:
+def test_it_answers_as_psycopg_does_but_for_times(db: Database, link: DirectConnection) -> None:
     query = b"""select 1, %s::text, null::text, '{"a": 1}'::jsonb, %s::int4, %s::text[], 7::int8,
   timestamptz '2000-01-01 00:00:01+00'"""
     values = ("%s \\ é", 5, ['a"b', "c,d", "{}", ""])
 
     async def body() -> None:
-        plain = Link(connect(db))
+        plain = Connection(connect(db))
         (expected,) = await plain.rows(query, values)
         for _ in range(2):
             ((*row, at),) = await link.rows(query, values)
@@ -68,7 +68,7 @@ def test_it_answers_as_psycopg_does_but_for_times(db: Database, link: DirectLink
     run(body)
 
 
-def test_what_does_not_fit_into_the_socket_at_once_arrives(link: DirectLink) -> None:
+def test_what_does_not_fit_into_the_socket_at_once_arrives(link: DirectConnection) -> None:
     async def body() -> None:
         names = [f"{n:0100}" for n in range(200_000)]
         query = b"select cardinality(%s::text[]), repeat('x', %s::int4)"
@@ -79,7 +79,7 @@ def test_what_does_not_fit_into_the_socket_at_once_arrives(link: DirectLink) -> 
     run(body)
 
 
-def test_an_error_is_told_and_the_connection_is_kept(link: DirectLink) -> None:
+def test_an_error_is_told_and_the_connection_is_kept(link: DirectConnection) -> None:
     async def body() -> None:
         query = b"select pg_backend_pid(), 1 / %s::int4"
         ((pid, _),) = await link.rows(query, (1,))
@@ -91,7 +91,7 @@ def test_an_error_is_told_and_the_connection_is_kept(link: DirectLink) -> None:
     run(body)
 
 
-def test_a_cancelled_statement_is_nobodys_answer(link: DirectLink) -> None:
+def test_a_cancelled_statement_is_nobodys_answer(link: DirectConnection) -> None:
     async def body() -> None:
         query = b"select %s::text from pg_sleep(%s::float8)"
         with pytest.raises(TimeoutError):
@@ -103,7 +103,9 @@ def test_a_cancelled_statement_is_nobodys_answer(link: DirectLink) -> None:
     run(body)
 
 
-def test_a_connection_lost_while_it_was_idle_is_not_missed(db: Database, link: DirectLink) -> None:
+def test_a_connection_lost_while_it_was_idle_is_not_missed(
+    db: Database, link: DirectConnection
+) -> None:
     async def body() -> None:
         query = b"select pg_backend_pid(), %s::int4"
         ((pid, _),) = await link.rows(query, (1,))
@@ -117,7 +119,7 @@ def test_a_connection_lost_while_it_was_idle_is_not_missed(db: Database, link: D
     run(body)
 
 
-def test_a_connection_lost_in_the_middle_is_told(db: Database, link: DirectLink) -> None:
+def test_a_connection_lost_in_the_middle_is_told(db: Database, link: DirectConnection) -> None:
     async def body() -> None:
         query = b"select %s::int4 from pg_sleep(%s::float8)"
         waiting = asyncio.create_task(link.rows(query, (1, 30)))

@@ -21,7 +21,7 @@ STATEMENTS = {
     "fail": ".fail_jobs(",
     "give back": ".return_jobs(",
     "heartbeat": ".heartbeat(",
-    "stop": ".stop_heartbeat(",
+    "stop": ".end_worker(",
 }
 SERIALIZATION, DEADLOCK, SHUTDOWN = "40001", "40P01", "57P01"
 #: No list says which of these pass: all are tried again.
@@ -208,7 +208,7 @@ def test_a_repeated_result_does_not_touch_the_next_run_of_its_job(
         try:
             assert again.wait(10)
             cutter.let_in()
-            wait_for(lambda: worker._writer.pending == 0, "it was repeated", 10)
+            wait_for(lambda: worker._completer.pending == 0, "it was repeated", 10)
             assert state(db, job)[2] == worker.worker_id
         finally:
             go_on.set()

@@ -68,11 +68,11 @@ def test_a_list_is_the_first_parameter_as_a_whole() -> None:
     [
         ("send", {"to": 1}, "payload.to: Input should be a valid string"),
         ("send", {}, "payload.to: it is missing, and has no default"),
-        ("send", {"to": "a", "two": 1}, "payload.two: task t has no such parameter"),
+        ("send", {"to": "a", "two": 1}, "payload.two: task t is an unexpected parameter"),
         ("send", {"to": "a", "email": {}}, "payload.email.to: Field required"),
         ("send", {"at": "x", "to": None}, "payload.at: Input should be a valid datetime"),
         ("rest", {"n": 0}, "payload.n: Input should be greater than or equal to 1"),
-        ("rest", {"context": 1}, "payload.context: task t has no such parameter"),
+        ("rest", {"context": 1}, "payload.context: task t is an unexpected parameter"),
         ("typed_rest", {"x": "y"}, "payload.x: Input should be a valid integer"),
         ("digest", "text", "payload: Input should be a valid array"),
         ("rows", {"row": {}}, "payload.row.id: Field required"),

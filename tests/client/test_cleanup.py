@@ -114,7 +114,7 @@ def test_a_snapshot_taken_while_names_are_being_collected_is_too_old(db: Databas
     db.rows("delete from graphile_worker._private_jobs")
     collector, adder = db.connect(autocommit=False), db.connect(autocommit=False)
     adder.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-    for verb in ("collect_queues()", "collect_tasks()"):
+    for verb in ("delete_unused_queues()", "delete_unused_tasks()"):
         collector.execute(f"select graphile_worker.{verb}")
         adder.execute("select now()")  # after the names were removed, before it was committed
         collector.commit()
@@ -125,6 +125,6 @@ def test_a_snapshot_taken_while_names_are_being_collected_is_too_old(db: Databas
     adder.execute("select graphile_worker.add_job('t', queue_name := 'q')")
     adder.commit()
     # A number from another server, as a dump of a plain schema may bring.
-    db.rows("select setval('graphile_worker.names_collected_seq', 9000000000000)")
+    db.rows("select setval('graphile_worker.names_deleted_seq', 9000000000000)")
     adder.execute("select graphile_worker.add_job('t', queue_name := 'q')")
     adder.commit()
