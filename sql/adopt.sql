@@ -3430,7 +3430,7 @@ immutable
 parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-  select '1.0.0'::text;
+  select '1.1.0'::text;
 $$;
 
 -- The revision of Node's schema that is here, and the highest one that workers of an earlier

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from graphile_worker.errors import GraphileWorkerError
     from graphile_worker.job import Cleaned, Counts, Job, JobSpec, TaskSpec
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"
 __all__ = [
     "Cleaned",
     "Counts",

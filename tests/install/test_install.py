@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
+from itertools import pairwise
 from pathlib import Path
 from unittest.mock import patch
 
@@ -163,8 +164,10 @@ def test_pg_tle_gets_calls_that_make_the_whole_extension(empty_db: Database) -> 
     conn.execute(gw("pg_tle").encode())
     kept = {(version, old): body for version, old, body in conn.execute(
         "select version, old, body from pgtle.kept where name = 'graphile_worker'").fetchall()}  # fmt: skip
+    versions = Scripts().versions()
     assert set(kept) == {
-        (__version__, None), ("unpackaged", None), (__version__, "unpackaged"),
+        *((version, None) for version in [*versions, "unpackaged"]), (__version__, "unpackaged"),
+        *((new, old) for old, new in pairwise(versions)),
     }  # fmt: skip
     assert kept[__version__, None].strip() == Scripts().extension(__version__).strip()
     assert "\\echo" not in "".join(kept.values())

@@ -1,7 +1,6 @@
 \set SHOW_CONTEXT never
--- The main job from plain SQL: add, take, finish.
-select extversion from pg_extension where extname = 'graphile_worker';
-select graphile_worker.version();
+-- The main job from plain SQL: add, fetch, finish.
+select extversion = graphile_worker.version() as is_current from pg_extension where extname = 'graphile_worker';
 select (graphile_worker.add_job('send_email', '{"to": "a@b.c"}')).id;
 select (graphile_worker.add_job('send_email', '{"to": "d@e.f"}', queue_name := 'mail')).id;
 select id, task_identifier, queue_name, payload, attempts from graphile_worker.get_jobs('w', 10);

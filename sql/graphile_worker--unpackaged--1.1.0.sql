@@ -1,12 +1,12 @@
 \echo Use "gw-install switch extension" to load this file. \quit
 
--- Takes the plain objects of version 1.0.0 into the extension, as they are.
+-- Takes the plain objects of version 1.1.0 into the extension, as they are.
 do $$
 begin
-  if @extschema@.version() <> '1.0.0' then
+  if @extschema@.version() <> '1.1.0' then
     raise exception 'The plain graphile_worker here has version "%"', @extschema@.version()
       using errcode = 'GWBIN',
-        hint = 'Run "gw-install upgrade" first: only 1.0.0 can be taken in.';
+        hint = 'Run "gw-install upgrade" first: only 1.1.0 can be taken in.';
   end if;
 end;
 $$;

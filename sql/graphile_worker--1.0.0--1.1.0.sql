@@ -1,0 +1,3965 @@
+\echo Use "ALTER EXTENSION graphile_worker UPDATE" to load this file. \quit
+
+set local search_path = pg_catalog, pg_temp;
+
+-- Nothing in the tables has changed yet.
+
+-- The stable ways to read the queue. They run with their owner's rights, so that a role which was
+-- granted select sees every row, whatever row level security says about the tables below.
+create or replace view @extschema@.jobs as
+select
+  jobs.id,
+  job_queues.queue_name,
+  tasks.identifier as task_identifier,
+  jobs.priority,
+  jobs.run_at,
+  jobs.attempts,
+  jobs.max_attempts,
+  jobs.last_error,
+  jobs.created_at,
+  jobs.updated_at,
+  jobs.key,
+  jobs.locked_at,
+  jobs.locked_by,
+  jobs.revision,
+  jobs.flags
+from @extschema@._private_jobs as jobs
+join @extschema@._private_tasks as tasks on tasks.id = jobs.task_id
+left join @extschema@._private_job_queues as job_queues on job_queues.id = jobs.job_queue_id;
+
+-- Workers that say so; Node's do not, and are known by what they hold only.
+create or replace view @extschema@.workers as
+select
+  heartbeats.worker_id,
+  heartbeats.started_at,
+  heartbeats.heartbeat_at,
+  greatest(heartbeats.heartbeat_at, pg_catalog.pg_postmaster_start_time())
+    >= pg_catalog.clock_timestamp() - coalesce(
+      (select settings.dead_after from @extschema@._private_settings as settings),
+      interval '30 seconds'
+    ) as is_alive,
+  heartbeats.task_identifiers,
+  heartbeats.details,
+  heartbeats.is_busy
+from @extschema@._private_heartbeats as heartbeats;
+
+-- The ids of workers that have ended, or were presumed dead, within the last day. What is locked by
+-- one of them is about to be freed.
+create or replace view @extschema@.ended_workers as
+select ended.worker_id, ended.ended_at
+from @extschema@._private_ended_workers as ended;
+
+create or replace view @extschema@.queues as
+select queues.id, queues.queue_name, queues.locked_at, queues.locked_by
+from @extschema@._private_job_queues as queues;
+
+create or replace view @extschema@.crontabs as
+select crontabs.identifier, crontabs.known_since, crontabs.last_execution
+from @extschema@._private_known_crontabs as crontabs;
+
+-- Raises the error that names what is wrong with a job to be added, and how to mend it. Called only
+-- when something is wrong, so that good calls pay for one condition.
+create or replace function @extschema@._reject_job(
+  identifier text,
+  queue_name text,
+  max_attempts integer,
+  job_key text,
+  priority integer,
+  flags text[]
+)
+returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if identifier is null then
+    raise exception 'Task identifier is null'
+      using errcode = 'GWBID', hint = 'Pass the name of the task, for example ''send_email''.';
+  elsif identifier = '' then
+    raise exception 'Task identifier is empty'
+      using errcode = 'GWBID', hint = 'Pass the name of the task, for example ''send_email''.';
+  elsif pg_catalog.length(identifier) > 128 then
+    raise exception 'Task identifier is too long: % characters, starting with "%"',
+      pg_catalog.length(identifier), pg_catalog.left(identifier, 40)
+      using errcode = 'GWBID', hint = 'Use at most 128 characters.';
+  elsif pg_catalog.length(queue_name) > 128 then
+    raise exception 'Queue name is too long: % characters, starting with "%"',
+      pg_catalog.length(queue_name), pg_catalog.left(queue_name, 40)
+      using errcode = 'GWBQN', hint = 'Use at most 128 characters, or a digest of the long name.';
+  elsif job_key = '' then
+    raise exception 'Job key is empty'
+      using errcode = 'GWBJK', hint = 'Pass null for a job without a key.';
+  elsif pg_catalog.length(job_key) > 512 then
+    raise exception 'Job key is too long: % characters, starting with "%"',
+      pg_catalog.length(job_key), pg_catalog.left(job_key, 40)
+      using errcode = 'GWBJK', hint = 'Use at most 512 characters, or a digest of the long key.';
+  elsif max_attempts not between 1 and 32767 then
+    raise exception 'Max attempts is out of range: %', max_attempts
+      using errcode = 'GWBMA', hint = 'Use 1 to 32767, or null for the default of 25.';
+  elsif priority not between -32768 and 32767 then
+    raise exception 'Priority is out of range: %', priority
+      using errcode = 'GWBPR', hint = 'Use -32768 to 32767; lower numbers run first.';
+  elsif pg_catalog.array_ndims(flags) > 1 then
+    raise exception 'Flags have % dimensions: %', pg_catalog.array_ndims(flags), flags
+      using errcode = 'GWBFL', hint = 'Pass a plain list, for example array[''slow'', ''eu''].';
+  elsif pg_catalog.array_position(flags, null) is not null then
+    raise exception 'Flags hold a null element: %', flags
+      using errcode = 'GWBFL', hint = 'Leave the element out.';
+  end if;
+end;
+$$;
+
+-- Raises the error for a job key mode that does not exist.
+create or replace function @extschema@._reject_mode(
+  job_key_mode text
+)
+returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'Job key mode is unknown: "%"', job_key_mode
+    using errcode = 'GWBKM', hint = 'Use replace, preserve_run_at or unsafe_dedupe.';
+end;
+$$;
+
+-- The payload of a keyed job that is added again: two arrays are joined, old elements first,
+-- anything else is replaced. Works on the text, so that key order and duplicate keys stay as they
+-- were sent.
+create or replace function @extschema@._merge_payloads(
+  old_payload json,
+  new_payload json
+)
+returns json
+language sql
+immutable
+parallel safe
+as $$
+  select case
+    when pg_catalog.json_typeof(old_payload) operator(pg_catalog.<>) 'array'
+      or pg_catalog.json_typeof(new_payload) operator(pg_catalog.<>) 'array'
+      or pg_catalog.json_array_length(old_payload) operator(pg_catalog.=) 0
+      then new_payload
+    when pg_catalog.json_array_length(new_payload) operator(pg_catalog.=) 0
+      then old_payload
+    else pg_catalog.concat(
+      pg_catalog.left(pg_catalog.rtrim(old_payload::pg_catalog.text, e' \t\n\r'), -1),
+      ',',
+      pg_catalog.substr(pg_catalog.ltrim(new_payload::pg_catalog.text, e' \t\n\r'), 2)
+    )::pg_catalog.json
+  end
+$$;
+
+-- Makes sure that the names have a row each. A name that is known costs no sequence value; the
+-- names are inserted in order, so that two sessions which bring the same new ones do not deadlock.
+create or replace function @extschema@._ensure_names(
+  identifiers text[],
+  queue_names text[]
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into @extschema@._private_tasks (identifier)
+  select distinct wanted.identifier
+  from pg_catalog.unnest(identifiers) as wanted (identifier)
+  where not exists (
+    select from @extschema@._private_tasks as tasks where tasks.identifier = wanted.identifier
+  )
+  order by wanted.identifier
+  on conflict do nothing;
+
+  insert into @extschema@._private_job_queues (queue_name)
+  select distinct wanted.queue_name
+  from pg_catalog.unnest(queue_names) as wanted (queue_name)
+  where wanted.queue_name is not null
+  and not exists (
+    select from @extschema@._private_job_queues as queues
+    where queues.queue_name = wanted.queue_name
+  )
+  order by wanted.queue_name
+  on conflict do nothing;
+end;
+$$;
+
+-- Inserts a job, or applies it to the job that holds its key, and always answers a row. A job that
+-- cannot be updated any more (it runs, or has failed for good) gives up its key and will not run
+-- again; the new job takes its place. Whoever changes the keyed row at the same moment is waited
+-- for, and the loop looks again, so no request is lost. The arguments are valid already.
+create or replace function @extschema@._upsert_job(
+  id bigint,
+  identifier text,
+  payload json,
+  queue_name text,
+  run_at timestamptz,
+  max_attempts integer,
+  job_key text,
+  priority integer,
+  flags jsonb,
+  job_key_mode text
+)
+returns @extschema@._private_jobs
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_job @extschema@._private_jobs;
+begin
+  loop
+    insert into @extschema@._private_jobs as jobs (
+      id, task_id, job_queue_id, payload, run_at, max_attempts, key, priority, flags
+    )
+    overriding system value
+    select
+      coalesce(_upsert_job.id, pg_catalog.nextval('@extschema@.jobs_id_seq1')),
+      tasks.id,
+      queues.id,
+      coalesce(_upsert_job.payload, '{}'::json),
+      coalesce(_upsert_job.run_at, pg_catalog.now()),
+      coalesce(_upsert_job.max_attempts, 25)::smallint,
+      _upsert_job.job_key,
+      coalesce(_upsert_job.priority, 0)::smallint,
+      _upsert_job.flags
+    from @extschema@._private_tasks as tasks
+    left join @extschema@._private_job_queues as queues
+      on queues.queue_name = _upsert_job.queue_name
+    where tasks.identifier = _upsert_job.identifier
+    and (_upsert_job.queue_name is null or queues.id is not null)
+    on conflict (key) where key is not null do update set
+      task_id = case when job_key_mode = 'unsafe_dedupe' then jobs.task_id else excluded.task_id end,
+      job_queue_id = case when job_key_mode = 'unsafe_dedupe' then jobs.job_queue_id
+        else excluded.job_queue_id end,
+      payload = case when job_key_mode = 'unsafe_dedupe' then jobs.payload
+        else @extschema@._merge_payloads(jobs.payload, excluded.payload) end,
+      run_at = case when job_key_mode = 'unsafe_dedupe'
+        or (job_key_mode = 'preserve_run_at' and jobs.attempts = 0) then jobs.run_at
+        else excluded.run_at end,
+      max_attempts = case when job_key_mode = 'unsafe_dedupe' then jobs.max_attempts
+        else excluded.max_attempts end,
+      priority = case when job_key_mode = 'unsafe_dedupe' then jobs.priority
+        else excluded.priority end,
+      flags = case when job_key_mode = 'unsafe_dedupe' then jobs.flags else excluded.flags end,
+      attempts = case when job_key_mode = 'unsafe_dedupe' then jobs.attempts else 0 end,
+      last_error = case when job_key_mode = 'unsafe_dedupe' then jobs.last_error end,
+      revision = least(jobs.revision, 2147483646) + 1,
+      updated_at = pg_catalog.now()
+    where jobs.is_available or job_key_mode = 'unsafe_dedupe'
+    returning * into v_job;
+    exit when found;
+
+    perform @extschema@._ensure_names(array[identifier], array[queue_name]);
+    update @extschema@._private_jobs as jobs
+    set
+      key = null, attempts = jobs.max_attempts,
+      updated_at = greatest(pg_catalog.now(), jobs.locked_at + interval '1 microsecond')
+    where jobs.key = job_key and not jobs.is_available and job_key_mode <> 'unsafe_dedupe';
+  end loop;
+  return v_job;
+end;
+$$;
+
+-- Called when a lock was not had in time and all locks of the attempt were let go: waits for a
+-- moment, with empty hands, or raises where the caller does not want to wait any longer.
+create or replace function @extschema@._before_lock_retry(
+  lock_timeout text,
+  started timestamptz,
+  max_wait interval
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if lock_timeout <> '0' then
+    max_wait := least(max_wait, lock_timeout::interval);
+  end if;
+  if pg_catalog.clock_timestamp() - started > max_wait then
+    raise exception 'Another transaction has held a job for %', max_wait
+      using errcode = 'lock_not_available',
+        hint = 'Nothing was changed. Repeat the call, or look for a long transaction in pg_stat_activity.';
+  end if;
+  perform pg_catalog.pg_sleep(0.02 * pg_catalog.random());
+end;
+$$;
+
+-- The row that add_job returns of a job that was there already, for a caller who may not read what
+-- others wrote: the content only where it is what the caller passed.
+create or replace function @extschema@._without_content(
+  job @extschema@._private_jobs,
+  given_payload json,
+  job_key_mode text
+)
+returns @extschema@._private_jobs
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if job.revision > 0 then
+    job.last_error := null;
+    if job_key_mode = 'unsafe_dedupe' then
+      job.payload := null;
+      job.flags := null;
+    elsif job.payload::text <> coalesce(given_payload, '{}'::json)::text then
+      job.payload := null;
+    end if;
+  end if;
+  return job;
+end;
+$$;
+
+-- Adds one job in the caller's transaction and answers its row; null arguments mean the defaults.
+-- A due job notifies the workers when the transaction commits. Of a job that was there already, a
+-- caller below the level observe gets no content but its own: no payload that others wrote.
+create or replace function @extschema@.add_job(
+  identifier text,
+  payload json = null,
+  queue_name text = null,
+  run_at timestamptz = null,
+  max_attempts integer = null,
+  job_key text = null,
+  priority integer = null,
+  flags text[] = null,
+  job_key_mode text = 'replace'
+)
+returns @extschema@._private_jobs
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_job @extschema@._private_jobs;
+begin
+  if add_job.identifier is null
+    or pg_catalog.length(add_job.identifier) not between 1 and 128
+    or pg_catalog.length(add_job.queue_name) > 128
+    or pg_catalog.length(add_job.job_key) not between 1 and 512
+    or add_job.max_attempts not between 1 and 32767
+    or add_job.priority not between -32768 and 32767
+    or pg_catalog.array_ndims(add_job.flags) > 1
+    or pg_catalog.array_position(add_job.flags, null) is not null
+  then
+    perform @extschema@._reject_job(
+      identifier, queue_name, max_attempts, job_key, priority, flags
+    );
+  end if;
+  if job_key_mode not in ('replace', 'preserve_run_at', 'unsafe_dedupe') then
+    perform @extschema@._reject_mode(job_key_mode);
+  end if;
+  if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+    perform @extschema@._reject_old_snapshot();
+  end if;
+
+  -- The common case, a job without key or queue for a known task, is this one statement.
+  if job_key is null and queue_name is null then
+    insert into @extschema@._private_jobs (
+      task_id, payload, run_at, max_attempts, priority, flags
+    )
+    select
+      tasks.id,
+      coalesce(add_job.payload, '{}'::json),
+      coalesce(add_job.run_at, pg_catalog.now()),
+      coalesce(add_job.max_attempts, 25)::smallint,
+      coalesce(add_job.priority, 0)::smallint,
+      case when add_job.flags is not null then (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(add_job.flags) as flag) end
+    from @extschema@._private_tasks as tasks
+    where tasks.identifier = add_job.identifier
+    returning * into v_job;
+  end if;
+  if v_job.id is null then
+    v_job := @extschema@._upsert_job(
+      null, identifier, payload, queue_name, run_at, max_attempts, job_key, priority,
+      (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(add_job.flags) as flag), coalesce(job_key_mode, 'replace')
+    );
+  end if;
+
+  if v_job.run_at <= pg_catalog.now()
+    and (v_job.revision = 0 or job_key_mode is distinct from 'unsafe_dedupe')
+    and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
+    not in ('off', 'false', 'no', '0')
+    and (
+      pg_catalog.current_setting('graphile_worker.notify', true) is distinct from 'idle'
+      or @extschema@._any_worker_idle()
+    )
+  then
+    perform pg_catalog.pg_notify(
+      'jobs:insert',
+      '{"r":' || pg_catalog.random() || ',"count":' || 1 || '}'
+    );
+  end if;
+  if v_job.revision > 0
+    and (
+      job_key_mode = 'unsafe_dedupe'
+      or v_job.payload::text <> coalesce(add_job.payload, '{}'::json)::text
+    )
+    and not pg_catalog.has_table_privilege(
+    coalesce(nullif(pg_catalog.current_setting('role'), 'none'), session_user),
+    '@extschema@.jobs',
+    'select'
+  )
+  then
+    v_job := @extschema@._without_content(v_job, payload, coalesce(job_key_mode, 'replace'));
+  end if;
+  return v_job;
+end;
+$$;
+
+-- Refuses the first bad spec, makes sure that all names have a row, and counts the specs with a key
+-- and those that are due.
+create or replace function @extschema@._prepare_specs(
+  specs @extschema@.job_spec[],
+  out keyed bigint,
+  out due bigint
+)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_invalid bigint;
+  v_unknown bigint;
+begin
+  -- Until this transaction ends, no name that it has seen is deleted.
+  lock table @extschema@._private_jobs in row exclusive mode;
+  if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+    perform @extschema@._reject_old_snapshot();
+  end if;
+  select
+    pg_catalog.count(*) filter (where s.job_key is not null),
+    pg_catalog.count(*) filter (where s.run_at is null or s.run_at <= pg_catalog.now()),
+    pg_catalog.min(s.place) filter (where s.identifier is null
+    or pg_catalog.length(s.identifier) not between 1 and 128
+    or pg_catalog.length(s.queue_name) > 128
+    or pg_catalog.length(s.job_key) not between 1 and 512
+    or s.max_attempts not between 1 and 32767
+    or s.priority not between -32768 and 32767
+    or pg_catalog.array_ndims(s.flags) > 1
+    or pg_catalog.array_position(s.flags, null) is not null),
+    pg_catalog.count(*) filter (where tasks.id is null or (queues.id is null and s.queue_name is not null))
+  into keyed, due, v_invalid, v_unknown
+  from rows from (pg_catalog.unnest(specs)) with ordinality as s (
+      identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
+    )
+  left join @extschema@._private_tasks as tasks on tasks.identifier = s.identifier
+  left join @extschema@._private_job_queues as queues on queues.queue_name = s.queue_name;
+  if v_invalid is not null then
+    perform @extschema@._reject_job(
+      s.identifier, s.queue_name, s.max_attempts, s.job_key, s.priority, s.flags
+    )
+    from rows from (pg_catalog.unnest(specs)) with ordinality as s (
+      identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
+    )
+    where s.place = v_invalid;
+  end if;
+  if v_unknown > 0 then
+    perform @extschema@._ensure_names(
+      pg_catalog.array_agg(distinct s.identifier), pg_catalog.array_agg(distinct s.queue_name)
+    )
+    from rows from (pg_catalog.unnest(specs)) with ordinality as s (
+      identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
+    );
+  end if;
+end;
+$$;
+
+-- Adds the specs that have no id in `added`, one by one in the order of their keys, and returns all
+-- rows: those of `jobs`, as they were before, with theirs.
+create or replace function @extschema@._upsert_jobs(
+  specs @extschema@.job_spec[],
+  ids bigint[],
+  job_key_modes text[],
+  added bigint[],
+  jobs @extschema@._private_jobs[]
+)
+returns @extschema@._private_jobs[]
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  r record;
+begin
+  for r in
+    select s.*
+    from rows from (
+      pg_catalog.unnest(specs), pg_catalog.unnest(ids), pg_catalog.unnest(job_key_modes),
+      pg_catalog.unnest(added)
+    ) with ordinality as s (
+      identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags,
+      id, job_key_mode, added, place
+    )
+    where s.added is null
+    order by s.job_key, s.place
+  loop
+    jobs[r.place] := @extschema@._upsert_job(
+      r.id, r.identifier, r.payload, r.queue_name, r.run_at, r.max_attempts, r.job_key,
+      r.priority, (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(r.flags) as flag), coalesce(r.job_key_mode, 'replace')
+    );
+  end loop;
+  return jobs;
+end;
+$$;
+
+-- The rows that add_jobs returns, in order: without what others wrote if the caller may not read
+-- that.
+create or replace function @extschema@._visible_rows(
+  jobs @extschema@._private_jobs[],
+  specs @extschema@.job_spec[],
+  job_key_modes text[]
+)
+returns setof @extschema@._private_jobs
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if pg_catalog.has_table_privilege(
+    coalesce(nullif(pg_catalog.current_setting('role'), 'none'), session_user),
+    '@extschema@.jobs',
+    'select'
+  ) then
+    return query select (pg_catalog.unnest(jobs)).*;
+    return;
+  end if;
+  return query
+  select visible.*
+  from rows from (pg_catalog.unnest(specs)) with ordinality as s (
+      identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
+    )
+  cross join lateral @extschema@._without_content(
+    jobs[s.place], s.payload, coalesce(job_key_modes[s.place], 'replace')
+  ) as visible
+  order by s.place;
+end;
+$$;
+
+-- Adds jobs of which some have keys, as if one by one in the given order; the mode at a place
+-- belongs to the spec at that place, null modes mean replace. Keyed rows are written in the order
+-- of their keys, so that two sessions with the same keys in opposite orders do not deadlock; ids
+-- are handed out beforehand, so that jobs due at the same moment still run in the order given. One
+-- statement adds the first spec of each key; what is left after it (the job with the key runs, the
+-- key comes again, modes are mixed) goes one by one, under the row locks that the statement took.
+create or replace function @extschema@._add_keyed_jobs(
+  specs @extschema@.job_spec[],
+  job_key_modes text[]
+)
+returns setof @extschema@._private_jobs
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_lock_timeout text;
+  v_lock_set text;
+  v_lock_started timestamptz;
+  v_mode text := coalesce(job_key_modes[1], 'replace');
+  v_ids bigint[];
+  v_jobs @extschema@._private_jobs[];
+  v_added bigint[];
+begin
+  select pg_catalog.array_agg(pg_catalog.nextval('@extschema@.jobs_id_seq1')) into v_ids
+  from pg_catalog.generate_series(1, pg_catalog.cardinality(specs));
+
+  v_lock_timeout := pg_catalog.current_setting('lock_timeout');
+  v_lock_started := pg_catalog.clock_timestamp();
+  loop
+    begin
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
+      v_jobs := null;
+      if exists (
+        select from pg_catalog.unnest(job_key_modes) as given (job_key_mode)
+        where coalesce(given.job_key_mode, 'replace') <> v_mode
+      ) then
+        v_added := pg_catalog.array_fill(null::bigint, array[pg_catalog.cardinality(specs)]);
+      else
+        with spec as materialized (
+          select
+            s.*,
+            v_ids[s.place] as id,
+            s.job_key is null or pg_catalog.row_number() over (partition by s.job_key order by s.place) = 1
+              as is_first
+          from rows from (pg_catalog.unnest(specs)) with ordinality as s (
+          identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
+        )
+        ),
+        added as (
+          insert into @extschema@._private_jobs as jobs (id, key, task_id, job_queue_id, payload, run_at, max_attempts, priority, flags)
+          overriding system value
+          select
+            s.id,
+            s.job_key,
+            tasks.id,
+          queues.id,
+          coalesce(s.payload, '{}'::json),
+          coalesce(s.run_at, pg_catalog.now()),
+          coalesce(s.max_attempts, 25)::smallint,
+          coalesce(s.priority, 0::smallint),
+          case when s.flags is not null then (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(s.flags) as flag) end
+          from spec as s
+          join @extschema@._private_tasks as tasks on tasks.identifier = s.identifier
+          left join @extschema@._private_job_queues as queues on queues.queue_name = s.queue_name
+          where s.is_first and (s.queue_name is null or queues.id is not null)
+          order by s.job_key, s.place
+          on conflict (key) where key is not null do update set
+          task_id = case when v_mode = 'unsafe_dedupe' then jobs.task_id else excluded.task_id end,
+          job_queue_id = case when v_mode = 'unsafe_dedupe' then jobs.job_queue_id
+            else excluded.job_queue_id end,
+          payload = case when v_mode = 'unsafe_dedupe' then jobs.payload
+            else @extschema@._merge_payloads(jobs.payload, excluded.payload) end,
+          run_at = case when v_mode = 'unsafe_dedupe'
+            or (v_mode = 'preserve_run_at' and jobs.attempts = 0) then jobs.run_at
+            else excluded.run_at end,
+          max_attempts = case when v_mode = 'unsafe_dedupe' then jobs.max_attempts
+            else excluded.max_attempts end,
+          priority = case when v_mode = 'unsafe_dedupe' then jobs.priority
+            else excluded.priority end,
+          flags = case when v_mode = 'unsafe_dedupe' then jobs.flags else excluded.flags end,
+          attempts = case when v_mode = 'unsafe_dedupe' then jobs.attempts else 0 end,
+          last_error = case when v_mode = 'unsafe_dedupe' then jobs.last_error end,
+          revision = least(jobs.revision, 2147483646) + 1,
+          updated_at = pg_catalog.now()
+        where jobs.is_available or v_mode = 'unsafe_dedupe'
+          returning jobs.id, jobs.key
+        )
+        select pg_catalog.array_agg(coalesce(plain.id, keyed.id) order by spec.place)
+        into v_added
+        from spec
+        left join added as plain on plain.id = spec.id and spec.job_key is null
+        left join added as keyed on keyed.key = spec.job_key and spec.is_first;
+      end if;
+
+      if pg_catalog.array_position(v_added, null) is not null or not pg_catalog.has_table_privilege(
+        coalesce(nullif(pg_catalog.current_setting('role'), 'none'), session_user),
+        '@extschema@.jobs',
+        'select'
+      ) then
+        -- The rows as they are now, before later specs of the same keys change them.
+        select pg_catalog.array_agg(jobs order by added.place)
+        into v_jobs
+        from pg_catalog.unnest(v_added) with ordinality as added (id, place)
+        left join @extschema@._private_jobs as jobs on jobs.id = added.id;
+        v_jobs := @extschema@._upsert_jobs(specs, v_ids, job_key_modes, v_added, v_jobs);
+      end if;
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      exit;
+    exception when lock_not_available then
+      perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, null);
+    end;
+  end loop;
+
+  if v_jobs is not null then
+    return query select * from @extschema@._visible_rows(v_jobs, specs, job_key_modes);
+    return;
+  end if;
+  return query
+  select jobs.*
+  from pg_catalog.unnest(v_added) with ordinality as added (id, place)
+  join @extschema@._private_jobs as jobs on jobs.id = added.id
+  order by added.place;
+end;
+$$;
+
+-- Adds many jobs in one call and with one notification; answers a row for each spec, in their
+-- order. A key may occur twice: the later spec then applies to the earlier, as with add_job.
+create or replace function @extschema@.add_jobs(
+  specs @extschema@.job_spec[],
+  job_key_preserve_run_at boolean = false
+)
+returns setof @extschema@._private_jobs
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_keyed bigint;
+  v_due bigint;
+  v_added bigint;
+begin
+  select keyed, due into v_keyed, v_due from @extschema@._prepare_specs(specs);
+  if v_keyed > 0 then
+    return query select * from @extschema@._add_keyed_jobs(
+      specs,
+      pg_catalog.array_fill(
+        case when job_key_preserve_run_at then 'preserve_run_at' else 'replace' end,
+        array[pg_catalog.cardinality(specs)]
+      )
+    );
+  else
+    return query
+    insert into @extschema@._private_jobs (task_id, job_queue_id, payload, run_at, max_attempts, priority, flags)
+    select
+      tasks.id,
+      queues.id,
+      coalesce(s.payload, '{}'::json),
+      coalesce(s.run_at, pg_catalog.now()),
+      coalesce(s.max_attempts, 25)::smallint,
+      coalesce(s.priority, 0::smallint),
+      case when s.flags is not null then (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(s.flags) as flag) end
+    from rows from (pg_catalog.unnest(specs)) with ordinality as s (
+      identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
+    )
+    join @extschema@._private_tasks as tasks on tasks.identifier = s.identifier
+    left join @extschema@._private_job_queues as queues on queues.queue_name = s.queue_name
+    where s.queue_name is null or queues.id is not null
+    order by s.place
+    returning *;
+    get diagnostics v_added = row_count;
+    if v_added <> coalesce(pg_catalog.cardinality(specs), 0) then
+      raise exception 'A task or queue name was removed while its jobs were being added'
+        using errcode = 'serialization_failure', hint = 'Repeat the call.';
+    end if;
+  end if;
+  if v_due > 0 and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
+    not in ('off', 'false', 'no', '0')
+    and (
+      pg_catalog.current_setting('graphile_worker.notify', true) is distinct from 'idle'
+      or @extschema@._any_worker_idle()
+    ) then
+    perform pg_catalog.pg_notify(
+      'jobs:insert',
+      '{"r":' || pg_catalog.random() || ',"count":' || v_due || '}'
+    );
+  end if;
+end;
+$$;
+
+-- add_jobs with a job key mode for each spec, or one mode for all of them; null means replace.
+create or replace function @extschema@.add_jobs_with_modes(
+  specs @extschema@.job_spec[],
+  job_key_modes text[]
+)
+returns setof @extschema@._private_jobs
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_specs integer := coalesce(pg_catalog.cardinality(specs), 0);
+  v_modes integer := coalesce(pg_catalog.cardinality(job_key_modes), 0);
+  v_due bigint;
+begin
+  perform @extschema@._reject_mode(given.job_key_mode)
+  from pg_catalog.unnest(job_key_modes) as given (job_key_mode)
+  where given.job_key_mode not in ('replace', 'preserve_run_at', 'unsafe_dedupe');
+  if v_modes not in (1, v_specs) then
+    raise exception 'There are % job key modes for % specs', v_modes, v_specs
+      using errcode = 'GWBKM', hint = 'Pass one mode for each spec, or a single one for all.';
+  end if;
+  if v_specs = 0 then
+    return;
+  end if;
+  if not exists (select from pg_catalog.unnest(specs) as s where s.job_key is not null) then
+    return query select * from @extschema@.add_jobs(specs);
+    return;
+  end if;
+  select due into v_due from @extschema@._prepare_specs(specs);
+  return query select * from @extschema@._add_keyed_jobs(
+    specs,
+    case when v_modes = v_specs then job_key_modes
+      else pg_catalog.array_fill(job_key_modes[1], array[v_specs]) end
+  );
+  if v_due > 0 and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
+    not in ('off', 'false', 'no', '0')
+    and (
+      pg_catalog.current_setting('graphile_worker.notify', true) is distinct from 'idle'
+      or @extschema@._any_worker_idle()
+    ) then
+    perform pg_catalog.pg_notify(
+      'jobs:insert',
+      '{"r":' || pg_catalog.random() || ',"count":' || v_due || '}'
+    );
+  end if;
+end;
+$$;
+
+-- Looking after jobs from outside a worker. None of these touches a job that runs: one that is
+-- locked counts as running for 4 hours, because a Node worker gives no other sign of life.
+-- Removes the job with the key. A running job cannot be removed: it loses its key and its remaining
+-- attempts, so that it will not be tried again. Answers the job, or a null row where no job has the
+-- key.
+create or replace function @extschema@.remove_job(
+  job_key text
+)
+returns @extschema@._private_jobs
+language plpgsql
+volatile
+strict
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_job @extschema@._private_jobs;
+begin
+  select * into v_job from @extschema@._private_jobs as jobs where jobs.key = job_key for update;
+  if not found then
+    return null;
+  end if;
+  delete from @extschema@._private_jobs as jobs
+  where jobs.id = v_job.id and (jobs.locked_at is null or jobs.locked_at < pg_catalog.now() - interval '4 hours')
+  returning * into v_job;
+  if not found then
+    update @extschema@._private_jobs as jobs
+    set
+      key = null, attempts = jobs.max_attempts,
+      updated_at = greatest(pg_catalog.now(), jobs.locked_at + interval '1 microsecond')
+    where jobs.key = job_key
+    returning * into v_job;
+  end if;
+  if coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
+    not in ('off', 'false', 'no', '0') then
+    perform pg_catalog.pg_notify(
+      'jobs:insert',
+      '{"r":' || pg_catalog.random() || ',"count":' || -1 || '}'
+    );
+  end if;
+  return v_job;
+end;
+$$;
+
+-- Deletes the jobs as if they had been done. Answers those that were; running ones are left out.
+create or replace function @extschema@.complete_jobs(
+  job_ids bigint[]
+)
+returns setof @extschema@._private_jobs
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_lock_timeout text;
+  v_lock_set text;
+  v_lock_started timestamptz;
+  v_jobs @extschema@._private_jobs[];
+begin
+  v_lock_timeout := pg_catalog.current_setting('lock_timeout');
+  v_lock_started := pg_catalog.clock_timestamp();
+  loop
+    begin
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
+      with idle as materialized (
+        select jobs.id
+        from @extschema@._private_jobs as jobs
+        where jobs.id = any (job_ids) and (jobs.locked_at is null or jobs.locked_at < pg_catalog.now() - interval '4 hours')
+        order by jobs.key, jobs.id
+        for update
+      ),
+      deleted as (
+        delete from @extschema@._private_jobs as jobs
+        using idle
+        where jobs.id = idle.id
+        returning jobs.*
+      )
+      select pg_catalog.array_agg(deleted::@extschema@._private_jobs order by deleted.id) into v_jobs
+      from deleted;
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      exit;
+    exception when lock_not_available then
+      perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, null);
+    end;
+  end loop;
+  return query select (pg_catalog.unnest(v_jobs)).*;
+end;
+$$;
+
+-- Lets the jobs fail for good, with the message as their last error. Running ones are left out.
+create or replace function @extschema@.permanently_fail_jobs(
+  job_ids bigint[],
+  error_message text = null
+)
+returns setof @extschema@._private_jobs
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_lock_timeout text;
+  v_lock_set text;
+  v_lock_started timestamptz;
+  v_jobs @extschema@._private_jobs[];
+begin
+  v_lock_timeout := pg_catalog.current_setting('lock_timeout');
+  v_lock_started := pg_catalog.clock_timestamp();
+  loop
+    begin
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
+      with idle as materialized (
+        select jobs.id
+        from @extschema@._private_jobs as jobs
+        where jobs.id = any (job_ids) and (jobs.locked_at is null or jobs.locked_at < pg_catalog.now() - interval '4 hours')
+        order by jobs.key, jobs.id
+        for update
+      ),
+      failed as (
+        update @extschema@._private_jobs as jobs
+        set
+          last_error = coalesce(error_message, 'Manually marked as failed'),
+          attempts = jobs.max_attempts,
+          updated_at = pg_catalog.now()
+        from idle
+        where jobs.id = idle.id
+        returning jobs.*
+      )
+      select pg_catalog.array_agg(failed::@extschema@._private_jobs order by failed.id) into v_jobs
+      from failed;
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      exit;
+    exception when lock_not_available then
+      perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, null);
+    end;
+  end loop;
+  return query select (pg_catalog.unnest(v_jobs)).*;
+end;
+$$;
+
+-- Changes when, and how often, the jobs run; a null argument leaves its column alone. Running jobs
+-- are left out. Jobs that are due now wake the workers.
+create or replace function @extschema@.reschedule_jobs(
+  job_ids bigint[],
+  run_at timestamptz = null,
+  priority integer = null,
+  attempts integer = null,
+  max_attempts integer = null
+)
+returns setof @extschema@._private_jobs
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_lock_timeout text;
+  v_lock_set text;
+  v_lock_started timestamptz;
+  v_jobs @extschema@._private_jobs[];
+  v_due bigint;
+begin
+  if attempts not between 0 and 32767 then
+    raise exception 'Attempts is out of range: %', attempts
+      using errcode = 'GWBMA', hint = 'Use 0 to 32767, or null to leave it alone.';
+  end if;
+  if max_attempts not between 1 and 32767 or priority not between -32768 and 32767 then
+    perform @extschema@._reject_job('reschedule_jobs', null, max_attempts, null, priority, null);
+  end if;
+  v_lock_timeout := pg_catalog.current_setting('lock_timeout');
+  v_lock_started := pg_catalog.clock_timestamp();
+  loop
+    begin
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
+      with idle as materialized (
+        select jobs.id
+        from @extschema@._private_jobs as jobs
+        where jobs.id = any (job_ids) and (jobs.locked_at is null or jobs.locked_at < pg_catalog.now() - interval '4 hours')
+        order by jobs.key, jobs.id
+        for update
+      ),
+      changed as (
+        update @extschema@._private_jobs as jobs
+        set
+          run_at = coalesce(reschedule_jobs.run_at, jobs.run_at),
+          priority = coalesce(reschedule_jobs.priority, jobs.priority),
+          attempts = coalesce(reschedule_jobs.attempts, jobs.attempts),
+          max_attempts = coalesce(reschedule_jobs.max_attempts, jobs.max_attempts),
+          updated_at = pg_catalog.now()
+        from idle
+        where jobs.id = idle.id
+        returning jobs.*
+      )
+      select
+        pg_catalog.array_agg(changed::@extschema@._private_jobs order by changed.id),
+        pg_catalog.count(*) filter (where changed.run_at <= pg_catalog.now() and changed.is_available)
+      into v_jobs, v_due
+      from changed;
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      exit;
+    exception when lock_not_available then
+      perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, null);
+    end;
+  end loop;
+  if v_due > 0 and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
+    not in ('off', 'false', 'no', '0') then
+    perform pg_catalog.pg_notify(
+      'jobs:insert',
+      '{"r":' || pg_catalog.random() || ',"count":' || v_due || '}'
+    );
+  end if;
+  return query select (pg_catalog.unnest(v_jobs)).*;
+end;
+$$;
+
+-- Deletes jobs that have failed for good, those that failed before the given time only, at most
+-- max_jobs of them, and answers how many. Jobs that others hold at the moment are left out.
+create or replace function @extschema@.delete_failed_jobs(
+  failed_before timestamptz = null,
+  max_jobs integer = null
+)
+returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_deleted bigint;
+begin
+  if max_jobs < 1 then
+    raise exception 'Max jobs is out of range: %', max_jobs
+      using errcode = 'GWBMJ', hint = 'Use 1 or more, or null for all of them.';
+  end if;
+  with failed as materialized (
+    select jobs.id
+    from @extschema@._private_jobs as jobs
+    where jobs.attempts >= jobs.max_attempts
+    and jobs.locked_at is null
+    and (failed_before is null or jobs.updated_at < failed_before)
+    order by jobs.key, jobs.id
+    limit max_jobs
+    for update skip locked
+  )
+  delete from @extschema@._private_jobs as jobs
+  using failed
+  where jobs.id = failed.id;
+  get diagnostics v_deleted = row_count;
+  return v_deleted;
+end;
+$$;
+
+-- Unlocks every job and queue that is locked by one of these worker pools. Only for pools that are
+-- known to be dead: what they still run would run twice.
+create or replace function @extschema@.force_unlock_workers(
+  worker_ids text[]
+)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_lock_timeout text;
+  v_lock_set text;
+  v_lock_started timestamptz;
+begin
+  v_lock_timeout := pg_catalog.current_setting('lock_timeout');
+  v_lock_started := pg_catalog.clock_timestamp();
+  loop
+    begin
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
+      with theirs as materialized (
+        select jobs.id
+        from @extschema@._private_jobs as jobs
+        where jobs.locked_by = any (worker_ids)
+        order by jobs.key, jobs.id
+        for update
+      )
+      update @extschema@._private_jobs as jobs
+      set locked_at = null, locked_by = null
+      from theirs
+      where jobs.id = theirs.id;
+
+      with theirs as materialized (
+        select queues.id
+        from @extschema@._private_job_queues as queues
+        where queues.locked_by = any (worker_ids)
+        order by queues.id
+        for update
+      )
+      update @extschema@._private_job_queues as queues
+      set locked_at = null, locked_by = null
+      from theirs
+      where queues.id = theirs.id;
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      exit;
+    exception when lock_not_available then
+      perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, null);
+    end;
+  end loop;
+end;
+$$;
+
+-- Reads jobs with their payload, by id from after_id on, at most max_jobs. Each filter that is
+-- given must hold. A job is in one state: ready (due, or as soon as its queue is free), scheduled
+-- (for later), running, or failed (for good).
+create or replace function @extschema@.list_jobs(
+  job_ids bigint[] = null,
+  job_keys text[] = null,
+  task_identifiers text[] = null,
+  queue_names text[] = null,
+  states text[] = null,
+  after_id bigint = null,
+  max_jobs integer = 100
+)
+returns setof @extschema@._private_jobs
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_custom_plan
+as $$
+declare
+  v_state text;
+begin
+  if max_jobs is null or max_jobs not between 1 and 10000 then
+    raise exception 'Max jobs is out of range: %', max_jobs
+      using errcode = 'GWBMJ', hint = 'Ask for 1 to 10000 jobs, and for more with after_id.';
+  end if;
+  foreach v_state in array coalesce(states, '{}') loop
+    if v_state is null or v_state not in ('ready', 'scheduled', 'running', 'failed') then
+      raise exception 'Job state is unknown: "%"', v_state
+        using errcode = 'GWBST', hint = 'Use ready, scheduled, running or failed.';
+    end if;
+  end loop;
+  return query
+  select jobs.*
+  from @extschema@._private_jobs as jobs
+  where (job_ids is null or jobs.id = any (job_ids))
+  and (job_keys is null or jobs.key = any (job_keys))
+  and (task_identifiers is null or jobs.task_id in (
+    select tasks.id
+    from @extschema@._private_tasks as tasks
+    where tasks.identifier = any (task_identifiers)
+  ))
+  and (queue_names is null or jobs.job_queue_id in (
+    select queues.id
+    from @extschema@._private_job_queues as queues
+    where queues.queue_name = any (queue_names)
+  ))
+  and (states is null or case
+    when jobs.locked_at is not null then 'running'
+    when jobs.attempts >= jobs.max_attempts then 'failed'
+    when jobs.run_at > pg_catalog.now() then 'scheduled'
+    else 'ready'
+  end = any (states))
+  and (after_id is null or jobs.id > after_id)
+  order by jobs.id
+  limit max_jobs;
+end;
+$$;
+
+-- Deletes the names of tasks and queues that no job uses. Jobs refer to names by id.
+--
+-- Only a lock keeps a name from being deleted while a job that needs it is being added: add_job
+-- looks names up under its row exclusive lock on the table of jobs, and these functions lock that
+-- out.
+-- The names of a job's task and queue; null where there is none, and for callers below the level
+-- observe, who may not list them. Volatile, so that it sees those which the same statement made.
+create or replace function @extschema@.job_names(
+  task_id integer,
+  job_queue_id integer,
+  out task_identifier text,
+  out queue_name text
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not pg_catalog.has_table_privilege(
+    coalesce(nullif(pg_catalog.current_setting('role'), 'none'), session_user),
+    '@extschema@.jobs',
+    'select'
+  ) then
+    return;
+  end if;
+  select tasks.identifier into task_identifier
+  from @extschema@._private_tasks as tasks
+  where tasks.id = job_names.task_id;
+  if job_queue_id is not null then
+    select queues.queue_name into queue_name
+    from @extschema@._private_job_queues as queues
+    where queues.id = job_names.job_queue_id;
+  end if;
+end;
+$$;
+
+-- Refuses to go on in a transaction that keeps its first snapshot, where names were deleted that
+-- are there in its eyes: it would add a job for a name that is gone. Collectors follow one another,
+-- so that who sees the last one's work sees everybody's. A number that no transaction here has had
+-- yet came with the tables from elsewhere.
+create or replace function @extschema@._reject_old_snapshot()
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_deleted_in xid8;
+begin
+  lock table @extschema@._private_jobs in row exclusive mode;
+  select deleted.last_value::text::xid8 into v_deleted_in
+  from @extschema@.names_deleted_seq as deleted;
+  if not pg_catalog.pg_visible_in_snapshot(v_deleted_in, pg_catalog.pg_current_snapshot()) then
+    begin
+      perform pg_catalog.pg_xact_status(v_deleted_in);
+    exception when invalid_parameter_value then
+      return;
+    end;
+    raise exception 'Names of tasks or queues were deleted since this transaction began'
+      using errcode = 'serialization_failure', hint = 'Repeat the transaction.';
+  end if;
+end;
+$$;
+
+-- Lets nobody add, take or change a job until this transaction ends, once all who do have ended.
+-- Waits for a moment at a time, since everybody else would queue up behind the request.
+create or replace function @extschema@._block_enqueues()
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '50ms'
+as $$
+declare
+  v_tries integer := 0;
+begin
+  if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+    raise exception 'Names cannot be deleted at the isolation level %',
+      pg_catalog.current_setting('transaction_isolation')
+      using errcode = 'GWBTI', hint = 'Call it in a transaction that is read committed.';
+  end if;
+  loop
+    begin
+      lock table @extschema@._private_jobs in share row exclusive mode;
+      return;
+    exception when lock_not_available then
+      v_tries := v_tries + 1;
+      if v_tries = 40 then
+        raise exception 'Transactions that add or fetch jobs left no gap to delete names in'
+          using errcode = 'lock_not_available',
+            hint = 'Repeat the call, or look for a long transaction in pg_stat_activity.';
+      end if;
+    end;
+    perform pg_catalog.pg_sleep(0.2 * pg_catalog.random());
+  end loop;
+end;
+$$;
+
+-- Removes the names of queues that no job is in and answers how many. Adding and taking waits for
+-- one scan of the jobs where there is something to remove.
+create or replace function @extschema@.delete_unused_queues()
+returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_unused integer[];
+  v_deleted bigint;
+begin
+  select pg_catalog.array_agg(names.id) into v_unused
+  from @extschema@._private_job_queues as names
+  where names.locked_at is null
+  and not exists (
+    select from @extschema@._private_jobs as jobs where jobs.job_queue_id = names.id
+  );
+  if v_unused is null then
+    return 0;
+  end if;
+  perform @extschema@._block_enqueues();
+  -- A name that somebody else holds is in use.
+  with unused as materialized (
+    select names.id
+    from @extschema@._private_job_queues as names
+    where names.id = any (v_unused)
+    and names.locked_at is null
+    and not exists (
+      select from @extschema@._private_jobs as jobs where jobs.job_queue_id = names.id
+    )
+    for update skip locked
+  )
+  delete from @extschema@._private_job_queues as names
+  using unused
+  where names.id = unused.id;
+  get diagnostics v_deleted = row_count;
+  if v_deleted > 0 then
+    perform pg_catalog.setval(
+      '@extschema@.names_deleted_seq', pg_catalog.pg_current_xact_id()::text::bigint
+    );
+  end if;
+  return v_deleted;
+end;
+$$;
+
+-- Removes the names of tasks that no job is for, other than those to keep, and answers how many. A
+-- Node worker knows its tasks by number: keep those that one runs, or restart it afterwards.
+create or replace function @extschema@.delete_unused_tasks(
+  keep_identifiers text[] = null
+)
+returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_unused integer[];
+  v_deleted bigint;
+begin
+  select pg_catalog.array_agg(names.id) into v_unused
+  from @extschema@._private_tasks as names
+  where names.identifier <> all (coalesce(keep_identifiers, '{}'))
+  and not exists (
+    select from @extschema@._private_jobs as jobs where jobs.task_id = names.id
+  );
+  if v_unused is null then
+    return 0;
+  end if;
+  perform @extschema@._block_enqueues();
+  -- A name that somebody else holds is in use.
+  with unused as materialized (
+    select names.id
+    from @extschema@._private_tasks as names
+    where names.id = any (v_unused)
+    and names.identifier <> all (coalesce(keep_identifiers, '{}'))
+    and not exists (
+      select from @extschema@._private_jobs as jobs where jobs.task_id = names.id
+    )
+    for update skip locked
+  )
+  delete from @extschema@._private_tasks as names
+  using unused
+  where names.id = unused.id;
+  get diagnostics v_deleted = row_count;
+  if v_deleted > 0 then
+    perform pg_catalog.setval(
+      '@extschema@.names_deleted_seq', pg_catalog.pg_current_xact_id()::text::bigint
+    );
+  end if;
+  return v_deleted;
+end;
+$$;
+
+-- Strategy 1 of get_jobs: claim the first few jobs, in one statement.
+--
+-- Assumes nothing. Claims jobs only if the first 16 available jobs decide the call: one job is
+-- wanted, or there are fewer than 16 and all of them that can run are wanted; and none of them has
+-- a queue. Returns no row otherwise. Locks the jobs that it claims. A worker that waits for work is
+-- served in half the time this way.
+create or replace function @extschema@._claim_first_jobs(
+  worker_id text,
+  max_jobs integer,
+  task_ids integer[],
+  forbidden_flags text[]
+)
+returns setof @extschema@.claimed_job
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  c_first constant integer := 16;
+begin
+  return query
+  with seen as materialized (
+    select
+      jobs.ctid as place, jobs.id, jobs.job_queue_id,
+      jobs.run_at <= pg_catalog.now()
+        and (task_ids is null or jobs.task_id = any (task_ids))
+        and (forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags)
+        as can_run
+    from @extschema@._private_jobs as jobs
+    where jobs.is_available
+    order by jobs.priority, jobs.run_at, jobs.id
+    limit c_first
+  ),
+  picked as materialized (
+    select seen.place
+    from seen
+    where seen.can_run
+    and (
+      select pg_catalog.count(every.job_queue_id) = 0 and (
+        max_jobs = 1 or (
+          pg_catalog.count(*) < c_first
+          and pg_catalog.count(*) filter (where every.can_run) <= max_jobs
+        )
+      )
+      from seen as every
+    )
+    limit max_jobs
+  ),
+  locked as materialized (
+    select jobs.ctid as place
+    from @extschema@._private_jobs as jobs
+    where jobs.ctid = any (array(select picked.place from picked))
+    and jobs.locked_at is null
+    and jobs.attempts < jobs.max_attempts
+    and jobs.run_at <= pg_catalog.now()
+    and jobs.job_queue_id is null
+    and (task_ids is null or jobs.task_id = any (task_ids))
+    and (forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags)
+    order by jobs.key, jobs.id
+    for update of jobs skip locked
+  ),
+  claimed as (
+    update @extschema@._private_jobs as jobs
+    set attempts = jobs.attempts + 1, locked_at = pg_catalog.now(), locked_by = worker_id
+    where jobs.ctid = any (array(select locked.place from locked))
+    returning jobs.*
+  )
+  select
+    claimed.id, tasks.identifier, claimed.payload,
+    null::text,
+    claimed.priority, claimed.run_at, claimed.attempts, claimed.max_attempts, claimed.last_error,
+    claimed.created_at, claimed.updated_at, claimed.key, claimed.locked_at, claimed.locked_by,
+    claimed.revision, claimed.flags
+  from claimed
+  join @extschema@._private_tasks as tasks on tasks.id = claimed.task_id
+  order by claimed.priority, claimed.run_at, claimed.id;
+end;
+$$;
+
+-- Strategy 2 of get_jobs: pick jobs from the next window of one priority, in order of run_at and
+-- id.
+--
+-- Assumes that jobs before (after_run_at, after_id) need no look. Locks nothing: what it picks must
+-- be checked again when it is claimed. Picks at most `wanted` jobs that can run, one of each free
+-- queue. Returns how many jobs it saw and the first of them, and where the next window begins; null
+-- when this was the last window of the priority. With is_plain it first tries one pass without a
+-- look at the queues; is_plain is false from the first window on that has a job which cannot run or
+-- has a queue.
+create or replace function @extschema@._pick_from_window(
+  of_priority smallint,
+  after_run_at timestamptz,
+  after_id bigint,
+  size integer,
+  wanted integer,
+  task_ids integer[],
+  forbidden_flags text[],
+  inout is_plain boolean,
+  out seen integer,
+  out first_run_at timestamptz,
+  out first_id bigint,
+  out next_run_at timestamptz,
+  out next_id bigint,
+  out ids bigint[],
+  out places tid[],
+  out queue_ids integer[],
+  out has_key boolean
+)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if is_plain then
+    select
+      pg_catalog.count(*),
+      coalesce(
+        pg_catalog.bool_and(
+          due.job_queue_id is null
+          and (task_ids is null or due.task_id = any (task_ids))
+          and (forbidden_flags is null or due.flags is null or not due.flags ?| forbidden_flags)
+        ),
+        true
+      ),
+      pg_catalog.bool_or(due.key is not null), pg_catalog.min(due.run_at),
+      case when pg_catalog.count(*) = size then pg_catalog.max(due.run_at) end,
+      pg_catalog.array_agg(due.id), pg_catalog.array_agg(due.place)
+    into seen, is_plain, has_key, first_run_at, next_run_at, ids, places
+    from (
+      select
+        jobs.ctid as place, jobs.id, jobs.job_queue_id, jobs.task_id, jobs.run_at, jobs.flags,
+        jobs.key
+      from @extschema@._private_jobs as jobs
+      where jobs.is_available
+      and jobs.priority = of_priority
+      and jobs.run_at <= pg_catalog.now()
+      and (jobs.run_at, jobs.id) > (after_run_at, after_id)
+      order by jobs.priority, jobs.run_at, jobs.id
+      limit size
+    ) as due;
+    first_id := ids[1];
+    next_id := ids[size];
+  end if;
+  if not is_plain then
+    with due as materialized (
+      select
+        jobs.ctid as place, jobs.id, jobs.job_queue_id, jobs.task_id, jobs.run_at, jobs.flags,
+        jobs.key
+      from @extschema@._private_jobs as jobs
+      where jobs.is_available
+      and jobs.priority = of_priority
+      and jobs.run_at <= pg_catalog.now()
+      and (jobs.run_at, jobs.id) > (after_run_at, after_id)
+      order by jobs.priority, jobs.run_at, jobs.id
+      limit size
+    ),
+    runnable as materialized (
+      select due.place, due.id, due.job_queue_id, due.run_at
+      from due
+      where (task_ids is null or due.task_id = any (task_ids))
+      and (forbidden_flags is null or due.flags is null or not due.flags ?| forbidden_flags)
+    ),
+    picked as (
+      select runnable.place, runnable.id, runnable.job_queue_id, runnable.run_at
+      from runnable
+      where runnable.job_queue_id is null
+      union all
+      (
+        -- Each queue is read by its id. A join would read a table of queues that has just grown
+        -- whole, for each job.
+        select firsts.place, firsts.id, firsts.job_queue_id, firsts.run_at
+        from (
+          select distinct on (runnable.job_queue_id)
+            runnable.place, runnable.id, runnable.job_queue_id, runnable.run_at
+          from runnable
+          where runnable.job_queue_id is not null
+          order by runnable.job_queue_id, runnable.run_at, runnable.id
+        ) as firsts
+        where (
+          select queues.is_available
+          from @extschema@._private_job_queues as queues
+          where queues.id = firsts.job_queue_id
+        )
+      )
+      order by run_at, id
+      limit wanted
+    )
+    select
+      counted.jobs, counted.has_key, head.run_at, head.id,
+      coalesce(picks.last_run_at, tail.run_at), coalesce(picks.ids[wanted], tail.id),
+      picks.ids, picks.places, picks.queue_ids
+    into seen, has_key, first_run_at, first_id, next_run_at, next_id, ids, places, queue_ids
+    from (
+      select pg_catalog.count(*) as jobs, pg_catalog.bool_or(due.key is not null) as has_key
+      from due
+    ) as counted
+    left join (select due.run_at, due.id from due limit 1) as head on true
+    left join (select due.run_at, due.id from due offset size - 1 limit 1) as tail on true
+    cross join (
+      select
+        pg_catalog.array_agg(picked.id order by picked.run_at, picked.id) as ids,
+        pg_catalog.array_agg(picked.place order by picked.run_at, picked.id) as places,
+        pg_catalog.array_agg(picked.job_queue_id order by picked.run_at, picked.id) as queue_ids,
+        case when pg_catalog.count(*) = wanted then pg_catalog.max(picked.run_at) end as last_run_at
+      from picked
+    ) as picks;
+  end if;
+end;
+$$;
+
+-- Finds partitions that have a job to run. A partition is one task in one queue (or in none):
+-- either all of its due jobs can run or none can, forbidden flags aside.
+--
+-- Locks nothing. A step in the index passes a whole partition, or a whole queue if that is locked
+-- or was tried, however many jobs it holds. Gives up after 500 steps through the jobs without a
+-- queue, and 500 from a random queue on: a call stays cheap, and each queue gets its turn. is_all
+-- tells that no partition was left out. Returns the best at_most partitions; null: all that it
+-- found.
+create or replace function @extschema@._find_partitions(
+  task_ids integer[],
+  tried_queue_ids integer[],
+  every_priority boolean,
+  at_most integer,
+  out queue_ids integer[],
+  out partition_task_ids integer[],
+  out priorities smallint[],
+  out is_all boolean
+)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  c_steps constant integer := 500;
+  v_start bigint := (1 + pg_catalog.floor(pg_catalog.random() * (
+    select coalesce(pg_catalog.max(queues.id), 0) from @extschema@._private_job_queues as queues
+  )))::bigint << 32;
+begin
+  with recursive step (partition, priority, until, depth, id, queue_id, task_id, at, run_at) as (
+    select
+      seed.partition, 32767::smallint, seed.until, 0,
+      null::bigint, null::integer, null::integer, null::smallint, null::timestamptz
+    from (values
+      (0::bigint, 1::bigint << 32),
+      (v_start - 1, 9223372036854775807),
+      ((1::bigint << 32) - 1, v_start)
+    ) as seed (partition, until)
+    union all
+    -- Past the queue if it is not free; past the partition if it is of another task, or has shown
+    -- the one job that can run; else to its next priority.
+    select
+      case when head.is_free then head.partition else ((head.partition >> 32) + 1 << 32) - 1 end,
+      case
+        when head.is_free and head.is_known
+          and not (head.is_due and head.queue_id is not null and not every_priority)
+          then head.priority
+        else 32767::smallint
+      end,
+      step.until, step.depth + 1,
+      case when head.is_free and head.is_known and head.is_due then head.id end,
+      head.queue_id, head.task_id, head.priority, head.run_at
+    from step
+    cross join lateral (
+      select
+        first.id, first.partition, first.queue_id, first.task_id, first.priority, first.run_at,
+        first.run_at <= pg_catalog.now() as is_due,
+        task_ids is null or first.task_id = any (task_ids) as is_known,
+        first.queue_id is null or (
+          coalesce(queues.is_available, false) and queues.id <> all (tried_queue_ids)
+        ) as is_free
+      from (
+        select
+          jobs.id, ((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id) as partition,
+          jobs.job_queue_id as queue_id, jobs.task_id, jobs.priority, jobs.run_at
+        from @extschema@._private_jobs as jobs
+        where jobs.is_available
+        and (((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id), jobs.priority)
+          > (step.partition, step.priority)
+        order by ((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id), jobs.priority, jobs.run_at, jobs.id
+        limit 1
+      ) as first
+      left join @extschema@._private_job_queues as queues on queues.id = first.queue_id
+    ) as head
+    where step.depth < c_steps and head.partition < step.until
+  )
+  select
+    pg_catalog.array_agg(found.queue_id), pg_catalog.array_agg(found.task_id),
+    pg_catalog.array_agg(found.at), (select pg_catalog.max(step.depth) from step) < c_steps
+  into queue_ids, partition_task_ids, priorities, is_all
+  from (
+    select step.queue_id, step.task_id, step.at
+    from step
+    where step.id is not null
+    order by step.at, step.run_at, step.id
+    limit at_most
+  ) as found;
+end;
+$$;
+
+-- Strategy 3 of get_jobs: pick jobs from partition to partition, which passes any number of jobs
+-- that cannot run. Used when the windows of strategy 2 are full of these.
+--
+-- Locks nothing: what it picks must be checked again when it is claimed. Leaves out what was tried.
+-- It may overlook jobs if there are very many partitions; is_all tells that it picked all there
+-- are.
+create or replace function @extschema@._pick_from_partitions(
+  wanted integer,
+  task_ids integer[],
+  forbidden_flags text[],
+  tried_ids bigint[],
+  tried_queue_ids integer[],
+  out ids bigint[],
+  out places tid[],
+  out queue_ids integer[],
+  out has_key boolean,
+  out is_all boolean
+)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_found record;
+begin
+  v_found := @extschema@._find_partitions(
+    task_ids, tried_queue_ids, forbidden_flags is not null,
+    case when forbidden_flags is null and tried_ids = '{}' then wanted end
+  );
+  with runnable as (
+    select jobs.place, jobs.id, jobs.job_queue_id, jobs.key, jobs.priority, jobs.run_at
+    from rows from (
+      pg_catalog.unnest(v_found.queue_ids), pg_catalog.unnest(v_found.partition_task_ids),
+      pg_catalog.unnest(v_found.priorities)
+    ) as found (job_queue_id, task_id, priority)
+    cross join lateral (
+      select
+        jobs.ctid as place, jobs.id, jobs.job_queue_id, jobs.key, jobs.priority, jobs.run_at
+      from @extschema@._private_jobs as jobs
+      where jobs.is_available
+      and (((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id), jobs.priority)
+        >= (((coalesce(found.job_queue_id, 0)::bigint << 32) | found.task_id), found.priority)
+      and (((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id), jobs.priority, jobs.run_at)
+        <= (((coalesce(found.job_queue_id, 0)::bigint << 32) | found.task_id), found.priority, pg_catalog.now())
+      and jobs.id <> all (tried_ids)
+      and (forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags)
+      order by ((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id), jobs.priority, jobs.run_at, jobs.id
+      limit case when found.job_queue_id is null then wanted else 1 end
+    ) as jobs
+  ),
+  picked as (
+    select runnable.*
+    from runnable
+    where runnable.job_queue_id is null
+    union all
+    (
+      select distinct on (runnable.job_queue_id) runnable.*
+      from runnable
+      where runnable.job_queue_id is not null
+      order by runnable.job_queue_id, runnable.priority, runnable.run_at, runnable.id
+    )
+    order by priority, run_at, id
+    limit wanted
+  )
+  select
+    pg_catalog.array_agg(picked.id order by picked.priority, picked.run_at, picked.id),
+    pg_catalog.array_agg(picked.place order by picked.priority, picked.run_at, picked.id),
+    pg_catalog.array_agg(picked.job_queue_id order by picked.priority, picked.run_at, picked.id),
+    pg_catalog.bool_or(picked.key is not null),
+    pg_catalog.count(*) < wanted and v_found.is_all
+  into ids, places, queue_ids, has_key, is_all
+  from picked;
+end;
+$$;
+
+-- Claims picked jobs: locks each where it was seen, checks it again under the lock, and marks it as
+-- claimed by the worker. The one place that claims jobs of queues.
+--
+-- Assumes nothing of the jobs: one that changed since it was picked is left for the next call.
+-- Locks the table, then the queues in order of id, then the jobs in order of key and id. Skips rows
+-- that others have locked; it may still wait where a row was updated a moment ago and is being
+-- updated again, so the caller has to set a lock_timeout and catch lock_not_available.
+create or replace function @extschema@._claim_jobs(
+  worker_id text,
+  places tid[],
+  queue_ids integer[],
+  task_ids integer[],
+  forbidden_flags text[]
+)
+returns setof @extschema@.claimed_job
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_free_queue_ids integer[];
+begin
+  -- Whoever deletes unused names locks the table and then the queues: in the same order.
+  lock table @extschema@._private_jobs in row exclusive mode;
+  select pg_catalog.array_agg(free.id) into v_free_queue_ids
+  from (
+    select queues.id
+    from @extschema@._private_job_queues as queues
+    where queues.id = any (queue_ids) and queues.is_available
+    order by queues.id
+    for update skip locked
+  ) as free;
+  return query
+  with locked as materialized (
+    select jobs.ctid as place
+    from @extschema@._private_jobs as jobs
+    where jobs.ctid = any (places)
+    and jobs.locked_at is null
+    and jobs.attempts < jobs.max_attempts
+    and jobs.run_at <= pg_catalog.now()
+    and (
+      jobs.job_queue_id is null
+      or jobs.job_queue_id in (select pg_catalog.unnest(v_free_queue_ids))
+    )
+    and (task_ids is null or jobs.task_id = any (task_ids))
+    and (forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags)
+    order by jobs.key, jobs.id
+    for update of jobs skip locked
+  ),
+  claimed as (
+    update @extschema@._private_jobs as jobs
+    set attempts = jobs.attempts + 1, locked_at = pg_catalog.now(), locked_by = worker_id
+    where jobs.ctid = any (array(select locked.place from locked))
+    returning jobs.*
+  ),
+  claimed_queues as (
+    update @extschema@._private_job_queues as queues
+    set locked_at = pg_catalog.now(), locked_by = worker_id
+    from claimed
+    where claimed.job_queue_id is not null and queues.id = claimed.job_queue_id
+  )
+  select
+    claimed.id, tasks.identifier, claimed.payload,
+    case
+      when claimed.job_queue_id is not null then (
+        select queues.queue_name
+        from @extschema@._private_job_queues as queues
+        where queues.id = claimed.job_queue_id
+      )
+    end,
+    claimed.priority, claimed.run_at, claimed.attempts, claimed.max_attempts, claimed.last_error,
+    claimed.created_at, claimed.updated_at, claimed.key, claimed.locked_at, claimed.locked_by,
+    claimed.revision, claimed.flags
+  from claimed
+  join @extschema@._private_tasks as tasks on tasks.id = claimed.task_id
+  order by claimed.priority, claimed.run_at, claimed.id;
+end;
+$$;
+
+-- Strategy 4 of get_jobs: where to begin in each priority that has due jobs.
+--
+-- Claimed and deleted jobs leave dead index entries at the head of the order until vacuum removes
+-- them, which it cannot while an old transaction is open. Each scan from the head reads them again.
+-- When that takes longer than a millisecond, the session remembers the head of each priority in the
+-- setting graphile_worker.cursors, for as long as 20 such scans take and 10 seconds at most.
+--
+-- Locks nothing. Anybody may have put anything into the setting: what cannot be read is ignored. A
+-- job that is added before a remembered head waits until the cursors expire, or until get_jobs
+-- finds no other job. valid_until is null if the heads are not worth remembering.
+create or replace function @extschema@._skip_ahead_cursors(
+  cursors text,
+  out priorities smallint[],
+  out run_ats timestamptz[],
+  out ids bigint[],
+  out valid_until timestamptz,
+  out is_remembered boolean
+)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_started timestamptz := pg_catalog.clock_timestamp();
+  v_cursors json;
+begin
+  is_remembered := false;
+  if cursors not in ('', 'null') then
+    begin
+      v_cursors := cursors;
+      if v_cursors ->> 0 = pg_catalog.pg_typeof(null::@extschema@._private_jobs)::oid::text then
+        valid_until := v_cursors ->> 1;
+      end if;
+      is_remembered := coalesce(
+        v_started >= valid_until - interval '10 seconds' and v_started < valid_until, false
+      );
+      if is_remembered then
+        priorities := array(select pg_catalog.json_array_elements_text(v_cursors -> 2));
+        run_ats := array(select pg_catalog.json_array_elements_text(v_cursors -> 3));
+        ids := array(select pg_catalog.json_array_elements_text(v_cursors -> 4));
+        return;
+      end if;
+    exception when data_exception then
+      is_remembered := false;
+    end;
+  end if;
+  with recursive step (priority, run_at, id) as (
+    (
+      select jobs.priority, jobs.run_at, jobs.id
+      from @extschema@._private_jobs as jobs
+      where jobs.is_available
+      order by jobs.priority, jobs.run_at, jobs.id
+      limit 1
+    )
+    union all
+    select further.priority, further.run_at, further.id
+    from step
+    cross join lateral (
+      select jobs.priority, jobs.run_at, jobs.id
+      from @extschema@._private_jobs as jobs
+      where jobs.is_available and jobs.priority > step.priority
+      order by jobs.priority, jobs.run_at, jobs.id
+      limit 1
+    ) as further
+  )
+  select
+    pg_catalog.array_agg(step.priority order by step.priority),
+    pg_catalog.array_agg(step.run_at order by step.priority),
+    pg_catalog.array_agg(step.id order by step.priority)
+  into priorities, run_ats, ids
+  from step
+  where step.run_at <= pg_catalog.now();
+  valid_until := v_started + least(
+    20 * (pg_catalog.clock_timestamp() - v_started), interval '10 seconds'
+  );
+  -- The first call of a session takes its time to plan.
+  if cursors is null or valid_until < v_started + interval '20 milliseconds' then
+    valid_until := null;
+  end if;
+end;
+$$;
+
+-- Claims due jobs in order of priority, run_at and id: picks from one window after another, and
+-- from partition to partition once the windows are full of jobs that cannot run; claims what it
+-- picked.
+--
+-- Assumes that the worker may fetch. Locks what it claims. Ends when it has what is wanted; when
+-- there is no more; when others fetch the same jobs, since it is better to begin with what they
+-- left than to compete for more; or after eight tries from partition to partition. If it claimed
+-- fewer than wanted and there may be more, it sets graphile_worker.more to true. If it claimed
+-- nothing with remembered cursors, it forgets them and sets graphile_worker.cursors to null: look
+-- again without them.
+create or replace function @extschema@._claim_in_order(
+  worker_id text,
+  max_jobs integer,
+  task_ids integer[],
+  forbidden_flags text[],
+  cursors text
+)
+returns setof @extschema@.claimed_job
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  c_walk constant integer := greatest(256, 2 * max_jobs);
+  v_begin record;
+  v_run_ats timestamptz[];
+  v_ids bigint[];
+  v_at integer := 1;
+  v_after_run_at timestamptz;
+  v_after_id bigint;
+  v_is_plain boolean := true;
+  v_size integer := max_jobs;
+  v_walked integer := 0;
+  v_by_partition boolean := false;
+  v_tries integer := 0;
+  v_tried_ids bigint[] := '{}';
+  v_tried_queue_ids integer[] := '{}';
+  v_picked record;
+  v_count integer;
+  v_wanted integer := max_jobs;
+  v_claimed integer;
+  v_is_all boolean := false;
+  v_is_shared boolean := false;
+begin
+  v_begin := @extschema@._skip_ahead_cursors(cursors);
+  v_run_ats := v_begin.run_ats;
+  v_ids := v_begin.ids;
+  while v_at <= pg_catalog.cardinality(v_ids) and v_wanted > 0
+    and not (v_is_all or v_is_shared) loop
+    if v_by_partition then
+      v_tries := v_tries + 1;
+      exit when v_tries = 8;
+      v_picked := @extschema@._pick_from_partitions(
+        v_wanted, task_ids, forbidden_flags, v_tried_ids, v_tried_queue_ids
+      );
+      v_is_all := v_picked.is_all;
+      v_tried_ids := v_tried_ids || v_picked.ids;
+      v_tried_queue_ids := v_tried_queue_ids || pg_catalog.array_remove(v_picked.queue_ids, null);
+    else
+      if v_is_plain then
+        v_size := v_wanted;
+      end if;
+      v_picked := @extschema@._pick_from_window(
+        v_begin.priorities[v_at], coalesce(v_after_run_at, v_run_ats[v_at]),
+        coalesce(v_after_id, v_ids[v_at] - 1), v_size, v_wanted, task_ids, forbidden_flags,
+        v_is_plain
+      );
+      v_is_plain := v_picked.is_plain;
+      if v_after_id is null and v_picked.seen > 0 then
+        v_run_ats[v_at] := v_picked.first_run_at;
+        v_ids[v_at] := v_picked.first_id;
+      end if;
+      v_after_run_at := v_picked.next_run_at;
+      v_after_id := v_picked.next_id;
+      if v_after_id is null then
+        v_at := v_at + 1;
+      end if;
+      v_count := coalesce(pg_catalog.cardinality(v_picked.ids), 0);
+      if v_count < v_wanted then
+        v_walked := v_walked + v_picked.seen - v_count;
+        v_size := least(4 * v_size, c_walk);
+        v_by_partition := v_walked >= c_walk or (v_count = 0 and v_picked.seen >= 256);
+      end if;
+    end if;
+    continue when v_picked.ids is null;
+
+    -- No second round starts while this one holds locks: a round that claimed nothing is undone,
+    -- and one that claimed keyed jobs is the last. Their rows are locked in order of key, as by
+    -- add_jobs.
+    v_claimed := 0;
+    begin
+      return query
+      select * from @extschema@._claim_jobs(
+        worker_id, v_picked.places, v_picked.queue_ids, task_ids, forbidden_flags
+      );
+      get diagnostics v_claimed = row_count;
+      if v_claimed = 0 and v_picked.has_key then
+        raise sqlstate 'GWRTY' using message = 'Nothing was claimed', hint = 'Caught below.';
+      end if;
+    exception when sqlstate 'GWRTY' or lock_not_available then
+      null;
+    end;
+    v_is_shared := v_claimed > 0
+      and (v_picked.has_key or v_claimed < pg_catalog.cardinality(v_picked.ids));
+    v_wanted := v_wanted - v_claimed;
+  end loop;
+
+  if v_wanted between 1 and max_jobs - 1
+    and not v_is_all and v_at <= pg_catalog.cardinality(v_ids)
+  then
+    perform pg_catalog.set_config('graphile_worker.more', 'true', false);
+  end if;
+  if v_begin.is_remembered and v_wanted = max_jobs then
+    perform pg_catalog.set_config('graphile_worker.cursors', 'null', false);
+  elsif v_begin.valid_until is not null and v_ids is not null then
+    perform pg_catalog.set_config(
+      'graphile_worker.cursors',
+      pg_catalog.json_build_array(
+        pg_catalog.pg_typeof(null::@extschema@._private_jobs)::oid::text, v_begin.valid_until,
+        v_begin.priorities, v_run_ats, v_ids
+      )::text,
+      false
+    );
+  elsif v_begin.valid_until is null and cursors is distinct from '' then
+    perform pg_catalog.set_config('graphile_worker.cursors', '', false);
+  end if;
+end;
+$$;
+
+-- Claims up to max_jobs due jobs for a worker, in order of priority, run_at and id. Null tasks mean
+-- every task; a job that carries one of the forbidden flags is left alone. Of a named queue it
+-- claims one job, and only while no other job of the queue is claimed.
+--
+-- It never waits, locks only what it claims, and goes on behind rows that other workers hold, so
+-- that workers do not starve each other. When it returns fewer jobs than are due, since others
+-- fetch at the same time or there are very many partitions, it sets graphile_worker.more to true:
+-- call it again.
+--
+-- Four strategies, each with its contract in a file of its own: the first few jobs in one
+-- statement; windows along the order; partitions, when the windows are full of jobs that cannot
+-- run; and cursors that skip dead index entries.
+--
+-- A queue grows from nothing to millions between two runs of analyze, so the planner's numbers
+-- cannot be trusted: the settings leave it no plan but to follow the indexes in their order.
+create or replace function @extschema@.get_jobs(
+  worker_id text,
+  max_jobs integer = 1,
+  task_identifiers text[] = null,
+  forbidden_flags text[] = null
+)
+returns setof @extschema@.claimed_job
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_sort = off
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+set lock_timeout = '100ms'
+as $$
+declare
+  v_cursors text := pg_catalog.current_setting('graphile_worker.cursors', true);
+  v_more text := pg_catalog.current_setting('graphile_worker.more', true);
+  v_task_ids integer[];
+  v_started timestamptz := pg_catalog.clock_timestamp();
+  v_claimed integer := 0;
+begin
+  if worker_id is null or worker_id = '' then
+    raise exception 'Worker id is null or empty'
+      using errcode = 'GWBWI', hint = 'Pass a text that no other worker uses.';
+  end if;
+  if max_jobs is null or max_jobs not between 1 and 100000 then
+    raise exception 'Max jobs is out of range: %', max_jobs
+      using errcode = 'GWBMJ', hint = 'Ask for 1 to 100000 jobs.';
+  end if;
+  if v_more <> '' then
+    perform pg_catalog.set_config('graphile_worker.more', '', false);
+  end if;
+  if task_identifiers is not null then
+    select pg_catalog.array_agg(tasks.id) into v_task_ids
+    from @extschema@._private_tasks as tasks
+    where tasks.identifier = any (task_identifiers);
+    if v_task_ids is null then
+      return;
+    end if;
+  end if;
+
+  if coalesce(v_cursors, '') = '' then
+    begin
+      return query
+      select * from @extschema@._claim_first_jobs(worker_id, max_jobs, v_task_ids, forbidden_flags);
+      get diagnostics v_claimed = row_count;
+      if v_claimed = 0 then
+        raise sqlstate 'GWRTY' using message = 'Nothing was claimed', hint = 'Caught below.';
+      end if;
+      if v_cursors is null then
+        perform pg_catalog.set_config('graphile_worker.cursors', '', false);
+      elsif pg_catalog.clock_timestamp() > v_started + interval '1 millisecond' then
+        -- The next call finds out whether cursors are worth it.
+        perform pg_catalog.set_config('graphile_worker.cursors', 'null', false);
+      end if;
+    exception when sqlstate 'GWRTY' or lock_not_available then
+      v_claimed := 0;
+    end;
+  end if;
+  if v_claimed = 0 then
+    return query
+    select * from @extschema@._claim_in_order(
+      worker_id, max_jobs, v_task_ids, forbidden_flags, v_cursors
+    );
+    get diagnostics v_claimed = row_count;
+  end if;
+  if v_claimed = 0 and v_cursors <> 'null'
+    and pg_catalog.current_setting('graphile_worker.cursors') = 'null'
+  then
+    return query
+    select * from @extschema@._claim_in_order(
+      worker_id, max_jobs, v_task_ids, forbidden_flags, 'null'
+    );
+    get diagnostics v_claimed = row_count;
+    if v_claimed = 0 and pg_catalog.current_setting('graphile_worker.cursors') <> '' then
+      -- Nothing is due, and it took long to see: the next job will come behind the cursors.
+      perform pg_catalog.set_config('graphile_worker.cursors', v_cursors, false);
+    end if;
+  end if;
+  if v_claimed = max_jobs and max_jobs > 1
+    and pg_catalog.current_setting('graphile_worker.cursors') = ''
+  then
+    -- There is a backlog: the first few jobs will not decide the next call either.
+    perform pg_catalog.set_config('graphile_worker.cursors', 'null', false);
+  end if;
+  if v_claimed > 0 then
+    if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+      perform from @extschema@._private_heartbeats as heartbeats
+      where heartbeats.worker_id = get_jobs.worker_id
+      for key share;
+    end if;
+    if exists (
+      select from @extschema@._private_ended_workers as ended
+      where ended.worker_id = get_jobs.worker_id
+    ) then
+      raise exception 'Worker "%" has ended or was presumed dead', worker_id
+        using errcode = 'GWBWE',
+          hint = 'Its jobs were given to others. Go on under a new id, and call heartbeat first.';
+    end if;
+  end if;
+end;
+$$;
+
+-- Deletes jobs that the worker has done and unlocks their queues. Answers a row for each id given,
+-- in that order: done is false where the job is not this worker's any more, and nothing was
+-- touched.
+create or replace function @extschema@.finish_jobs(
+  worker_id text,
+  job_ids bigint[]
+)
+returns table (job_id bigint, done boolean)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_lock_timeout text;
+  v_lock_set text;
+  v_lock_started timestamptz;
+  v_done bigint[];
+  v_queue_ids integer[];
+begin
+  v_lock_timeout := pg_catalog.current_setting('lock_timeout');
+  v_lock_started := pg_catalog.clock_timestamp();
+  loop
+    begin
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
+      perform from @extschema@._private_jobs as jobs
+      where jobs.id = any (job_ids) and jobs.key is not null
+      order by jobs.key
+      for update;
+      with deleted as (
+        delete from @extschema@._private_jobs as jobs
+        where jobs.id = any (job_ids) and jobs.locked_by = worker_id
+        returning jobs.id, jobs.job_queue_id
+      )
+      select
+        pg_catalog.array_agg(deleted.id),
+        pg_catalog.array_agg(deleted.job_queue_id) filter (where deleted.job_queue_id is not null)
+      into v_done, v_queue_ids
+      from deleted;
+      if v_queue_ids is not null then
+        with locked as materialized (
+          select queues.id
+          from @extschema@._private_job_queues as queues
+          where queues.id = any (v_queue_ids) and queues.locked_by = worker_id
+          order by queues.id
+          for update
+        )
+        update @extschema@._private_job_queues as queues
+        set locked_at = null, locked_by = null
+        from locked
+        where queues.id = locked.id;
+      end if;
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      exit;
+    exception when lock_not_available then
+      perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, interval '1 second');
+    end;
+  end loop;
+  return query
+  select given.id, finished.id is not null
+  from pg_catalog.unnest(job_ids) with ordinality as given (id, place)
+  left join pg_catalog.unnest(v_done) as finished (id) on finished.id = given.id
+  order by given.place;
+end;
+$$;
+
+-- Puts failed jobs back for later and unlocks their queues. One json object a job:
+--   {"id": 1, "error": "what went wrong", "payload": [...], "run_at": "...", "final": true}
+-- payload replaces the job's (a batch that succeeded in part); run_at replaces the growing delay;
+-- final uses up the attempts. Only id is required. Answers as finish_jobs does.
+create or replace function @extschema@.fail_jobs(
+  worker_id text,
+  failures json
+)
+returns table (job_id bigint, done boolean)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_lock_timeout text;
+  v_lock_set text;
+  v_lock_started timestamptz;
+  v_failures json := coalesce(failures, '[]');
+  v_bad text;
+  v_ids bigint[];
+  v_done bigint[];
+  v_queue_ids integer[];
+begin
+  if pg_catalog.json_typeof(v_failures) <> 'array' then
+    raise exception 'Failures are not a json array but: %', pg_catalog.json_typeof(v_failures)
+      using errcode = 'GWBFA', hint = 'Pass an array of objects with id and error.';
+  end if;
+  begin
+    perform f.value ->> 'id' from pg_catalog.json_array_elements(v_failures) as f;
+  exception when untranslatable_character or invalid_text_representation then
+    -- NUL or half a surrogate pair, which PostgreSQL cannot hold, must not keep the job locked for
+    -- ever: such escapes are kept as they are written.
+    v_failures := pg_catalog.regexp_replace(
+      v_failures::text,
+      '(?<!\\)((?:\\\\)*)\\(u0000|u[dD][89a-fA-F][0-9a-fA-F]{2})',
+      '\1\\\\\2',
+      'g'
+    );
+  end;
+  select
+    pg_catalog.array_agg((f.value ->> 'id')::bigint order by f.place),
+    pg_catalog.min(f.value::text) filter (where f.value ->> 'id' is null)
+  into v_ids, v_bad
+  from pg_catalog.json_array_elements(v_failures) with ordinality as f (value, place);
+  if v_bad is not null then
+    raise exception 'A failure has no id: %', pg_catalog.left(v_bad, 100)
+      using errcode = 'GWBFA', hint = 'Give each failure the id of its job.';
+  end if;
+
+  v_lock_timeout := pg_catalog.current_setting('lock_timeout');
+  v_lock_started := pg_catalog.clock_timestamp();
+  loop
+    begin
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
+      perform from @extschema@._private_jobs as jobs
+      where jobs.id = any (v_ids) and jobs.key is not null
+      order by jobs.key
+      for update;
+      with failed as (
+        update @extschema@._private_jobs as jobs
+        set
+          last_error = coalesce(f.error, 'Failed without a message'),
+          payload = coalesce(f.payload, jobs.payload),
+          attempts = case when f.final then jobs.max_attempts else jobs.attempts end,
+          run_at = coalesce(
+            f.run_at,
+            case
+              when jobs.run_at > timestamptz '200000-01-01 00:00:00+00' then jobs.run_at
+              else greatest(pg_catalog.now(), jobs.run_at)
+                + pg_catalog.exp(greatest(least(jobs.attempts, 10), 0)) * interval '1 second'
+            end
+          ),
+          locked_at = null,
+          locked_by = null,
+          updated_at = pg_catalog.now()
+        from (
+          select distinct on ((f.value ->> 'id')::bigint)
+            (f.value ->> 'id')::bigint as id,
+            f.value ->> 'error' as error,
+            case when f.value ->> 'payload' is not null then f.value -> 'payload' end as payload,
+            (f.value ->> 'run_at')::timestamptz as run_at,
+            (f.value ->> 'final')::boolean as final
+          from pg_catalog.json_array_elements(v_failures) with ordinality as f (value, place)
+          order by (f.value ->> 'id')::bigint, f.place desc
+        ) as f
+        where jobs.id = f.id and jobs.locked_by = worker_id
+        returning jobs.id, jobs.job_queue_id
+      )
+      select
+        pg_catalog.array_agg(failed.id),
+        pg_catalog.array_agg(failed.job_queue_id) filter (where failed.job_queue_id is not null)
+      into v_done, v_queue_ids
+      from failed;
+      if v_queue_ids is not null then
+        with locked as materialized (
+          select queues.id
+          from @extschema@._private_job_queues as queues
+          where queues.id = any (v_queue_ids) and queues.locked_by = worker_id
+          order by queues.id
+          for update
+        )
+        update @extschema@._private_job_queues as queues
+        set locked_at = null, locked_by = null
+        from locked
+        where queues.id = locked.id;
+      end if;
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      exit;
+    exception when lock_not_available then
+      perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, interval '1 second');
+    end;
+  end loop;
+  return query
+  select given.id, failed.id is not null
+  from pg_catalog.unnest(v_ids) with ordinality as given (id, place)
+  left join pg_catalog.unnest(v_done) as failed (id) on failed.id = given.id
+  order by given.place;
+end;
+$$;
+
+-- Gives back jobs that the worker took but will not run, without using up the attempt, and unlocks
+-- their queues; other workers are woken. With run_at the job waits until then. Answers as
+-- finish_jobs.
+create or replace function @extschema@.return_jobs(
+  worker_id text,
+  job_ids bigint[],
+  run_at timestamptz = null
+)
+returns table (job_id bigint, done boolean)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_lock_timeout text;
+  v_lock_set text;
+  v_lock_started timestamptz;
+  v_done bigint[];
+  v_queue_ids integer[];
+begin
+  v_lock_timeout := pg_catalog.current_setting('lock_timeout');
+  v_lock_started := pg_catalog.clock_timestamp();
+  loop
+    begin
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
+      perform from @extschema@._private_jobs as jobs
+      where jobs.id = any (job_ids) and jobs.key is not null
+      order by jobs.key
+      for update;
+      with returned as (
+        update @extschema@._private_jobs as jobs
+        set
+          attempts = case
+            when jobs.key is null
+              and jobs.attempts >= jobs.max_attempts
+              and jobs.updated_at > jobs.locked_at
+              then jobs.attempts
+            else greatest(jobs.attempts - 1, 0)
+          end,
+          run_at = coalesce(return_jobs.run_at, jobs.run_at),
+          locked_at = null,
+          locked_by = null,
+          updated_at = pg_catalog.now()
+        where jobs.id = any (job_ids) and jobs.locked_by = worker_id
+        returning jobs.id, jobs.job_queue_id
+      )
+      select
+        pg_catalog.array_agg(returned.id),
+        pg_catalog.array_agg(returned.job_queue_id) filter (where returned.job_queue_id is not null)
+      into v_done, v_queue_ids
+      from returned;
+      if v_queue_ids is not null then
+        with locked as materialized (
+          select queues.id
+          from @extschema@._private_job_queues as queues
+          where queues.id = any (v_queue_ids) and queues.locked_by = worker_id
+          order by queues.id
+          for update
+        )
+        update @extschema@._private_job_queues as queues
+        set locked_at = null, locked_by = null
+        from locked
+        where queues.id = locked.id;
+      end if;
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      exit;
+    exception when lock_not_available then
+      perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, interval '1 second');
+    end;
+  end loop;
+  if v_done is not null
+    and coalesce(run_at <= pg_catalog.now(), true)
+    and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
+    not in ('off', 'false', 'no', '0')
+  then
+    perform pg_catalog.pg_notify(
+      'jobs:insert',
+      '{"r":' || pg_catalog.random() || ',"count":' || pg_catalog.cardinality(v_done) || '}'
+    );
+  end if;
+  return query
+  select given.id, returned.id is not null
+  from pg_catalog.unnest(job_ids) with ordinality as given (id, place)
+  left join pg_catalog.unnest(v_done) as returned (id) on returned.id = given.id
+  order by given.place;
+end;
+$$;
+
+-- The payload of a job that the worker has taken: for one that was not asked for its payload then,
+-- since it is large. Null where the job is not this worker's any more.
+create or replace function @extschema@.get_payload(
+  worker_id text,
+  job_id bigint
+)
+returns json
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (
+    select jobs.payload
+    from @extschema@._private_jobs as jobs
+    where jobs.id = job_id and jobs.locked_by = worker_id
+  );
+end;
+$$;
+
+-- Unlocks jobs and queues whose lock is older than 4 hours: their worker died, unless it was heard
+-- of lately. Call it every eight minutes or so; several callers do not disturb each other, and rows
+-- in use are skipped.
+create or replace function @extschema@.release_stale_locks()
+returns table (released_jobs bigint, released_queues bigint)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_dead_after interval := coalesce(
+    (select settings.dead_after from @extschema@._private_settings as settings),
+    interval '30 seconds'
+  );
+begin
+  with stale as materialized (
+    select jobs.id
+    from @extschema@._private_jobs as jobs
+    where jobs.locked_at < pg_catalog.now() - interval '4 hours'
+    and not exists (
+      select from @extschema@._private_heartbeats as heartbeats
+      where heartbeats.worker_id = jobs.locked_by
+      and greatest(heartbeats.heartbeat_at, pg_catalog.pg_postmaster_start_time()) >= pg_catalog.clock_timestamp() - v_dead_after
+    )
+    order by jobs.key, jobs.id
+    for update skip locked
+  )
+  update @extschema@._private_jobs as jobs
+  set locked_at = null, locked_by = null, updated_at = pg_catalog.now()
+  from stale
+  where jobs.id = stale.id;
+  get diagnostics released_jobs = row_count;
+
+  with stale as materialized (
+    select queues.id
+    from @extschema@._private_job_queues as queues
+    where queues.locked_at < pg_catalog.now() - interval '4 hours'
+    and not exists (
+      select from @extschema@._private_heartbeats as heartbeats
+      where heartbeats.worker_id = queues.locked_by
+      and greatest(heartbeats.heartbeat_at, pg_catalog.pg_postmaster_start_time()) >= pg_catalog.clock_timestamp() - v_dead_after
+    )
+    order by queues.id
+    for update skip locked
+  )
+  update @extschema@._private_job_queues as queues
+  set locked_at = null, locked_by = null
+  from stale
+  where queues.id = stale.id;
+  get diagnostics released_queues = row_count;
+
+  if released_jobs > 0 and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
+    not in ('off', 'false', 'no', '0') then
+    perform pg_catalog.pg_notify(
+      'jobs:insert',
+      '{"r":' || pg_catalog.random() || ',"count":' || released_jobs || '}'
+    );
+  end if;
+  return next;
+end;
+$$;
+
+-- Workers that say that they run, so that what they hold can be freed soon after they fall silent.
+-- Whether an available job is due, and the time until the first one of the future is; null: there
+-- is none. Two steps in the index for each priority there is, with the settings of get_jobs, for
+-- the same reason.
+create or replace function @extschema@._next_due(out is_due boolean, out next_job_in interval)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_sort = off
+set enable_incremental_sort = off
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+declare
+  v_run_at timestamptz;
+begin
+  with recursive step (priority, run_at, id) as (
+    (
+      select jobs.priority, jobs.run_at, jobs.id
+      from @extschema@._private_jobs as jobs
+      where jobs.is_available
+      order by jobs.priority, jobs.run_at, jobs.id
+      limit 1
+    )
+    union all
+    select further.priority, further.run_at, further.id
+    from step
+    cross join lateral (
+      select jobs.priority, jobs.run_at, jobs.id
+      from @extschema@._private_jobs as jobs
+      where jobs.is_available and jobs.priority > step.priority
+      order by jobs.priority, jobs.run_at, jobs.id
+      limit 1
+    ) as further
+  )
+  select
+    coalesce(pg_catalog.bool_or(step.run_at <= pg_catalog.now()), false),
+    pg_catalog.min(first.run_at)
+  into is_due, v_run_at
+  from step
+  left join lateral (
+    select jobs.run_at
+    from @extschema@._private_jobs as jobs
+    where jobs.is_available
+    and jobs.priority = step.priority
+    and jobs.run_at > pg_catalog.now()
+    order by jobs.priority, jobs.run_at, jobs.id
+    limit 1
+  ) as first on true;
+  -- An infinite time is no job to wait for, and cannot be subtracted before PostgreSQL 17.
+  if pg_catalog.isfinite(v_run_at) then
+    next_job_in := greatest(v_run_at - pg_catalog.clock_timestamp(), interval '0');
+  end if;
+end;
+$$;
+
+-- Whether a worker may sleep. With graphile_worker.notify = idle, who adds jobs notifies only then.
+-- Workers without a heartbeat, as Node's, are believed to sleep only where there are no others.
+--
+-- No job is overlooked in between. Who adds jobs locks their table until the end of the
+-- transaction, and asks after that. A worker says that it is going to sleep in a transaction of its
+-- own, then asks for the writing_transactions, and looks again until they have ended. A snapshot
+-- from before the jobs were added shows workers as they were, so it is not relied on.
+create or replace function @extschema@._any_worker_idle()
+returns boolean
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable')
+    or coalesce(
+      (select pg_catalog.bool_or(not heartbeats.is_busy) from @extschema@._private_heartbeats as heartbeats),
+      true
+    );
+end;
+$$;
+
+-- The transactions that may have written jobs and are open, by virtual ids, other than the
+-- caller's; given some, those of them that are still open.
+create or replace function @extschema@.writing_transactions(
+  among text[] = null
+)
+returns text[]
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return array(
+    select distinct locks.virtualtransaction
+    from pg_catalog.pg_locks as locks
+    join pg_catalog.pg_database as databases on databases.oid = locks.database
+    where databases.datname = pg_catalog.current_database()
+    and locks.relation = '@extschema@._private_jobs'::pg_catalog.regclass
+    and locks.mode = 'RowExclusiveLock'
+    and locks.granted
+    and locks.pid is distinct from pg_catalog.pg_backend_pid()
+    and (among is null or locks.virtualtransaction = any (among))
+  );
+end;
+$$;
+
+-- Says that the worker runs; it has to do so more than twice within dead_after. Answers is_known:
+-- false for the first time, and where it was presumed dead meanwhile, and its jobs were given to
+-- others. Its times are those of the clock, since the transaction may have waited.
+--
+-- A worker that is_busy looks for jobs all the time and need not be woken.
+--
+-- Locks of the worker that are older than an hour are made younger, once an hour: whoever goes by
+-- their age alone, as Node's workers do, does not run a long job a second time.
+create or replace function @extschema@.heartbeat(
+  worker_id text,
+  task_identifiers text[] = null,
+  details json = null,
+  is_busy boolean = false
+)
+returns table (is_known boolean, dead_after interval, next_job_in interval, is_due boolean)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_heartbeats @extschema@._private_heartbeats;
+  v_now timestamptz;
+begin
+  if worker_id is null or worker_id = '' then
+    raise exception 'Worker id is null or empty'
+      using errcode = 'GWBWI', hint = 'Pass a text that no other worker uses.';
+  end if;
+  dead_after := coalesce(
+    (select settings.dead_after from @extschema@._private_settings as settings),
+    interval '30 seconds'
+  );
+  select * into v_heartbeats
+  from @extschema@._private_heartbeats as heartbeats
+  where heartbeats.worker_id = heartbeat.worker_id
+  for update;
+  is_known := found;
+  if not is_known then
+    delete from @extschema@._private_ended_workers as ended
+    where ended.worker_id = heartbeat.worker_id;
+  end if;
+  v_now := pg_catalog.clock_timestamp();
+  insert into @extschema@._private_heartbeats as heartbeats (
+    worker_id, started_at, heartbeat_at, alive_since, refreshed_at, task_identifiers, details, is_busy
+  )
+  values (
+    heartbeat.worker_id, v_now, v_now, v_now, v_now, heartbeat.task_identifiers, heartbeat.details,
+    coalesce(heartbeat.is_busy, false)
+  )
+  on conflict on constraint heartbeats_pkey do update set
+    heartbeat_at = excluded.heartbeat_at,
+    alive_since = case
+      when excluded.heartbeat_at - heartbeats.heartbeat_at > heartbeat.dead_after / 2 then excluded.heartbeat_at
+      else heartbeats.alive_since
+    end,
+    refreshed_at = case
+      when excluded.heartbeat_at - heartbeats.refreshed_at > interval '1 hour' then excluded.heartbeat_at
+      else heartbeats.refreshed_at
+    end,
+    task_identifiers = excluded.task_identifiers,
+    details = excluded.details,
+    is_busy = excluded.is_busy;
+
+  if v_now - v_heartbeats.refreshed_at > interval '1 hour' then
+    with old as materialized (
+      select jobs.id
+      from @extschema@._private_jobs as jobs
+      where jobs.locked_by = heartbeat.worker_id and jobs.locked_at < v_now - interval '1 hour'
+      order by jobs.key, jobs.id
+      for update skip locked
+    )
+    update @extschema@._private_jobs as jobs
+    set
+      locked_at = v_now,
+      updated_at = case
+        when jobs.key is null
+          and jobs.attempts >= jobs.max_attempts
+          and jobs.updated_at > jobs.locked_at
+          then v_now + interval '1 microsecond'
+        else jobs.updated_at
+      end
+    from old
+    where jobs.id = old.id;
+
+    with old as materialized (
+      select queues.id
+      from @extschema@._private_job_queues as queues
+      where queues.locked_by = heartbeat.worker_id
+      and queues.locked_at < v_now - interval '1 hour'
+      order by queues.id
+      for update skip locked
+    )
+    update @extschema@._private_job_queues as queues
+    set locked_at = v_now
+    from old
+    where queues.id = old.id;
+  end if;
+
+  select jobs.is_due, jobs.next_job_in into is_due, next_job_in
+  from @extschema@._next_due() as jobs;
+  return next;
+end;
+$$;
+
+-- Gives back the jobs that the worker holds, with their attempt, other than those to keep, and
+-- unlocks their queues; with null every queue that it holds. Others are woken.
+create or replace function @extschema@._return_held_jobs(
+  worker_id text,
+  kept_ids bigint[]
+)
+returns bigint
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_lock_timeout text;
+  v_lock_set text;
+  v_lock_started timestamptz;
+  v_returned bigint;
+  v_queue_ids integer[];
+  v_queues bigint;
+begin
+  v_lock_timeout := pg_catalog.current_setting('lock_timeout');
+  v_lock_started := pg_catalog.clock_timestamp();
+  loop
+    begin
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
+      with theirs as materialized (
+        select jobs.id
+        from @extschema@._private_jobs as jobs
+        where jobs.locked_by = worker_id
+        and (kept_ids is null or jobs.id <> all (kept_ids))
+        order by jobs.key, jobs.id
+        for update
+      ),
+      returned as (
+        update @extschema@._private_jobs as jobs
+        set
+          attempts = case
+            when jobs.key is null
+              and jobs.attempts >= jobs.max_attempts
+              and jobs.updated_at > jobs.locked_at
+              then jobs.attempts
+            else greatest(jobs.attempts - 1, 0)
+          end,
+          locked_at = null,
+          locked_by = null,
+          updated_at = pg_catalog.now()
+        from theirs
+        where jobs.id = theirs.id
+        returning jobs.id, jobs.job_queue_id
+      )
+      select pg_catalog.count(*), pg_catalog.array_agg(returned.job_queue_id)
+      into v_returned, v_queue_ids
+      from returned;
+
+      with theirs as materialized (
+        select queues.id
+        from @extschema@._private_job_queues as queues
+        where queues.locked_by = worker_id
+        and (kept_ids is null or queues.id = any (v_queue_ids))
+        order by queues.id
+        for update
+      )
+      update @extschema@._private_job_queues as queues
+      set locked_at = null, locked_by = null
+      from theirs
+      where queues.id = theirs.id;
+      get diagnostics v_queues = row_count;
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      exit;
+    exception when lock_not_available then
+      perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, interval '1 second');
+    end;
+  end loop;
+
+  if v_returned + v_queues > 0 and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
+    not in ('off', 'false', 'no', '0') then
+    perform pg_catalog.pg_notify(
+      'jobs:insert',
+      '{"r":' || pg_catalog.random() || ',"count":' || greatest(v_returned, v_queues) || '}'
+    );
+  end if;
+  return v_returned;
+end;
+$$;
+
+-- Makes these ids those of workers that have ended: get_jobs gives them no job any more. What
+-- transactions that are open now still lock in their names is freed by recover_dead_workers.
+create or replace function @extschema@._end_workers(
+  worker_ids text[]
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  delete from @extschema@._private_heartbeats as heartbeats
+  where heartbeats.worker_id = any (worker_ids);
+  insert into @extschema@._private_ended_workers as ended (worker_id, ended_at)
+  select given.worker_id, pg_catalog.clock_timestamp()
+  from pg_catalog.unnest(worker_ids) as given (worker_id)
+  order by given.worker_id
+  on conflict on constraint ended_workers_pkey do update set
+    ended_at = excluded.ended_at,
+    open_transactions = excluded.open_transactions;
+end;
+$$;
+
+-- Ends a worker: the jobs that it still holds are given back without using up the attempt, its
+-- queues are unlocked, and it is no longer among the workers. Answers how many jobs there were.
+-- Its id gets no job any more, unless it calls heartbeat again.
+create or replace function @extschema@.end_worker(
+  worker_id text
+)
+returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if worker_id is null or worker_id = '' then
+    raise exception 'Worker id is null or empty'
+      using errcode = 'GWBWI', hint = 'Pass a text that no other worker uses.';
+  end if;
+  perform @extschema@._end_workers(array[worker_id]);
+  return @extschema@._return_held_jobs(worker_id, null);
+end;
+$$;
+
+-- Gives back the jobs that the worker holds but does not know of, since the answer of get_jobs was
+-- lost on its way, without using up the attempt. Answers how many there were. Not to be called
+-- while the worker waits for an answer.
+create or replace function @extschema@.return_unknown_jobs(
+  worker_id text,
+  known_ids bigint[]
+)
+returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return @extschema@._return_held_jobs(
+    worker_id, coalesce(pg_catalog.array_remove(known_ids, null), '{}')
+  );
+end;
+$$;
+
+-- Presumes workers dead that have not been heard of for dead_after, ends their ids, and frees what
+-- they hold. Only those that were ever heard of: a Node worker is not touched.
+--
+-- Nobody could be heard while the server was down, nor while the caller was cut off itself: its
+-- own heartbeats tell since when they come without a gap. Without a worker_id (an administrator
+-- calls) only the server's start counts.
+--
+-- A call of get_jobs that was under way when its worker ended may still lock jobs in its name. Once
+-- the end of a worker is committed, get_jobs refuses its id; so the transactions that have locked
+-- the table of jobs by then are listed, and when all of them have ended, what they left is freed.
+--
+-- Never waits, since whoever waits here is not heard of either: several callers do not disturb each
+-- other, and what somebody else holds at the moment is left for the next call.
+--
+-- A job gets its attempt back, since its worker may have died of anything, but not for ever: after
+-- max_crashes of them the attempt counts, and the job waits as after a failure.
+create or replace function @extschema@.recover_dead_workers(
+  worker_id text = null
+)
+returns table (dead_worker_id text, released_jobs bigint, released_queues bigint)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_dead_after interval := coalesce(
+    (select settings.dead_after from @extschema@._private_settings as settings),
+    interval '30 seconds'
+  );
+  v_now timestamptz := pg_catalog.clock_timestamp();
+  v_listening_since timestamptz := pg_catalog.pg_postmaster_start_time();
+  v_silent text[];
+  v_ended text[];
+  v_job_owners text[];
+  v_queue_owners text[];
+begin
+  if worker_id is not null then
+    select greatest(v_listening_since, heartbeats.alive_since) into v_listening_since
+    from @extschema@._private_heartbeats as heartbeats
+    where heartbeats.worker_id = recover_dead_workers.worker_id
+    and v_now - heartbeats.heartbeat_at <= v_dead_after / 2;
+  end if;
+  if v_listening_since < v_now - v_dead_after then
+    -- The lock looks once more at a row that changed: whoever was heard of just now is left alone.
+    select pg_catalog.array_agg(silent.worker_id) into v_silent
+    from (
+      select heartbeats.worker_id
+      from @extschema@._private_heartbeats as heartbeats
+      where heartbeats.heartbeat_at < v_now - v_dead_after
+      order by heartbeats.worker_id
+      for update skip locked
+    ) as silent;
+  end if;
+  v_ended := @extschema@._settled_ended_workers();
+  if v_silent is null and v_ended is null then
+    return;
+  end if;
+
+  if v_silent is not null then
+    perform @extschema@._end_workers(v_silent);
+  end if;
+  select released.job_owners, released.queue_owners into v_job_owners, v_queue_owners
+  from @extschema@._recover_locks(
+    coalesce(v_silent, '{}') || coalesce(v_ended, '{}')
+  ) as released;
+
+  -- What somebody else holds at the moment was skipped, and is looked for again.
+  update @extschema@._private_ended_workers as ended
+  set open_transactions = null
+  where ended.worker_id = any (v_ended)
+  and not exists (
+    select from @extschema@._private_jobs as jobs where jobs.locked_by = ended.worker_id
+  )
+  and not exists (
+    select from @extschema@._private_job_queues as queues
+    where queues.locked_by = ended.worker_id
+  );
+  return query
+  select
+    freed.id,
+    pg_catalog.cardinality(pg_catalog.array_positions(v_job_owners, freed.id))::bigint,
+    pg_catalog.cardinality(pg_catalog.array_positions(v_queue_owners, freed.id))::bigint
+  from (
+    select pg_catalog.unnest(v_silent)
+    union
+    select pg_catalog.unnest(v_job_owners || v_queue_owners)
+  ) as freed (id)
+  order by freed.id;
+end;
+$$;
+
+-- The ended workers that no open transaction can lock jobs for any more, and whose jobs have not
+-- been freed since; their rows are locked. Forgets those that ended a day ago.
+create or replace function @extschema@._settled_ended_workers()
+returns text[]
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_ids text[];
+begin
+  with old as materialized (
+    select ended.worker_id
+    from @extschema@._private_ended_workers as ended
+    where ended.open_transactions is null
+    and ended.ended_at < pg_catalog.clock_timestamp() - interval '1 day'
+    for update skip locked
+  )
+  delete from @extschema@._private_ended_workers as ended
+  using old
+  where ended.worker_id = old.worker_id;
+
+  select pg_catalog.array_agg(pending.worker_id) into v_ids
+  from (
+    select ended.worker_id
+    from @extschema@._private_ended_workers as ended
+    where ended.open_transactions is not null
+    order by ended.worker_id
+    for update skip locked
+  ) as pending;
+  if v_ids is null then
+    return null;
+  end if;
+  update @extschema@._private_ended_workers as ended
+  set open_transactions = @extschema@.writing_transactions(nullif(ended.open_transactions, '{}'))
+  where ended.worker_id = any (v_ids);
+  return (
+    select pg_catalog.array_agg(ended.worker_id)
+    from @extschema@._private_ended_workers as ended
+    where ended.worker_id = any (v_ids) and ended.open_transactions = '{}'
+  );
+end;
+$$;
+
+-- Frees the jobs and queues that are locked by these workers, and answers by whom each one was.
+-- What somebody else holds at the moment is skipped.
+create or replace function @extschema@._recover_locks(
+  worker_ids text[],
+  out job_owners text[],
+  out queue_owners text[]
+)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_max_crashes integer := coalesce(
+    (select settings.max_crashes from @extschema@._private_settings as settings), 3
+  );
+  v_ready bigint;
+begin
+  with theirs as materialized (
+    select jobs.id, jobs.locked_by
+    from @extschema@._private_jobs as jobs
+    where jobs.locked_by = any (worker_ids)
+    order by jobs.key, jobs.id
+    for update skip locked
+  ),
+  counted as (
+    insert into @extschema@._private_crashes as crashes (job_id, crashes, crashed_at)
+    select theirs.id, 1, pg_catalog.clock_timestamp()
+    from theirs
+    on conflict on constraint crashes_pkey do update set
+      crashes = least(crashes.crashes, 2147483646) + 1,
+      crashed_at = excluded.crashed_at
+    returning crashes.job_id, crashes.crashes, crashes.crashes > v_max_crashes as counts
+  ),
+  released as (
+    update @extschema@._private_jobs as jobs
+    set
+      attempts = case
+        when counted.counts or (jobs.key is null
+          and jobs.attempts >= jobs.max_attempts
+          and jobs.updated_at > jobs.locked_at)
+          then jobs.attempts
+        else greatest(jobs.attempts - 1, 0)
+      end,
+      last_error = case
+        when counted.counts then pg_catalog.format(
+          'Its worker died while it ran the job, the last time worker %s (%s times)',
+          theirs.locked_by, counted.crashes
+        )
+        else jobs.last_error
+      end,
+      run_at = case
+        when counted.counts then case
+          when jobs.run_at > timestamptz '200000-01-01 00:00:00+00' then jobs.run_at
+          else greatest(pg_catalog.now(), jobs.run_at)
+            + pg_catalog.exp(greatest(least(jobs.attempts, 10), 0)) * interval '1 second'
+        end
+        else jobs.run_at
+      end,
+      locked_at = null,
+      locked_by = null,
+      updated_at = pg_catalog.now()
+    from theirs
+    join counted on counted.job_id = theirs.id
+    where jobs.id = theirs.id
+    returning theirs.locked_by, jobs.is_available and jobs.run_at <= pg_catalog.now() as is_ready
+  )
+  select
+    coalesce(pg_catalog.array_agg(released.locked_by), '{}'),
+    pg_catalog.count(*) filter (where released.is_ready)
+  into job_owners, v_ready
+  from released;
+
+  with theirs as materialized (
+    select queues.id, queues.locked_by
+    from @extschema@._private_job_queues as queues
+    where queues.locked_by = any (worker_ids)
+    order by queues.id
+    for update skip locked
+  ),
+  released as (
+    update @extschema@._private_job_queues as queues
+    set locked_at = null, locked_by = null
+    from theirs
+    where queues.id = theirs.id
+    returning theirs.locked_by
+  )
+  select coalesce(pg_catalog.array_agg(released.locked_by), '{}') into queue_owners
+  from released;
+
+  with gone as materialized (
+    select crashes.job_id
+    from @extschema@._private_crashes as crashes
+    where not exists (
+      select from @extschema@._private_jobs as jobs where jobs.id = crashes.job_id
+    )
+    for update skip locked
+  )
+  delete from @extschema@._private_crashes as crashes
+  using gone
+  where crashes.job_id = gone.job_id;
+
+  v_ready := greatest(v_ready, pg_catalog.cardinality(queue_owners));
+  if v_ready > 0 and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
+    not in ('off', 'false', 'no', '0') then
+    perform pg_catalog.pg_notify(
+      'jobs:insert',
+      '{"r":' || pg_catalog.random() || ',"count":' || v_ready || '}'
+    );
+  end if;
+end;
+$$;
+
+-- Sets after which silence a worker is presumed dead (30 seconds unless set), and how often a job
+-- that loses its worker gets its attempt back (3 times). Null leaves alone. Answers what holds now.
+-- At most 3 hours, since older locks are stale to Node's workers.
+create or replace function @extschema@.set_recovery(
+  inout dead_after interval = null,
+  inout max_crashes integer = null
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_settings @extschema@._private_settings;
+begin
+  if dead_after not between interval '1 second' and interval '3 hours' then
+    raise exception 'Dead after is out of range: %', dead_after
+      using errcode = 'GWBRE', hint = 'Use 1 second to 3 hours, or null to leave it alone.';
+  end if;
+  if max_crashes not between 0 and 1000 then
+    raise exception 'Max crashes is out of range: %', max_crashes
+      using errcode = 'GWBRE', hint = 'Use 0 to 1000, or null to leave it alone.';
+  end if;
+  insert into @extschema@._private_settings as settings (dead_after, max_crashes)
+  values (
+    coalesce(set_recovery.dead_after, interval '30 seconds'), coalesce(set_recovery.max_crashes, 3)
+  )
+  on conflict on constraint settings_pkey do update set
+    dead_after = coalesce(set_recovery.dead_after, settings.dead_after),
+    max_crashes = coalesce(set_recovery.max_crashes, settings.max_crashes)
+  returning * into v_settings;
+  dead_after := v_settings.dead_after;
+  max_crashes := v_settings.max_crashes;
+end;
+$$;
+
+-- Unlocks queues, those with the names given only, that are locked although none of their jobs is:
+-- somebody meddled with the rows. Answers their names. Rows in use are skipped.
+create or replace function @extschema@.unlock_queues(
+  queue_names text[] = null
+)
+returns setof text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_locked integer[];
+  v_names text[];
+begin
+  -- While we hold the queue nobody takes a job of it, so that what is seen after that stays true.
+  select pg_catalog.array_agg(locked.id) into v_locked
+  from (
+    select queues.id
+    from @extschema@._private_job_queues as queues
+    where queues.locked_at is not null
+    and (queue_names is null or queues.queue_name = any (queue_names))
+    order by queues.id
+    for update skip locked
+  ) as locked;
+  with freed as (
+    update @extschema@._private_job_queues as queues
+    set locked_at = null, locked_by = null
+    where queues.id = any (v_locked)
+    and not exists (
+      select from @extschema@._private_jobs as jobs
+      where jobs.job_queue_id = queues.id and jobs.locked_at is not null
+    )
+    returning queues.queue_name
+  )
+  select pg_catalog.array_agg(freed.queue_name order by freed.queue_name) into v_names
+  from freed;
+  if v_names is not null and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
+    not in ('off', 'false', 'no', '0') then
+    perform pg_catalog.pg_notify(
+      'jobs:insert',
+      '{"r":' || pg_catalog.random() || ',"count":' || pg_catalog.cardinality(v_names) || '}'
+    );
+  end if;
+  return query select pg_catalog.unnest(v_names);
+end;
+$$;
+
+-- Recurring jobs. Whoever keeps the time calls these; the table of crontabs, which Node's workers
+-- use in the same way, is what makes each time come once.
+
+-- Makes the recurring jobs known, from now on where they were not, and answers what is known of
+-- each, in the order given.
+create or replace function @extschema@.register_crontabs(
+  identifiers text[]
+)
+returns table (identifier text, known_since timestamptz, last_execution timestamptz)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if exists (
+    select from pg_catalog.unnest(identifiers) as given (name) where (given.name = '') is not false
+  ) then
+    raise exception 'Identifier of a crontab is null or empty: %', identifiers
+      using errcode = 'GWBCR', hint = 'Give each recurring job a name of its own.';
+  end if;
+  insert into @extschema@._private_known_crontabs (identifier, known_since)
+  select distinct given.name, pg_catalog.now()
+  from pg_catalog.unnest(identifiers) as given (name)
+  where not exists (
+    select from @extschema@._private_known_crontabs as crontabs
+    where crontabs.identifier = given.name
+  )
+  order by given.name
+  on conflict do nothing;
+  return query
+  select crontabs.identifier, crontabs.known_since, crontabs.last_execution
+  from pg_catalog.unnest(identifiers) with ordinality as given (name, place)
+  join @extschema@._private_known_crontabs as crontabs on crontabs.identifier = given.name
+  order by given.place;
+end;
+$$;
+
+-- Adds the recurring jobs for one time, unless they were added for it or for a later one already,
+-- and answers the identifiers of those that were added. One json object a recurring job:
+--   {"identifier": "daily", "task": "report", "payload": {...}, "queue_name": "q", "priority": 1,
+--    "max_attempts": 3, "flags": ["f"], "job_key": "k", "job_key_mode": "preserve_run_at"}
+-- Only identifier and task are required. All or nothing: a job that cannot be added raises the
+-- error of add_job. Who asks for the same one at the same moment waits, and then finds that it was
+-- added. Rows are locked in the order given, as Node's workers do with theirs.
+create or replace function @extschema@.add_cron_jobs(
+  at timestamptz,
+  jobs json
+)
+returns setof text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_lock_timeout text;
+  v_lock_set text;
+  v_lock_started timestamptz;
+  v_item record;
+  v_identifier text;
+  v_fired bigint[] := '{}';
+begin
+  if at is null or not pg_catalog.isfinite(at) then
+    raise exception 'Time of the recurring jobs is null or infinite: %', at
+      using errcode = 'GWBCR', hint = 'Pass the minute for which they are due.';
+  end if;
+  if jobs is null or pg_catalog.json_typeof(jobs) <> 'array' then
+    raise exception 'Jobs are not a json array but: %', pg_catalog.json_typeof(jobs)
+      using errcode = 'GWBCR', hint = 'Pass an array of objects with identifier and task.';
+  end if;
+  v_lock_timeout := pg_catalog.current_setting('lock_timeout');
+  v_lock_started := pg_catalog.clock_timestamp();
+  loop
+    begin
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
+      v_fired := '{}';
+      for v_item in
+        select items.job, items.place
+        from pg_catalog.json_array_elements(jobs) with ordinality as items (job, place)
+        order by items.place
+      loop
+        if pg_catalog.json_typeof(v_item.job) = 'object' then
+          v_identifier := v_item.job ->> 'identifier';
+        end if;
+        if coalesce(v_identifier, '') = '' then
+          raise exception 'A recurring job has no identifier: %', pg_catalog.left(v_item.job::text, 100)
+            using errcode = 'GWBCR', hint = 'Pass an array of objects with identifier and task.';
+        end if;
+        insert into @extschema@._private_known_crontabs as crontabs (
+          identifier, known_since, last_execution
+        )
+        values (v_identifier, at, at)
+        on conflict on constraint known_crontabs_pkey do update set
+          last_execution = excluded.last_execution
+        where crontabs.last_execution is null or crontabs.last_execution < excluded.last_execution;
+        if found then
+          v_fired := v_fired || v_item.place;
+        end if;
+        v_identifier := null;
+      end loop;
+
+      -- Jobs with keys in the order that every adder of jobs keeps.
+      for v_item in
+        select items.job
+        from pg_catalog.json_array_elements(jobs) with ordinality as items (job, place)
+        where items.place = any (v_fired)
+        order by items.job ->> 'job_key', items.place
+      loop
+        perform @extschema@.add_job(
+          identifier => v_item.job ->> 'task',
+          payload => case when v_item.job ->> 'payload' is not null then v_item.job -> 'payload' end,
+          queue_name => v_item.job ->> 'queue_name',
+          run_at => at,
+          max_attempts => (v_item.job ->> 'max_attempts')::integer,
+          job_key => v_item.job ->> 'job_key',
+          priority => (v_item.job ->> 'priority')::integer,
+          flags => case
+            when v_item.job ->> 'flags' is not null
+              then array(select pg_catalog.json_array_elements_text(v_item.job -> 'flags'))
+          end,
+          job_key_mode => coalesce(v_item.job ->> 'job_key_mode', 'replace')
+        );
+      end loop;
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      exit;
+    exception when lock_not_available then
+      perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, interval '1 second');
+    end;
+  end loop;
+  return query
+  select items.job ->> 'identifier'
+  from pg_catalog.json_array_elements(jobs) with ordinality as items (job, place)
+  where items.place = any (v_fired)
+  order by items.place;
+end;
+$$;
+
+-- The version of the installed objects, whichever road they came by.
+create or replace function @extschema@.version()
+returns text
+language sql
+immutable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+  select '1.1.0'::text;
+$$;
+
+-- The revision of Node's schema that is here, and the highest one that workers of an earlier
+-- revision do not run on: what a notification on worker:migrate says is only a hint to look.
+create or replace function @extschema@.schema_revision(
+  out revision integer,
+  out breaking_revision integer
+)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  select
+    pg_catalog.max(migrations.id),
+    pg_catalog.max(migrations.id) filter (where migrations.breaking)
+  into revision, breaking_revision
+  from @extschema@.migrations;
+end;
+$$;
+
+-- Gives a role the rights of a level, and takes none away. The owner has every right as it is.
+create or replace function @extschema@._add_access(
+  grantee name,
+  access_level text
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_schema text;
+  v_is_owner boolean;
+begin
+  select
+    pg_catalog.quote_ident(schemas.nspname),
+    types.typowner = pg_catalog.quote_ident(grantee)::pg_catalog.regrole
+  into strict v_schema, v_is_owner
+  from pg_catalog.pg_type as types
+  join pg_catalog.pg_namespace as schemas on schemas.oid = types.typnamespace
+  where types.oid = pg_catalog.pg_typeof(null::@extschema@.job_spec);
+  if v_is_owner then
+    return;
+  end if;
+  execute pg_catalog.format('grant usage on schema %s to %I', v_schema, grantee);
+  if access_level in ('enqueue', 'work', 'admin') then
+    execute pg_catalog.format(
+      'grant execute on function
+        %1$s.add_job(text, json, text, timestamptz, integer, text, integer, text[], text),
+        %1$s.add_jobs(%1$s.job_spec[], boolean),
+        %1$s.add_jobs_with_modes(%1$s.job_spec[], text[]),
+        %1$s.version(),
+        %1$s.job_names(integer, integer)
+      to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant usage on type %s.job_spec to %I',
+      v_schema, grantee
+    );
+  end if;
+  if access_level in ('work', 'admin') then
+    execute pg_catalog.format(
+      'grant execute on function
+        %1$s.get_jobs(text, integer, text[], text[]),
+        %1$s.get_payload(text, bigint),
+        %1$s.schema_revision(),
+        %1$s.finish_jobs(text, bigint[]),
+        %1$s.fail_jobs(text, json),
+        %1$s.return_jobs(text, bigint[], timestamptz),
+        %1$s.release_stale_locks(),
+        %1$s.heartbeat(text, text[], json, boolean),
+        %1$s.writing_transactions(text[]),
+        %1$s.end_worker(text),
+        %1$s.return_unknown_jobs(text, bigint[]),
+        %1$s.recover_dead_workers(text),
+        %1$s.register_crontabs(text[]),
+        %1$s.add_cron_jobs(timestamptz, json)
+      to %2$I',
+      v_schema, grantee
+    );
+    execute pg_catalog.format(
+      'grant usage on type %s.claimed_job to %I',
+      v_schema, grantee
+    );
+  end if;
+  if access_level in ('admin') then
+    execute pg_catalog.format(
+      'grant execute on function
+        %1$s.remove_job(text),
+        %1$s.complete_jobs(bigint[]),
+        %1$s.permanently_fail_jobs(bigint[], text),
+        %1$s.reschedule_jobs(bigint[], timestamptz, integer, integer, integer),
+        %1$s.force_unlock_workers(text[]),
+        %1$s.list_jobs(bigint[], text[], text[], text[], text[], bigint, integer),
+        %1$s.delete_failed_jobs(timestamptz, integer),
+        %1$s.delete_unused_queues(),
+        %1$s.delete_unused_tasks(text[]),
+        %1$s.set_recovery(interval, integer),
+        %1$s.unlock_queues(text[])
+      to %2$I',
+      v_schema, grantee
+    );
+  end if;
+  if access_level in ('admin', 'observe') then
+    execute pg_catalog.format('grant select on %s.jobs to %I', v_schema, grantee);
+    execute pg_catalog.format('grant select on %s.workers to %I', v_schema, grantee);
+    execute pg_catalog.format('grant select on %s.ended_workers to %I', v_schema, grantee);
+    execute pg_catalog.format('grant select on %s.queues to %I', v_schema, grantee);
+    execute pg_catalog.format('grant select on %s.crontabs to %I', v_schema, grantee);
+  end if;
+end;
+$$;
+
+-- Gives a role one level of access, and no right on any table:
+--   enqueue  add jobs
+--   work     also take, finish, fail and return them, and be a worker
+--   admin    also remove, complete, fail, reschedule and unlock them, and read the views
+--   observe  only read the views
+-- Whatever the role had here before is taken away first. Only the owner of the objects can call it.
+create or replace function @extschema@.grant_access(
+  grantee name,
+  access_level text
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if access_level is null or access_level not in ('enqueue', 'work', 'admin', 'observe') then
+    raise exception 'Access level is unknown: "%"', access_level
+      using errcode = 'GWBAL', hint = 'Use enqueue, work, admin or observe.';
+  end if;
+  perform @extschema@.revoke_access(grantee);
+  perform @extschema@._add_access(grantee, access_level);
+end;
+$$;
+
+-- Takes away every right that a role has here. Only the owner of the objects can call it. Named one
+-- by one, since the schema may hold other objects as well.
+create or replace function @extschema@.revoke_access(
+  grantee name
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_schema text;
+  v_is_owner boolean;
+begin
+  if not exists (select from pg_catalog.pg_roles as roles where roles.rolname = grantee) then
+    raise exception 'Role does not exist: "%"', grantee
+      using errcode = 'GWBRO', hint = 'Create it first, or mend the spelling.';
+  end if;
+  select
+    pg_catalog.quote_ident(schemas.nspname),
+    types.typowner = pg_catalog.quote_ident(grantee)::pg_catalog.regrole
+  into strict v_schema, v_is_owner
+  from pg_catalog.pg_type as types
+  join pg_catalog.pg_namespace as schemas on schemas.oid = types.typnamespace
+  where types.oid = pg_catalog.pg_typeof(null::@extschema@.job_spec);
+  if v_is_owner then
+    return;
+  end if;
+  execute pg_catalog.format(
+    'revoke all on function
+      %1$s.add_job(text, json, text, timestamptz, integer, text, integer, text[], text),
+      %1$s.add_jobs(%1$s.job_spec[], boolean),
+      %1$s.add_jobs_with_modes(%1$s.job_spec[], text[]),
+      %1$s.version(),
+      %1$s.job_names(integer, integer),
+      %1$s.get_jobs(text, integer, text[], text[]),
+      %1$s.get_payload(text, bigint),
+      %1$s.schema_revision(),
+      %1$s.finish_jobs(text, bigint[]),
+      %1$s.fail_jobs(text, json),
+      %1$s.return_jobs(text, bigint[], timestamptz),
+      %1$s.release_stale_locks(),
+      %1$s.heartbeat(text, text[], json, boolean),
+      %1$s.writing_transactions(text[]),
+      %1$s.end_worker(text),
+      %1$s.return_unknown_jobs(text, bigint[]),
+      %1$s.recover_dead_workers(text),
+      %1$s.register_crontabs(text[]),
+      %1$s.add_cron_jobs(timestamptz, json),
+      %1$s.remove_job(text),
+      %1$s.complete_jobs(bigint[]),
+      %1$s.permanently_fail_jobs(bigint[], text),
+      %1$s.reschedule_jobs(bigint[], timestamptz, integer, integer, integer),
+      %1$s.force_unlock_workers(text[]),
+      %1$s.list_jobs(bigint[], text[], text[], text[], text[], bigint, integer),
+      %1$s.delete_failed_jobs(timestamptz, integer),
+      %1$s.delete_unused_queues(),
+      %1$s.delete_unused_tasks(text[]),
+      %1$s.set_recovery(interval, integer),
+      %1$s.unlock_queues(text[]),
+      %1$s._reject_job(text, text, integer, text, integer, text[]),
+      %1$s._reject_mode(text),
+      %1$s._merge_payloads(json, json),
+      %1$s._ensure_names(text[], text[]),
+      %1$s._reject_old_snapshot(),
+      %1$s._block_enqueues(),
+      %1$s._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text),
+      %1$s._prepare_specs(%1$s.job_spec[]),
+      %1$s._upsert_jobs(%1$s.job_spec[], bigint[], text[], bigint[], %1$s._private_jobs[]),
+      %1$s._visible_rows(%1$s._private_jobs[], %1$s.job_spec[], text[]),
+      %1$s._add_keyed_jobs(%1$s.job_spec[], text[]),
+      %1$s._before_lock_retry(text, timestamptz, interval),
+      %1$s._without_content(%1$s._private_jobs, json, text),
+      %1$s._claim_first_jobs(text, integer, integer[], text[]),
+      %1$s._pick_from_window(smallint, timestamptz, bigint, integer, integer, integer[], text[], boolean),
+      %1$s._find_partitions(integer[], integer[], boolean, integer),
+      %1$s._pick_from_partitions(integer, integer[], text[], bigint[], integer[]),
+      %1$s._claim_jobs(text, tid[], integer[], integer[], text[]),
+      %1$s._skip_ahead_cursors(text),
+      %1$s._claim_in_order(text, integer, integer[], text[], text),
+      %1$s._return_held_jobs(text, bigint[]),
+      %1$s._end_workers(text[]),
+      %1$s._settled_ended_workers(),
+      %1$s._recover_locks(text[]),
+      %1$s._next_due(),
+      %1$s._any_worker_idle(),
+      %1$s._add_access(name, text),
+      %1$s.grant_access(name, text),
+      %1$s.revoke_access(name)
+    from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on table %1$s._private_tasks, %1$s._private_job_queues, %1$s._private_jobs, %1$s._private_known_crontabs, %1$s._private_heartbeats, %1$s._private_ended_workers, %1$s._private_crashes, %1$s._private_settings, %1$s.migrations, %1$s.jobs, %1$s.workers, %1$s.ended_workers, %1$s.queues, %1$s.crontabs from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on sequence %1$s.tasks_id_seq, %1$s.job_queues_id_seq, %1$s.jobs_id_seq1, %1$s.names_deleted_seq from %2$I',
+    v_schema, grantee
+  );
+  execute pg_catalog.format(
+    'revoke all on type %1$s.job_spec, %1$s.claimed_job from %2$I',
+    v_schema, grantee
+  );
+  if v_schema <> 'public' then
+    execute pg_catalog.format('revoke all on schema %s from %I', v_schema, grantee);
+  end if;
+end;
+$$;
+
+-- Nothing is for everybody.
+revoke all on function @extschema@.add_job(text, json, text, timestamptz, integer, text, integer, text[], text) from public;
+revoke all on function @extschema@.add_jobs(@extschema@.job_spec[], boolean) from public;
+revoke all on function @extschema@.add_jobs_with_modes(@extschema@.job_spec[], text[]) from public;
+revoke all on function @extschema@.version() from public;
+revoke all on function @extschema@.job_names(integer, integer) from public;
+revoke all on function @extschema@.get_jobs(text, integer, text[], text[]) from public;
+revoke all on function @extschema@.get_payload(text, bigint) from public;
+revoke all on function @extschema@.schema_revision() from public;
+revoke all on function @extschema@.finish_jobs(text, bigint[]) from public;
+revoke all on function @extschema@.fail_jobs(text, json) from public;
+revoke all on function @extschema@.return_jobs(text, bigint[], timestamptz) from public;
+revoke all on function @extschema@.release_stale_locks() from public;
+revoke all on function @extschema@.heartbeat(text, text[], json, boolean) from public;
+revoke all on function @extschema@.writing_transactions(text[]) from public;
+revoke all on function @extschema@.end_worker(text) from public;
+revoke all on function @extschema@.return_unknown_jobs(text, bigint[]) from public;
+revoke all on function @extschema@.recover_dead_workers(text) from public;
+revoke all on function @extschema@.register_crontabs(text[]) from public;
+revoke all on function @extschema@.add_cron_jobs(timestamptz, json) from public;
+revoke all on function @extschema@.remove_job(text) from public;
+revoke all on function @extschema@.complete_jobs(bigint[]) from public;
+revoke all on function @extschema@.permanently_fail_jobs(bigint[], text) from public;
+revoke all on function @extschema@.reschedule_jobs(bigint[], timestamptz, integer, integer, integer) from public;
+revoke all on function @extschema@.force_unlock_workers(text[]) from public;
+revoke all on function @extschema@.list_jobs(bigint[], text[], text[], text[], text[], bigint, integer) from public;
+revoke all on function @extschema@.delete_failed_jobs(timestamptz, integer) from public;
+revoke all on function @extschema@.delete_unused_queues() from public;
+revoke all on function @extschema@.delete_unused_tasks(text[]) from public;
+revoke all on function @extschema@.set_recovery(interval, integer) from public;
+revoke all on function @extschema@.unlock_queues(text[]) from public;
+revoke all on function @extschema@._reject_job(text, text, integer, text, integer, text[]) from public;
+revoke all on function @extschema@._reject_mode(text) from public;
+revoke all on function @extschema@._merge_payloads(json, json) from public;
+revoke all on function @extschema@._ensure_names(text[], text[]) from public;
+revoke all on function @extschema@._reject_old_snapshot() from public;
+revoke all on function @extschema@._block_enqueues() from public;
+revoke all on function @extschema@._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text) from public;
+revoke all on function @extschema@._prepare_specs(@extschema@.job_spec[]) from public;
+revoke all on function @extschema@._upsert_jobs(@extschema@.job_spec[], bigint[], text[], bigint[], @extschema@._private_jobs[]) from public;
+revoke all on function @extschema@._visible_rows(@extschema@._private_jobs[], @extschema@.job_spec[], text[]) from public;
+revoke all on function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]) from public;
+revoke all on function @extschema@._before_lock_retry(text, timestamptz, interval) from public;
+revoke all on function @extschema@._without_content(@extschema@._private_jobs, json, text) from public;
+revoke all on function @extschema@._claim_first_jobs(text, integer, integer[], text[]) from public;
+revoke all on function @extschema@._pick_from_window(smallint, timestamptz, bigint, integer, integer, integer[], text[], boolean) from public;
+revoke all on function @extschema@._find_partitions(integer[], integer[], boolean, integer) from public;
+revoke all on function @extschema@._pick_from_partitions(integer, integer[], text[], bigint[], integer[]) from public;
+revoke all on function @extschema@._claim_jobs(text, tid[], integer[], integer[], text[]) from public;
+revoke all on function @extschema@._skip_ahead_cursors(text) from public;
+revoke all on function @extschema@._claim_in_order(text, integer, integer[], text[], text) from public;
+revoke all on function @extschema@._return_held_jobs(text, bigint[]) from public;
+revoke all on function @extschema@._end_workers(text[]) from public;
+revoke all on function @extschema@._settled_ended_workers() from public;
+revoke all on function @extschema@._recover_locks(text[]) from public;
+revoke all on function @extschema@._next_due() from public;
+revoke all on function @extschema@._any_worker_idle() from public;
+revoke all on function @extschema@._add_access(name, text) from public;
+revoke all on function @extschema@.grant_access(name, text) from public;
+revoke all on function @extschema@.revoke_access(name) from public;
+revoke all on type @extschema@.job_spec from public;
+revoke all on type @extschema@.claimed_job from public;
+
+-- What \d+ and \df+ say.
+comment on table @extschema@._private_tasks is 'Internal: the name of each task, once.';
+comment on column @extschema@._private_tasks.id is 'What jobs point to.';
+comment on column @extschema@._private_tasks.identifier is 'Name of the task, at most 128 characters.';
+comment on table @extschema@._private_job_queues is 'Internal: the named queues. A row is locked while a job of its queue is in flight.';
+comment on column @extschema@._private_job_queues.id is 'What jobs point to.';
+comment on column @extschema@._private_job_queues.queue_name is 'Name of the queue, at most 128 characters.';
+comment on column @extschema@._private_job_queues.locked_at is 'When the job in flight was claimed, or its lease last renewed; null if there is none.';
+comment on column @extschema@._private_job_queues.locked_by is 'Worker that claimed the job in flight.';
+comment on column @extschema@._private_job_queues.is_available is 'Whether a job of the queue may be claimed.';
+comment on table @extschema@._private_jobs is 'Internal: one row per job that is waiting, running or permanently failed. Read the view jobs.';
+comment on column @extschema@._private_jobs.id is 'Identity of the job.';
+comment on column @extschema@._private_jobs.job_queue_id is 'Queue, whose jobs run one at a time; null if none.';
+comment on column @extschema@._private_jobs.task_id is 'Task to run.';
+comment on column @extschema@._private_jobs.payload is 'Argument of the task; an array makes a batch job.';
+comment on column @extschema@._private_jobs.priority is 'Lower numbers run first.';
+comment on column @extschema@._private_jobs.run_at is 'The job does not run before this time.';
+comment on column @extschema@._private_jobs.attempts is 'How many times the job has been claimed.';
+comment on column @extschema@._private_jobs.max_attempts is 'The job permanently fails after this many attempts.';
+comment on column @extschema@._private_jobs.last_error is 'Message of the last failure.';
+comment on column @extschema@._private_jobs.created_at is 'When the job was added.';
+comment on column @extschema@._private_jobs.updated_at is 'When the job was last changed, other than by being claimed.';
+comment on column @extschema@._private_jobs.key is 'Job key: at most one job has a given key.';
+comment on column @extschema@._private_jobs.locked_at is 'When a worker claimed the job, or last renewed its lease; null if the job is not running.';
+comment on column @extschema@._private_jobs.locked_by is 'Worker (in Node: pool of workers) that claimed the job.';
+comment on column @extschema@._private_jobs.revision is 'How many times add_job was applied to the job again.';
+comment on column @extschema@._private_jobs.flags is 'Object with a true member per flag; workers can skip jobs with a flag.';
+comment on column @extschema@._private_jobs.is_available is 'Whether the job may be claimed once it is due.';
+comment on table @extschema@._private_known_crontabs is 'Internal: the recurring jobs and when each was last added.';
+comment on column @extschema@._private_known_crontabs.identifier is 'Name of the recurring job.';
+comment on column @extschema@._private_known_crontabs.known_since is 'When the recurring job was registered; earlier ticks are not added.';
+comment on column @extschema@._private_known_crontabs.last_execution is 'The last time the job was added for.';
+comment on table @extschema@._private_heartbeats is 'Internal: the workers that send heartbeats. Read the view workers.';
+comment on column @extschema@._private_heartbeats.worker_id is 'The id under which the worker claims jobs.';
+comment on column @extschema@._private_heartbeats.started_at is 'When the worker sent its first heartbeat.';
+comment on column @extschema@._private_heartbeats.heartbeat_at is 'When the worker sent its last heartbeat.';
+comment on column @extschema@._private_heartbeats.alive_since is 'Since when the worker has sent heartbeats without a gap.';
+comment on column @extschema@._private_heartbeats.refreshed_at is 'When the locks of the worker were last renewed.';
+comment on column @extschema@._private_heartbeats.task_identifiers is 'Tasks that the worker runs; null if all, or if unknown.';
+comment on column @extschema@._private_heartbeats.details is 'Other information from the worker.';
+comment on column @extschema@._private_heartbeats.is_busy is 'Whether it polls all the time and need not be notified.';
+comment on table @extschema@._private_ended_workers is 'Internal: ids of workers that ended or were presumed dead within the last day. Read the view ended_workers.';
+comment on column @extschema@._private_ended_workers.worker_id is 'An id that gets no more jobs.';
+comment on column @extschema@._private_ended_workers.ended_at is 'When the worker ended or was presumed dead.';
+comment on column @extschema@._private_ended_workers.open_transactions is 'Transactions that may still lock jobs under this id; empty if not listed yet, null if there are none.';
+comment on table @extschema@._private_crashes is 'Internal: jobs whose worker died while it ran them.';
+comment on column @extschema@._private_crashes.job_id is 'The job.';
+comment on column @extschema@._private_crashes.crashes is 'How many times.';
+comment on column @extschema@._private_crashes.crashed_at is 'When it last happened.';
+comment on table @extschema@._private_settings is 'Internal: the values of set_recovery; no row means the defaults.';
+comment on column @extschema@._private_settings.id is 'Always true, so that there is at most one row.';
+comment on column @extschema@._private_settings.dead_after is 'A worker that is silent for longer is presumed dead.';
+comment on column @extschema@._private_settings.max_crashes is 'How many times a job gets its attempt back when its worker dies.';
+comment on table @extschema@.migrations is 'The schema revisions that Node''s graphile-worker expects.';
+comment on column @extschema@.migrations.id is 'Number of the revision.';
+comment on column @extschema@.migrations.ts is 'When it was applied here.';
+comment on column @extschema@.migrations.breaking is 'Whether workers of an earlier revision must stop.';
+comment on view @extschema@.jobs is 'Every job, without its payload.';
+comment on column @extschema@.jobs.id is 'Identity of the job.';
+comment on column @extschema@.jobs.queue_name is 'Queue, whose jobs run one at a time; null if none.';
+comment on column @extschema@.jobs.task_identifier is 'Name of the task.';
+comment on column @extschema@.jobs.priority is 'Lower numbers run first.';
+comment on column @extschema@.jobs.run_at is 'The job does not run before this time.';
+comment on column @extschema@.jobs.attempts is 'How many times the job has been claimed.';
+comment on column @extschema@.jobs.max_attempts is 'The job permanently fails after this many attempts.';
+comment on column @extschema@.jobs.last_error is 'Message of the last failure.';
+comment on column @extschema@.jobs.created_at is 'When the job was added.';
+comment on column @extschema@.jobs.updated_at is 'When the job was last changed, other than by being claimed.';
+comment on column @extschema@.jobs.key is 'Job key.';
+comment on column @extschema@.jobs.locked_at is 'When a worker claimed the job, or last renewed its lease; null if the job is not running.';
+comment on column @extschema@.jobs.locked_by is 'Worker that claimed the job.';
+comment on column @extschema@.jobs.revision is 'How many times add_job was applied to the job again.';
+comment on column @extschema@.jobs.flags is 'Object with a true member per flag.';
+comment on view @extschema@.workers is 'The workers that send heartbeats; Node''s workers do not.';
+comment on column @extschema@.workers.worker_id is 'The id under which the worker claims jobs.';
+comment on column @extschema@.workers.started_at is 'When the worker sent its first heartbeat.';
+comment on column @extschema@.workers.heartbeat_at is 'When the worker sent its last heartbeat.';
+comment on column @extschema@.workers.is_alive is 'Whether its last heartbeat is recent; if not, its jobs will be unlocked.';
+comment on column @extschema@.workers.task_identifiers is 'Tasks that the worker runs; null if all, or if unknown.';
+comment on column @extschema@.workers.details is 'Other information from the worker.';
+comment on column @extschema@.workers.is_busy is 'Whether it polls all the time and need not be notified.';
+comment on view @extschema@.ended_workers is 'Ids of workers that ended or were presumed dead within the last day.';
+comment on column @extschema@.ended_workers.worker_id is 'An id that gets no more jobs.';
+comment on column @extschema@.ended_workers.ended_at is 'When the worker ended or was presumed dead.';
+comment on view @extschema@.queues is 'The named queues.';
+comment on column @extschema@.queues.id is 'Identity of the queue.';
+comment on column @extschema@.queues.queue_name is 'Name of the queue.';
+comment on column @extschema@.queues.locked_at is 'When the job in flight was claimed, or its lease last renewed; null if there is none.';
+comment on column @extschema@.queues.locked_by is 'Worker that claimed the job in flight.';
+comment on view @extschema@.crontabs is 'The recurring jobs.';
+comment on column @extschema@.crontabs.identifier is 'Name of the recurring job.';
+comment on column @extschema@.crontabs.known_since is 'When the recurring job was registered.';
+comment on column @extschema@.crontabs.last_execution is 'The last time the job was added for.';
+comment on type @extschema@.job_spec is 'A job for add_jobs; null attributes mean the defaults of add_job.';
+comment on column @extschema@.job_spec.identifier is 'Name of the task.';
+comment on column @extschema@.job_spec.payload is 'Argument of the task; null means {}.';
+comment on column @extschema@.job_spec.queue_name is 'Queue, whose jobs run one at a time; null if none.';
+comment on column @extschema@.job_spec.run_at is 'The job does not run before this time; null means now.';
+comment on column @extschema@.job_spec.max_attempts is 'Number of attempts; null means 25.';
+comment on column @extschema@.job_spec.job_key is 'Job key; null if none.';
+comment on column @extschema@.job_spec.priority is 'Lower numbers run first; null means 0.';
+comment on column @extschema@.job_spec.flags is 'Flags of the job.';
+comment on type @extschema@.claimed_job is 'A job that get_jobs claimed for a worker.';
+comment on column @extschema@.claimed_job.id is 'Identity of the job, for finish_jobs, fail_jobs and return_jobs.';
+comment on column @extschema@.claimed_job.task_identifier is 'Name of the task to run.';
+comment on column @extschema@.claimed_job.payload is 'Argument of the task.';
+comment on column @extschema@.claimed_job.queue_name is 'Queue that is locked with the job; null if none.';
+comment on column @extschema@.claimed_job.priority is 'Priority of the job.';
+comment on column @extschema@.claimed_job.run_at is 'When the job became due.';
+comment on column @extschema@.claimed_job.attempts is 'Which attempt this is, from 1.';
+comment on column @extschema@.claimed_job.max_attempts is 'The job permanently fails after this many attempts.';
+comment on column @extschema@.claimed_job.last_error is 'Message of the previous failure; null on the first attempt.';
+comment on column @extschema@.claimed_job.created_at is 'When the job was added.';
+comment on column @extschema@.claimed_job.updated_at is 'When the job was last changed.';
+comment on column @extschema@.claimed_job.key is 'Job key.';
+comment on column @extschema@.claimed_job.locked_at is 'When the job was claimed.';
+comment on column @extschema@.claimed_job.locked_by is 'Worker that claimed it.';
+comment on column @extschema@.claimed_job.revision is 'How many times add_job was applied to the job again.';
+comment on column @extschema@.claimed_job.flags is 'Object with a true member per flag.';
+comment on index @extschema@.tasks_pkey is 'Finds the name of a task.';
+comment on index @extschema@.tasks_identifier_key is 'Finds a task by its name.';
+comment on index @extschema@.job_queues_pkey1 is 'Finds the queue of a job.';
+comment on index @extschema@.job_queues_queue_name_key is 'Finds a queue by its name.';
+comment on index @extschema@.jobs_pkey1 is 'Finds a job.';
+comment on index @extschema@.jobs_key_key1 is 'Makes job keys unique; jobs without a key are not in it.';
+comment on index @extschema@.jobs_order_idx is 'The order in which jobs are claimed.';
+comment on index @extschema@.jobs_task_queue_idx is 'The jobs of one task in one queue: lets get_jobs skip those that cannot run.';
+comment on index @extschema@.known_crontabs_pkey is 'Finds a recurring job.';
+comment on index @extschema@.heartbeats_pkey is 'Finds a worker.';
+comment on index @extschema@.ended_workers_pkey is 'Finds a worker that has ended.';
+comment on index @extschema@.crashes_pkey is 'Finds the crashes of a job.';
+comment on index @extschema@.settings_pkey is 'Holds one row at most.';
+comment on index @extschema@.migrations_pkey is 'Finds a schema revision.';
+comment on constraint tasks_identifier_check on @extschema@._private_tasks is 'At most 128 characters.';
+comment on constraint job_queues_queue_name_check on @extschema@._private_job_queues is 'At most 128 characters.';
+comment on constraint jobs_key_check on @extschema@._private_jobs is '1 to 512 characters.';
+comment on constraint jobs_max_attempts_check on @extschema@._private_jobs is 'At least one attempt.';
+comment on constraint settings_id_check on @extschema@._private_settings is 'One row at most.';
+comment on sequence @extschema@.jobs_id_seq1 is 'Ids of jobs.';
+comment on sequence @extschema@.tasks_id_seq is 'Ids of tasks.';
+comment on sequence @extschema@.job_queues_id_seq is 'Ids of queues.';
+comment on sequence @extschema@.names_deleted_seq is 'The transaction in which delete_unused_queues or delete_unused_tasks last deleted names.';
+comment on function @extschema@.add_job(text, json, text, timestamptz, integer, text, integer, text[], text) is 'Adds a job and returns its row. Null arguments mean the defaults; job_key_mode is replace, preserve_run_at or unsafe_dedupe.';
+comment on function @extschema@.add_jobs(@extschema@.job_spec[], boolean) is 'Adds many jobs in one call, with one notification; returns a row per spec, in order.';
+comment on function @extschema@.add_jobs_with_modes(@extschema@.job_spec[], text[]) is 'Like add_jobs, with a job key mode for each spec, or one mode for all.';
+comment on function @extschema@.version() is 'Returns the version of the installed objects.';
+comment on function @extschema@.job_names(integer, integer) is 'Returns the names of the task and queue of a job''s row.';
+comment on function @extschema@.get_jobs(text, integer, text[], text[]) is 'Claims due jobs for a worker: at most one in flight per named queue.';
+comment on function @extschema@.get_payload(text, bigint) is 'Returns the payload of a job that the worker holds, else null.';
+comment on function @extschema@.schema_revision() is 'Returns the revision of Node''s schema, and the highest one that older workers cannot use.';
+comment on function @extschema@.finish_jobs(text, bigint[]) is 'Completes jobs; done is false if the worker no longer holds a job.';
+comment on function @extschema@.fail_jobs(text, json) is 'Fails jobs, which are retried later; failures is a json array of objects with id, error, payload, run_at, final.';
+comment on function @extschema@.return_jobs(text, bigint[], timestamptz) is 'Returns jobs that the worker claimed but will not run, without using an attempt.';
+comment on function @extschema@.release_stale_locks() is 'Unlocks jobs and queues that have been locked for more than 4 hours.';
+comment on function @extschema@.heartbeat(text, text[], json, boolean) is 'Reports that the worker is alive. is_known is false the first time and after it was presumed dead; next_job_in is the time until the next scheduled job, is_due whether a job is due now, of any task.';
+comment on function @extschema@.writing_transactions(text[]) is 'Returns the open transactions that may have written jobs, by virtual id; given some, those that are still open.';
+comment on function @extschema@.end_worker(text) is 'Ends a worker, unlocks what it still holds, and returns the number of jobs.';
+comment on function @extschema@.return_unknown_jobs(text, bigint[]) is 'Returns jobs that the worker holds without knowing them, and their number.';
+comment on function @extschema@.recover_dead_workers(text) is 'Unlocks what silent workers hold.';
+comment on function @extschema@.register_crontabs(text[]) is 'Registers recurring jobs and returns what is known of each, in order.';
+comment on function @extschema@.add_cron_jobs(timestamptz, json) is 'Adds the recurring jobs that are due at a time, each once however many callers there are; returns those it added.';
+comment on function @extschema@.remove_job(text) is 'Removes the job with the key; a running job loses its key and is not retried.';
+comment on function @extschema@.complete_jobs(bigint[]) is 'Completes jobs; running jobs are left out.';
+comment on function @extschema@.permanently_fail_jobs(bigint[], text) is 'Fails jobs permanently; running jobs are left out.';
+comment on function @extschema@.reschedule_jobs(bigint[], timestamptz, integer, integer, integer) is 'Changes when and how many times jobs run; null keeps a value, running jobs are left out.';
+comment on function @extschema@.force_unlock_workers(text[]) is 'Unlocks everything that these workers hold; only for dead workers.';
+comment on function @extschema@.list_jobs(bigint[], text[], text[], text[], text[], bigint, integer) is 'Returns jobs with their payload, ordered by id, at most max_jobs; a null filter matches everything.';
+comment on function @extschema@.delete_failed_jobs(timestamptz, integer) is 'Deletes permanently failed jobs and returns their number.';
+comment on function @extschema@.delete_unused_queues() is 'Deletes the names of queues without jobs and returns their number.';
+comment on function @extschema@.delete_unused_tasks(text[]) is 'Deletes the names of tasks without jobs and returns their number; running Node workers must be restarted.';
+comment on function @extschema@.set_recovery(interval, integer) is 'Sets after how much silence a worker is presumed dead, and how many crashes a job survives; null keeps a value.';
+comment on function @extschema@.unlock_queues(text[]) is 'Unlocks queues that are locked although none of their jobs is; returns their names.';
+comment on function @extschema@._reject_job(text, text, integer, text, integer, text[]) is 'Internal: raises the error for a job that cannot be added.';
+comment on function @extschema@._reject_mode(text) is 'Internal: raises the error for an unknown job key mode.';
+comment on function @extschema@._merge_payloads(json, json) is 'Internal: merges the payloads of a keyed job that is added again.';
+comment on function @extschema@._ensure_names(text[], text[]) is 'Internal: adds new task and queue names.';
+comment on function @extschema@._reject_old_snapshot() is 'Internal: refuses a transaction that may see deleted names.';
+comment on function @extschema@._block_enqueues() is 'Internal: blocks adding jobs until the transaction ends.';
+comment on function @extschema@._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text) is 'Internal: inserts a job, or updates the job with its key.';
+comment on function @extschema@._prepare_specs(@extschema@.job_spec[]) is 'Internal: checks the specs of add_jobs and adds their names.';
+comment on function @extschema@._upsert_jobs(@extschema@.job_spec[], bigint[], text[], bigint[], @extschema@._private_jobs[]) is 'Internal: adds jobs one by one, and returns their rows among others.';
+comment on function @extschema@._visible_rows(@extschema@._private_jobs[], @extschema@.job_spec[], text[]) is 'Internal: what the caller of add_jobs may see of its rows.';
+comment on function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]) is 'Internal: adds many jobs with keys, each with a job key mode.';
+comment on function @extschema@._before_lock_retry(text, timestamptz, interval) is 'Internal: pauses before locks are requested again.';
+comment on function @extschema@._without_content(@extschema@._private_jobs, json, text) is 'Internal: hides what others wrote from a caller who may not read it.';
+comment on function @extschema@._claim_first_jobs(text, integer, integer[], text[]) is 'Internal: claims the first few jobs, if they decide the call.';
+comment on function @extschema@._pick_from_window(smallint, timestamptz, bigint, integer, integer, integer[], text[], boolean) is 'Internal: picks jobs to claim from a window of one priority.';
+comment on function @extschema@._find_partitions(integer[], integer[], boolean, integer) is 'Internal: finds tasks and queues that have a job to run.';
+comment on function @extschema@._pick_from_partitions(integer, integer[], text[], bigint[], integer[]) is 'Internal: picks jobs to claim, from partition to partition.';
+comment on function @extschema@._claim_jobs(text, tid[], integer[], integer[], text[]) is 'Internal: locks picked jobs, checks them again and claims them.';
+comment on function @extschema@._skip_ahead_cursors(text) is 'Internal: where to begin in each priority.';
+comment on function @extschema@._claim_in_order(text, integer, integer[], text[], text) is 'Internal: claims due jobs in order.';
+comment on function @extschema@._return_held_jobs(text, bigint[]) is 'Internal: returns what a worker holds, except the jobs to keep.';
+comment on function @extschema@._end_workers(text[]) is 'Internal: marks ids as ended.';
+comment on function @extschema@._settled_ended_workers() is 'Internal: ended workers under whose ids nothing can be locked any more.';
+comment on function @extschema@._recover_locks(text[]) is 'Internal: unlocks what workers hold, and returns what was unlocked.';
+comment on function @extschema@._next_due() is 'Internal: whether a job is due, and the time until the next scheduled one is.';
+comment on function @extschema@._any_worker_idle() is 'Internal: whether a worker may be idle, so that new jobs need a notification.';
+comment on function @extschema@._add_access(name, text) is 'Internal: grants a role the rights of a level.';
+comment on function @extschema@.grant_access(name, text) is 'Gives a role one level of access: enqueue, work, admin or observe.';
+comment on function @extschema@.revoke_access(name) is 'Revokes every right on the queue from a role.';
+
+-- What is new here goes to the roles that have its level already.
+do $$
+declare
+  v_schema oid;
+  r record;
+begin
+  select types.typnamespace into strict v_schema
+  from pg_catalog.pg_type as types
+  where types.oid = pg_catalog.pg_typeof(null::@extschema@.job_spec);
+  for r in
+    select
+      roles.rolname as grantee,
+      case
+        when pg_catalog.bool_or(held.name = 'remove_job') then 'admin'
+        when pg_catalog.bool_or(held.name = 'get_jobs') then 'work'
+        when pg_catalog.bool_or(held.name = 'add_job') then 'enqueue'
+        else 'observe'
+      end as access_level
+    from (
+      select functions.proname as name, functions.proacl as acl, functions.proowner as owner
+      from pg_catalog.pg_proc as functions
+      where functions.pronamespace = v_schema
+      and functions.proname in ('add_job', 'get_jobs', 'remove_job')
+      union all
+      select views.relname, views.relacl, views.relowner
+      from pg_catalog.pg_class as views
+      where views.relnamespace = v_schema and views.relname = 'jobs' and views.relkind = 'v'
+    ) as held
+    cross join lateral pg_catalog.aclexplode(held.acl) as rights
+    join pg_catalog.pg_roles as roles on roles.oid = rights.grantee
+    where rights.grantee <> held.owner and rights.privilege_type in ('EXECUTE', 'SELECT')
+    group by roles.rolname
+  loop
+    perform @extschema@._add_access(r.grantee, r.access_level);
+  end loop;
+end;
+$$;
+
+-- Running workers hear of it; Node's stop where a revision that is new here breaks them.
+select pg_catalog.pg_notify(
+  'worker:migrate',
+  pg_catalog.json_build_object(
+    'migrationNumber', migrations.id,
+    'breaking', migrations.breaking and migrations.ts = pg_catalog.now()
+  )::text
+)
+from @extschema@.migrations
+where migrations.ts = pg_catalog.now()
+or migrations.id = (select pg_catalog.max(migrations.id) from @extschema@.migrations)
+order by migrations.id;
+
+-- Only for an extension, from here on.
+
+-- pg_dump saves the rows and counters of an extension only where it is told to. Of the migrations,
+-- it saves those that this script does not make: a later revision of Node's.
+select pg_catalog.pg_extension_config_dump('@extschema@._private_tasks', '');
+select pg_catalog.pg_extension_config_dump('@extschema@._private_job_queues', '');
+select pg_catalog.pg_extension_config_dump('@extschema@._private_jobs', '');
+select pg_catalog.pg_extension_config_dump('@extschema@._private_known_crontabs', '');
+select pg_catalog.pg_extension_config_dump('@extschema@._private_heartbeats', '');
+select pg_catalog.pg_extension_config_dump('@extschema@._private_ended_workers', '');
+select pg_catalog.pg_extension_config_dump('@extschema@._private_crashes', '');
+select pg_catalog.pg_extension_config_dump('@extschema@._private_settings', '');
+select pg_catalog.pg_extension_config_dump('@extschema@.tasks_id_seq', '');
+select pg_catalog.pg_extension_config_dump('@extschema@.job_queues_id_seq', '');
+select pg_catalog.pg_extension_config_dump('@extschema@.jobs_id_seq1', '');
+select pg_catalog.pg_extension_config_dump(
+  '@extschema@.migrations', 'where id > 20'
+);
+
+-- Ownership is given away in two cases only. An upgrade or a switch gives what it made to the owner
+-- of the jobs, whoever runs it. And a dump is often restored by a superuser, but gives the schema
+-- back to its owner before it creates the extension: the objects follow, or that role's workers
+-- would be locked out. A restore is known by a setting that every dump sets and nobody else does.
+do $$
+declare
+  v_owner name;
+  r record;
+begin
+  select roles.rolname into v_owner
+  from pg_catalog.pg_namespace as schemas
+  join pg_catalog.pg_class as jobs
+    on jobs.relnamespace = schemas.oid and jobs.relname = '_private_jobs'
+  join pg_catalog.pg_roles as roles on roles.oid = case
+    when jobs.relowner = current_user::pg_catalog.regrole and exists (
+        select from pg_catalog.pg_settings as settings
+        where settings.name = 'xmloption' and settings.source = 'session'
+      )
+      then schemas.nspowner
+    else jobs.relowner
+  end
+  where schemas.nspname = 'graphile_worker';
+  if v_owner = current_user or not pg_catalog.pg_has_role(current_user, v_owner, 'MEMBER') then
+    return;
+  end if;
+  for r in select object.type, object.identity
+    from pg_catalog.pg_extension as extensions
+    join pg_catalog.pg_depend as members
+      on members.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
+      and members.refobjid = extensions.oid
+      and members.deptype = 'e'
+    left join pg_catalog.pg_type as types
+      on types.oid = members.objid and members.classid = 'pg_catalog.pg_type'::pg_catalog.regclass
+    left join pg_catalog.pg_class as rows_of on rows_of.oid = types.typrelid
+    cross join lateral pg_catalog.pg_identify_object(members.classid, members.objid, 0) as object
+    where extensions.extname = 'graphile_worker'
+    and (object.type in ('table', 'sequence', 'view', 'function') or rows_of.relkind = 'c')
+    and object.type <> 'sequence'
+  loop
+    execute pg_catalog.format('alter %s %s owner to %I', r.type, r.identity, v_owner);
+  end loop;
+end;
+$$;
