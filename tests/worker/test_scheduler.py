@@ -171,7 +171,7 @@ def test_without_items_there_is_nothing_to_do() -> None:
 
 
 def test_two_items_with_one_identifier_are_refused() -> None:
-    with pytest.raises(InvalidCrontab, match="taken"):
+    with pytest.raises(InvalidCrontab, match="already used"):
         Scheduler([HOURLY, HOURLY], FakeDatabase(Clock(DAY + "10:00", DAY + "10:00")), Events())
 
 
