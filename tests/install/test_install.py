@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -10,10 +9,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from itertools import pairwise
 from pathlib import Path
-from unittest.mock import patch
 
 import psycopg
 import pytest
@@ -26,6 +23,7 @@ from graphile_worker.install.packaging.files import control_path, put_files, rem
 from graphile_worker.install.packaging.scripts import Scripts, fill_in
 from graphile_worker.testing.embedded import Server as EmbeddedServer
 from graphile_worker.testing.embedded import install_files, share_extension_dir, wheel_bin_dir
+from support.command_line import run_main, run_program
 from support.pg import Database, Server, bin_dir, run
 
 pytestmark = pytest.mark.majors(18)
@@ -35,24 +33,13 @@ PROGRAM = Path(sys.executable).parent / "gw-install"
 
 def program(*args: object, code: int = 0, env: dict[str, str] | None = None) -> str:
     """Run gw-install as a program; return its stdout if it succeeds, else its stderr."""
-    done = subprocess.run(
-        [str(PROGRAM), *map(str, args)], capture_output=True, text=True, timeout=120,
-        env={**os.environ, **(env or {})},
-    )  # fmt: skip
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout if code in (0, 3) else done.stderr
+    return run_program([PROGRAM, *args], code=code, env=env or {})
 
 
 def gw(*args: object, code: int = 0, env: dict[str, str] | None = None) -> str:
     """Run gw-install in this process, which is faster; return what ``program`` returns."""
-    out, err = io.StringIO(), io.StringIO()
-    with patch.dict(os.environ, env or {}), redirect_stdout(out), redirect_stderr(err):
-        try:
-            found: object = main([str(arg) for arg in args])
-        except SystemExit as ended:
-            found = ended.code
-    assert found == code, out.getvalue() + err.getvalue()
-    return out.getvalue() if code in (0, 3) else err.getvalue()
+    out, err = run_main(main, args, code=code, env=env or {})
+    return out if code in (0, 3) else err
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Recurring jobs: Node's crontab format, and the times at which its items are due."""
 
-from graphile_worker.crontab.item import DAY, HOUR, MINUTE, CronItem
+from graphile_worker.crontab.item import MINUTE, CronItem
 from graphile_worker.crontab.parsing import (
     check_identifiers,
     check_payload,
@@ -9,6 +9,5 @@ from graphile_worker.crontab.parsing import (
 )
 
 __all__ = [
-    "DAY", "HOUR", "MINUTE", "CronItem", "check_identifiers", "check_payload", "cron_item",
-    "parse_crontab",
+    "MINUTE", "CronItem", "check_identifiers", "check_payload", "cron_item", "parse_crontab",
 ]  # fmt: skip

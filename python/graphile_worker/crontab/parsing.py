@@ -1,4 +1,4 @@
-"""When recurring jobs are due: Node's crontab format, and time zones."""
+"""Read Node's crontab format, and make items in Python."""
 
 from __future__ import annotations
 

@@ -141,17 +141,22 @@ _SYNCHRONOUS = (
 )  # fmt: skip
 
 
-def synchronous(text: str, source: str) -> str:
-    """Return the synchronous module of one whose connections are awaited; ``source`` names it."""
-    _, docstring, rest = text.split('"""', 2)
-    first = docstring.split(", with connections")[0].split(" with connections")[0]
-    text = f'''"""Generated from {source} by `make sql`: edit that.
+def synchronous(sources: dict[str, str]) -> dict[str, str]:
+    """Return the synchronous texts of modules whose connections are awaited, by the same names."""
+    texts = {}
+    for source, text in sources.items():
+        _, docstring, rest = text.split('"""', 2)
+        first = (
+            docstring.split("\n")[0].removesuffix(" with connections that are awaited.").rstrip(",")
+        )
+        texts[source] = f'''"""Generated from {source} by `make sql`: edit that.
 
 {first}.
 """{rest}'''
     for awaited, not_awaited in _SYNCHRONOUS:
-        text = text.replace(awaited, not_awaited)
-    return text
+        assert any(awaited in text for text in texts.values()), awaited
+        texts = {source: text.replace(awaited, not_awaited) for source, text in texts.items()}
+    return texts
 
 
 def wanted(root: Path) -> dict[Path, str]:
@@ -160,8 +165,9 @@ def wanted(root: Path) -> dict[Path, str]:
     for name in ("graphile_worker.control", "META.json"):
         files[root / name] = _stamped((root / name).read_text(), __version__)
     client = root / "python" / "graphile_worker" / "client"
-    for awaited, not_awaited in (("aio.py", "sync.py"), ("utils_aio.py", "utils_sync.py")):
-        files[client / not_awaited] = synchronous((client / awaited).read_text(), awaited)
+    sources = {name: (client / name).read_text() for name in ("aio.py", "utils_aio.py")}
+    for name, text in synchronous(sources).items():
+        files[client / name.replace("aio", "sync")] = text
     return files
 
 
