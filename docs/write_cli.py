@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from graphile_worker.cli.flags import commands_of
 from graphile_worker.gw.cli import build_parser as gw
 from graphile_worker.install.cli import build_parser as gw_install
 
@@ -17,11 +18,6 @@ INTRODUCTION = """# Command lines
 `gw` operates a queue; `gw-install` changes the schema. This page lists every command and flag. A
 flag with an environment variable can also be set there.
 """
-
-
-def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    return dict(commands.choices)
 
 
 def _rows(parser: argparse.ArgumentParser) -> Iterator[str]:
@@ -46,7 +42,7 @@ def page() -> str:
     """Return the text of cli.md."""
     parts = [INTRODUCTION]
     for program, parser in (("gw", gw()), ("gw-install", gw_install())):
-        for name, command in _commands(parser).items():
+        for name, command in commands_of(parser).items():
             rows = "\n".join(_rows(command))
             table = f"\n\n| flag | meaning | environment |\n|---|---|---|\n{rows}" if rows else ""
             parts.append(f"## {program} {name}\n\n{command.description}{table}\n")

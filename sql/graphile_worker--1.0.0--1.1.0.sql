@@ -186,7 +186,7 @@ begin
 end;
 $$;
 
--- Inserts a job, or applies it to the job that holds its key, and always answers a row. A job that
+-- Inserts a job, or applies it to the job that holds its key, and always returns a row. A job that
 -- cannot be updated any more (it runs, or has failed for good) gives up its key and will not run
 -- again; the new job takes its place. Whoever changes the keyed row at the same moment is waited
 -- for, and the loop looks again, so no request is lost. The arguments are valid already.
@@ -282,7 +282,7 @@ begin
   if pg_catalog.clock_timestamp() - started > max_wait then
     raise exception 'Another transaction has held a job for %', max_wait
       using errcode = 'lock_not_available',
-        hint = 'Nothing was changed. Repeat the call, or look for a long transaction in pg_stat_activity.';
+        hint = 'Nothing was changed. Repeat the call, or find a long transaction in pg_stat_activity.';
   end if;
   perform pg_catalog.pg_sleep(0.02 * pg_catalog.random());
 end;
@@ -314,7 +314,7 @@ begin
 end;
 $$;
 
--- Adds one job in the caller's transaction and answers its row; null arguments mean the defaults.
+-- Adds one job in the caller's transaction and returns its row; null arguments mean the defaults.
 -- A due job notifies the workers when the transaction commits. Of a job that was there already, a
 -- caller below the level observe gets no content but its own: no payload that others wrote.
 create or replace function @extschema@.add_job(
@@ -368,7 +368,9 @@ begin
       coalesce(add_job.run_at, pg_catalog.now()),
       coalesce(add_job.max_attempts, 25)::smallint,
       coalesce(add_job.priority, 0)::smallint,
-      case when add_job.flags is not null then (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(add_job.flags) as flag) end
+      case when add_job.flags is not null then
+        (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(add_job.flags) as flag)
+      end
     from @extschema@._private_tasks as tasks
     where tasks.identifier = add_job.identifier
     returning * into v_job;
@@ -442,7 +444,9 @@ begin
     or s.priority not between -32768 and 32767
     or pg_catalog.array_ndims(s.flags) > 1
     or pg_catalog.array_position(s.flags, null) is not null),
-    pg_catalog.count(*) filter (where tasks.id is null or (queues.id is null and s.queue_name is not null))
+    pg_catalog.count(*) filter (
+      where tasks.id is null or (queues.id is null and s.queue_name is not null)
+    )
   into keyed, due, v_invalid, v_unknown
   from rows from (pg_catalog.unnest(specs)) with ordinality as s (
       identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
@@ -584,8 +588,8 @@ begin
           select
             s.*,
             v_ids[s.place] as id,
-            s.job_key is null or pg_catalog.row_number() over (partition by s.job_key order by s.place) = 1
-              as is_first
+            s.job_key is null
+              or pg_catalog.row_number() over (partition by s.job_key order by s.place) = 1 as is_first
           from rows from (pg_catalog.unnest(specs)) with ordinality as s (
           identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
         )
@@ -667,7 +671,7 @@ begin
 end;
 $$;
 
--- Adds many jobs in one call and with one notification; answers a row for each spec, in their
+-- Adds many jobs in one call and with one notification; returns a row for each spec, in their
 -- order. A key may occur twice: the later spec then applies to the earlier, as with add_job.
 create or replace function @extschema@.add_jobs(
   specs @extschema@.job_spec[],
@@ -785,7 +789,7 @@ $$;
 -- Looking after jobs from outside a worker. None of these touches a job that runs: one that is
 -- locked counts as running for 4 hours, because a Node worker gives no other sign of life.
 -- Removes the job with the key. A running job cannot be removed: it loses its key and its remaining
--- attempts, so that it will not be tried again. Answers the job, or a null row where no job has the
+-- attempts, so that it will not be tried again. Returns the job, or a null row where no job has the
 -- key.
 create or replace function @extschema@.remove_job(
   job_key text
@@ -826,7 +830,7 @@ begin
 end;
 $$;
 
--- Deletes the jobs as if they had been done. Answers those that were; running ones are left out.
+-- Deletes the jobs as if they had been done. Returns those that were; running ones are left out.
 create or replace function @extschema@.complete_jobs(
   job_ids bigint[]
 )
@@ -1002,7 +1006,7 @@ end;
 $$;
 
 -- Deletes jobs that have failed for good, those that failed before the given time only, at most
--- max_jobs of them, and answers how many. Jobs that others hold at the moment are left out.
+-- max_jobs of them, and returns how many. Jobs that others hold at the moment are left out.
 create or replace function @extschema@.delete_failed_jobs(
   failed_before timestamptz = null,
   max_jobs integer = null
@@ -1216,7 +1220,7 @@ begin
 end;
 $$;
 
--- Lets nobody add, take or change a job until this transaction ends, once all who do have ended.
+-- Waits for transactions that add, claim or change jobs, and keeps new ones out until this one ends.
 -- Waits for a moment at a time, since everybody else would queue up behind the request.
 create or replace function @extschema@._block_enqueues()
 returns void
@@ -1250,7 +1254,7 @@ begin
 end;
 $$;
 
--- Removes the names of queues that no job is in and answers how many. Adding and taking waits for
+-- Removes the names of queues that no job is in and returns how many. Adding and taking waits for
 -- one scan of the jobs where there is something to remove.
 create or replace function @extschema@.delete_unused_queues()
 returns bigint
@@ -1297,7 +1301,7 @@ begin
 end;
 $$;
 
--- Removes the names of tasks that no job is for, other than those to keep, and answers how many. A
+-- Removes the names of tasks that no job is for, other than those to keep, and returns how many. A
 -- Node worker knows its tasks by number: keep those that one runs, or restart it afterwards.
 create or replace function @extschema@.delete_unused_tasks(
   keep_identifiers text[] = null
@@ -2093,25 +2097,25 @@ begin
       worker_id, max_jobs, v_task_ids, forbidden_flags, v_cursors
     );
     get diagnostics v_claimed = row_count;
-  end if;
-  if v_claimed = 0 and v_cursors <> 'null'
-    and pg_catalog.current_setting('graphile_worker.cursors') = 'null'
-  then
-    return query
-    select * from @extschema@._claim_in_order(
-      worker_id, max_jobs, v_task_ids, forbidden_flags, 'null'
-    );
-    get diagnostics v_claimed = row_count;
-    if v_claimed = 0 and pg_catalog.current_setting('graphile_worker.cursors') <> '' then
-      -- Nothing is due, and it took long to see: the next job will come behind the cursors.
-      perform pg_catalog.set_config('graphile_worker.cursors', v_cursors, false);
+    if v_claimed = 0 and v_cursors <> 'null'
+      and pg_catalog.current_setting('graphile_worker.cursors') = 'null'
+    then
+      return query
+      select * from @extschema@._claim_in_order(
+        worker_id, max_jobs, v_task_ids, forbidden_flags, 'null'
+      );
+      get diagnostics v_claimed = row_count;
+      if v_claimed = 0 and pg_catalog.current_setting('graphile_worker.cursors') <> '' then
+        -- Nothing is due, and it took long to see: the next job will come behind the cursors.
+        perform pg_catalog.set_config('graphile_worker.cursors', v_cursors, false);
+      end if;
     end if;
-  end if;
-  if v_claimed = max_jobs and max_jobs > 1
-    and pg_catalog.current_setting('graphile_worker.cursors') = ''
-  then
-    -- There is a backlog: the first few jobs will not decide the next call either.
-    perform pg_catalog.set_config('graphile_worker.cursors', 'null', false);
+    if v_claimed = max_jobs and max_jobs > 1
+      and pg_catalog.current_setting('graphile_worker.cursors') = ''
+    then
+      -- There is a backlog: the first few jobs will not decide the next call either.
+      perform pg_catalog.set_config('graphile_worker.cursors', 'null', false);
+    end if;
   end if;
   if v_claimed > 0 then
     if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
@@ -2131,7 +2135,7 @@ begin
 end;
 $$;
 
--- Deletes jobs that the worker has done and unlocks their queues. Answers a row for each id given,
+-- Deletes jobs that the worker has done and unlocks their queues. Returns a row for each id given,
 -- in that order: done is false where the job is not this worker's any more, and nothing was
 -- touched.
 create or replace function @extschema@.finish_jobs(
@@ -2201,7 +2205,7 @@ $$;
 -- Puts failed jobs back for later and unlocks their queues. One json object a job:
 --   {"id": 1, "error": "what went wrong", "payload": [...], "run_at": "...", "final": true}
 -- payload replaces the job's (a batch that succeeded in part); run_at replaces the growing delay;
--- final uses up the attempts. Only id is required. Answers as finish_jobs does.
+-- final uses up the attempts. Only id is required. Returns as finish_jobs does.
 create or replace function @extschema@.fail_jobs(
   worker_id text,
   failures json
@@ -2321,7 +2325,7 @@ end;
 $$;
 
 -- Gives back jobs that the worker took but will not run, without using up the attempt, and unlocks
--- their queues; other workers are woken. With run_at the job waits until then. Answers as
+-- their queues; other workers are woken. With run_at the job waits until then. Returns as
 -- finish_jobs.
 create or replace function @extschema@.return_jobs(
   worker_id text,
@@ -2600,7 +2604,7 @@ begin
 end;
 $$;
 
--- Says that the worker runs; it has to do so more than twice within dead_after. Answers is_known:
+-- Reports that the worker runs; call it more than twice within dead_after. Returns is_known:
 -- false for the first time, and where it was presumed dead meanwhile, and its jobs were given to
 -- others. Its times are those of the clock, since the transaction may have waited.
 --
@@ -2813,7 +2817,7 @@ end;
 $$;
 
 -- Ends a worker: the jobs that it still holds are given back without using up the attempt, its
--- queues are unlocked, and it is no longer among the workers. Answers how many jobs there were.
+-- queues are unlocked, and it is no longer among the workers. Returns how many jobs there were.
 -- Its id gets no job any more, unless it calls heartbeat again.
 create or replace function @extschema@.end_worker(
   worker_id text
@@ -2834,9 +2838,9 @@ begin
 end;
 $$;
 
--- Gives back the jobs that the worker holds but does not know of, since the answer of get_jobs was
--- lost on its way, without using up the attempt. Answers how many there were. Not to be called
--- while the worker waits for an answer.
+-- Gives back the jobs that the worker holds but does not know of, since the result of get_jobs was
+-- lost on its way, without using up the attempt. Returns how many there were. Not to be called
+-- while a get_jobs of the worker is under way.
 create or replace function @extschema@.return_unknown_jobs(
   worker_id text,
   known_ids bigint[]
@@ -2857,7 +2861,7 @@ $$;
 -- Presumes workers dead that have not been heard of for dead_after, ends their ids, and frees what
 -- they hold. Only those that were ever heard of: a Node worker is not touched.
 --
--- Nobody could be heard while the server was down, nor while the caller was cut off itself: its
+-- No heartbeat could arrive while the server was down, nor while the caller was cut off itself: its
 -- own heartbeats tell since when they come without a gap. Without a worker_id (an administrator
 -- calls) only the server's start counts.
 --
@@ -2990,7 +2994,7 @@ begin
 end;
 $$;
 
--- Frees the jobs and queues that are locked by these workers, and answers by whom each one was.
+-- Frees the jobs and queues that are locked by these workers, and returns by whom each one was.
 -- What somebody else holds at the moment is skipped.
 create or replace function @extschema@._recover_locks(
   worker_ids text[],
@@ -3103,7 +3107,7 @@ end;
 $$;
 
 -- Sets after which silence a worker is presumed dead (30 seconds unless set), and how often a job
--- that loses its worker gets its attempt back (3 times). Null leaves alone. Answers what holds now.
+-- that loses its worker gets its attempt back (3 times). Null leaves alone. Returns what holds now.
 -- At most 3 hours, since older locks are stale to Node's workers.
 create or replace function @extschema@.set_recovery(
   inout dead_after interval = null,
@@ -3139,7 +3143,7 @@ end;
 $$;
 
 -- Unlocks queues, those with the names given only, that are locked although none of their jobs is:
--- somebody meddled with the rows. Answers their names. Rows in use are skipped.
+-- the rows were changed by hand. Returns their names. Rows in use are skipped.
 create or replace function @extschema@.unlock_queues(
   queue_names text[] = null
 )
@@ -3153,7 +3157,7 @@ declare
   v_locked integer[];
   v_names text[];
 begin
-  -- While we hold the queue nobody takes a job of it, so that what is seen after that stays true.
+  -- While we hold the queue no worker claims a job of it, so what is seen from here on stays true.
   select pg_catalog.array_agg(locked.id) into v_locked
   from (
     select queues.id
@@ -3189,7 +3193,7 @@ $$;
 -- Recurring jobs. Whoever keeps the time calls these; the table of crontabs, which Node's workers
 -- use in the same way, is what makes each time come once.
 
--- Makes the recurring jobs known, from now on where they were not, and answers what is known of
+-- Makes the recurring jobs known, from now on where they were not, and returns what is known of
 -- each, in the order given.
 create or replace function @extschema@.register_crontabs(
   identifiers text[]
@@ -3225,7 +3229,7 @@ end;
 $$;
 
 -- Adds the recurring jobs for one time, unless they were added for it or for a later one already,
--- and answers the identifiers of those that were added. One json object a recurring job:
+-- and returns the identifiers of those that were added. One json object a recurring job:
 --   {"identifier": "daily", "task": "report", "payload": {...}, "queue_name": "q", "priority": 1,
 --    "max_attempts": 3, "flags": ["f"], "job_key": "k", "job_key_mode": "preserve_run_at"}
 -- Only identifier and task are required. All or nothing: a job that cannot be added raises the
@@ -3923,7 +3927,7 @@ select pg_catalog.pg_extension_config_dump(
 -- Ownership is given away in two cases only. An upgrade or a switch gives what it made to the owner
 -- of the jobs, whoever runs it. And a dump is often restored by a superuser, but gives the schema
 -- back to its owner before it creates the extension: the objects follow, or that role's workers
--- would be locked out. A restore is known by a setting that every dump sets and nobody else does.
+-- would be locked out. A restore is known by a setting that only dumps set.
 do $$
 declare
   v_owner name;

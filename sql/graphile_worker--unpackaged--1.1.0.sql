@@ -113,7 +113,7 @@ select pg_catalog.pg_extension_config_dump(
 -- Ownership is given away in two cases only. An upgrade or a switch gives what it made to the owner
 -- of the jobs, whoever runs it. And a dump is often restored by a superuser, but gives the schema
 -- back to its owner before it creates the extension: the objects follow, or that role's workers
--- would be locked out. A restore is known by a setting that every dump sets and nobody else does.
+-- would be locked out. A restore is known by a setting that only dumps set.
 do $$
 declare
   v_owner name;

@@ -8,8 +8,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from graphile_worker import lazy
 
 if TYPE_CHECKING:
     from graphile_worker.client.sync import Tasks, WorkerUtils, add_job, add_job_adhoc, add_jobs
@@ -42,14 +43,7 @@ _HOMES = {
     "Task": "client.tasks",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import a name at its first use: gw-install has to tell of a psycopg that does not load."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy.attributes(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -13,11 +13,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from graphile_worker.cli.flags import commands_of
 from graphile_worker.gw import values
 from graphile_worker.gw.cli import COMMANDS, build_parser
 from graphile_worker.worker.options import WorkerOptions
 from support.pg import Database, wait_for
-from support.twins import commands_of, without_twin
+from support.twins import without_twin
 
 from gw.program import answer, gw, program, said
 

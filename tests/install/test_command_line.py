@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 import sqlalchemy
+from graphile_worker.cli.flags import commands_of
 from graphile_worker.errors import FilesError
 from graphile_worker.install import detect, install, verify
 from graphile_worker.install.cli import build_parser
 from graphile_worker.install.packaging.files import control_path, put_files
 from support.node import url
 from support.pg import Database, wait_for
-from support.twins import commands_of, without_twin
+from support.twins import without_twin
 
 from install.test_install import PROGRAM, gw
 

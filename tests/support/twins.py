@@ -5,12 +5,6 @@ from __future__ import annotations
 import argparse
 
 
-def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """Return the parser of each command."""
-    (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    return dict(commands.choices)
-
-
 def without_twin(commands: dict[str, argparse.ArgumentParser]) -> set[tuple[str, str]]:
     """Return the flags, by command, that no variable stands for."""
     return {

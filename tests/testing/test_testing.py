@@ -551,7 +551,11 @@ def test_the_plugin_costs_nothing_where_it_is_not_used() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == ["graphile_worker", "graphile_worker.testing"]
+    assert done.stdout.split() == [
+        "graphile_worker",
+        "graphile_worker.lazy",
+        "graphile_worker.testing",
+    ]
 
 
 def test_the_plugin_is_loaded_with_the_package() -> None:

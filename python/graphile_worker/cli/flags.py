@@ -104,7 +104,7 @@ def connects(parser: Parser) -> None:
 
 
 def reports(parser: Parser) -> None:
-    """Add how to answer."""
+    """Add the output flags."""
     env(parser, "--json", switch=True, help="print JSON")
     verbose(parser)
 
@@ -180,9 +180,15 @@ def as_json(value: Any) -> str:
 
 
 def out(options: argparse.Namespace, value: Any, text: str) -> None:
-    """Print an answer, as JSON where that was asked for."""
+    """Print a result, as JSON with --json."""
     if options.json:
         plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
         print(as_json(plain))
     elif text:
         print(text)
+
+
+def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """Return the parser of each command, by name."""
+    (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return dict(commands.choices)

@@ -101,19 +101,16 @@ def _connection_of(conn: Any) -> Any:
 def run(conn: Any, verb: Verb[T]) -> T:
     """Run a verb on a connection that waits; raise InvalidConnection for any other."""
     execute = _executor(conn)
+    statements = _with_our_errors(conn, verb)
     try:
-        statement, values = next(verb)
+        request = next(statements)
         while True:
             try:
-                rows = execute(statement, values)
+                rows = execute(*request)
             except Exception as error:
-                ours = translated(error, statement)
-                if type(ours) is errors.SchemaError and _can_query(conn):
-                    run(conn, check(statement.schema))
-                if ours is None:
-                    raise
-                raise ours from error
-            statement, values = verb.send(rows)
+                request = statements.throw(error)
+            else:
+                request = statements.send(rows)
     except StopIteration as stop:
         result: T = stop.value
         return result
@@ -122,19 +119,38 @@ def run(conn: Any, verb: Verb[T]) -> T:
 async def arun(conn: Any, verb: Verb[T]) -> T:
     """Run a verb on a connection that is awaited; raise InvalidConnection for any other."""
     execute = _async_executor(conn)
+    statements = _with_our_errors(conn, verb)
     try:
-        statement, values = next(verb)
+        request = next(statements)
         while True:
             try:
-                rows = await execute(statement, values)
+                rows = await execute(*request)
             except Exception as error:
+                request = statements.throw(error)
+            else:
+                request = statements.send(rows)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+def _with_our_errors(conn: Any, verb: Verb[T]) -> Verb[T]:
+    """Yield the verb's statements; raise a database's error, thrown in, as one of ours."""
+    try:
+        request = next(verb)
+        while True:
+            try:
+                rows = yield request
+            except Exception as error:
+                statement, _ = request
                 ours = translated(error, statement)
                 if type(ours) is errors.SchemaError and _can_query(conn):
-                    await arun(conn, check(statement.schema))
+                    # Raises a clearer error where the schema is missing or old.
+                    yield from _with_our_errors(conn, check(statement.schema))
                 if ours is None:
                     raise
                 raise ours from error
-            statement, values = verb.send(rows)
+            request = verb.send(rows)
     except StopIteration as stop:
         result: T = stop.value
         return result

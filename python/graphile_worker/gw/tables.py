@@ -63,7 +63,7 @@ def console() -> Console:
 
 
 def show(options: argparse.Namespace, value: Any, tables: Callable[[], Sequence[Table]]) -> None:
-    """Print an answer as tables, or as JSON where that was asked for."""
+    """Print a result as tables, or as JSON with --json."""
     if options.json:
         flags.out(options, value, "")
         return

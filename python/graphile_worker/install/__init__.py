@@ -6,8 +6,9 @@ caller's it is a savepoint and commits nothing. Each is safe to run again and by
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from graphile_worker import lazy
 
 if TYPE_CHECKING:
     from graphile_worker.install.actions import install, uninstall, upgrade
@@ -37,9 +38,4 @@ _HOMES = {
     **dict.fromkeys(["repair", "verify"], "verification"),
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Import a name at its first use: gw-install has to explain a psycopg that does not load."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = lazy.attributes(__name__, _HOMES)

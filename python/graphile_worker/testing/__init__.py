@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+
+from graphile_worker import lazy
 
 if TYPE_CHECKING:
     from graphile_worker.testing.sandbox import Failure, Queue, RunReport, queue_in
 
 __all__ = ["Failure", "Queue", "RunReport", "queue_in"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("graphile_worker.testing.sandbox"), name)
+__getattr__ = lazy.attributes(__name__, dict.fromkeys(__all__, "sandbox"))
 
 
 @pytest.fixture(scope="session")

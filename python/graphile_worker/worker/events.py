@@ -80,7 +80,7 @@ class Events:
         def add(handler: Handler) -> Handler:
             if inspect.iscoroutinefunction(handler):
                 raise InvalidArgument(
-                    f"handler {handler!r} is a coroutine function, which nobody would wait for:"
+                    f"handler {handler!r} is a coroutine function, which would never be awaited:"
                     " let it start a task"
                 )
             for name in names or EVENT_NAMES:

@@ -139,7 +139,7 @@ class Lease:
             await self._free_stale()
 
     def renew_soon(self) -> None:
-        """Send a heartbeat soon, since its answer says when the next job is due."""
+        """Send a heartbeat soon, since its result says when the next job is due."""
         if self.age is None or self.age > 1:
             self._soon.set()
 

@@ -26,15 +26,15 @@ class SchedulerDatabase(Protocol):
     async def register_crontabs(
         self, identifiers: list[str]
     ) -> list[tuple[str, datetime, datetime | None]]:
-        """Make items known; answer identifier, known_since and last_execution of each."""
+        """Register items; return identifier, known_since and last_execution of each."""
         ...
 
     async def add_cron_jobs(self, at: datetime, jobs: list[dict[str, Any]]) -> list[str]:
-        """Add what was not added for this time or a later one; answer the identifiers of that."""
+        """Add the items not yet added for this time or a later one; return their identifiers."""
         ...
 
     async def now(self) -> datetime:
-        """Answer the database's time of this moment, aware."""
+        """Return the database's current time, aware."""
         ...
 
 

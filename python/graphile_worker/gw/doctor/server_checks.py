@@ -152,7 +152,7 @@ def old_transactions(exam: Examination) -> list[Finding]:
                 Finding(
                     "old-transactions", "warning",
                     f"the replication slot {plain(row['name'])}"
-                    f" ({'active' if row['active'] else 'nobody reads it'}) holds back"
+                    f" ({'active' if row['active'] else 'no client reads it'}) holds back"
                     f" {row['age']} transactions",
                     why,
                     f"`select pg_drop_replication_slot('{plain(row['name'])}')` if not needed",
