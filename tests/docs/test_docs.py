@@ -13,7 +13,7 @@ from support.pg import Database, run
 pytestmark = pytest.mark.majors(18)
 
 ROOT = Path(__file__).parents[2]
-#: languages.md and testing.md have tests of their own: test_languages.py, test_testing.py.
+#: languages.md and testing.md have tests of their own: test_languages.py, test_plugin.py.
 PAGES = [
     path
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))

@@ -20,7 +20,8 @@ from support.node import url
 from support.pg import Database, wait_for
 from support.twins import without_twin
 
-from install.test_install import PROGRAM, gw
+from install.program import gw
+from install.test_install import PROGRAM
 
 pytestmark = pytest.mark.majors(18)
 

@@ -21,7 +21,8 @@ from graphile_worker.worker.context import ClaimedJob
 from graphile_worker.worker.events import Event, Events
 from graphile_worker.worker.metrics import Metrics, MetricsServer
 from prometheus_client import CollectorRegistry, Counter
-from support.contexts import a_job
+
+from worker.contexts import a_job
 
 pytestmark = pytest.mark.majors(18)
 

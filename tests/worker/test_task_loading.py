@@ -17,8 +17,9 @@ from graphile_worker.worker.context import Context
 from graphile_worker.worker.executors import program as programs
 from graphile_worker.worker.executors.call import Executors
 from graphile_worker.worker.task_loading import load_source, load_tasks
-from support.contexts import a_context, alive
 from support.pg import wait_for
+
+from worker.contexts import a_context, alive
 
 
 def write(path: Path, text: str, *, executable: bool = False) -> Path:

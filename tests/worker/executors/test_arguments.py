@@ -17,8 +17,8 @@ from graphile_worker.worker.executors.arguments import (
     bind_by_position,
     read_parameters,
 )
-from support.contexts import a_context
 
+from worker.contexts import a_context
 from worker.executors import task_functions as functions
 from worker.executors.task_functions import Email, Strict
 

@@ -21,9 +21,9 @@ from graphile_worker.retry import Snooze
 from graphile_worker.worker.context import Context, context
 from graphile_worker.worker.executors.call import Executors, RunnableTask, runnable
 from graphile_worker.worker.executors.execute import Outcome, execute
-from support.contexts import a_context, alive
 from support.pg import wait_for
 
+from worker.contexts import a_context, alive
 from worker.executors import task_functions as functions
 
 
@@ -140,7 +140,7 @@ def test_an_abandoned_thread_does_not_hold_up_the_end_of_the_process() -> None:
     code = """
 import asyncio, time
 from graphile_worker.worker.executors.call import Executors, runnable
-from support.contexts import a_context
+from worker.contexts import a_context
 
 async def main():
     executors = Executors()
@@ -242,7 +242,7 @@ def test_closing_kills_processes_and_so_does_the_end_of_a_killed_worker(tmp_path
 import asyncio, sys
 from graphile_worker.worker.executors.call import Executors, runnable
 from worker.executors import task_functions as functions
-from support.contexts import a_context
+from worker.contexts import a_context
 
 async def main():
     executors = Executors(processes=1)

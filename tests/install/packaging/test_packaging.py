@@ -18,7 +18,7 @@ from graphile_worker.install import verify
 from graphile_worker.testing.embedded import Server, install_files, wheel_bin_dir
 from support.pg import Database, run
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CARRIED = {
     "graphile_worker.control",
     f"sql/graphile_worker--{__version__}.sql",

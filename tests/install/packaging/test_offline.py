@@ -13,8 +13,8 @@ from graphile_worker.testing.embedded import wheel_bin_dir
 from support.pg import Database, Server
 
 from install.conftest import NEXT
+from install.program import gw
 from install.test_adopt import GW, make
-from install.test_install import gw
 from install.test_upgrade import checksum, everything, fill
 
 
