@@ -3426,6 +3426,257 @@ begin
 end;
 $$;
 
+-- The numbers that one field of a cron expression stands for: numbers, names, ranges and steps,
+-- such as 1,15 or MON-FRI or */5 or 10-40/10.
+create or replace function @extschema@._cron_numbers(
+  field text,
+  what text,
+  lowest integer,
+  highest integer,
+  names text[]
+)
+returns integer[]
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  c_name constant text := '([0-9]{1,4}|[A-Z]{3})';
+  v_part text;
+  v_groups text[];
+  v_first integer;
+  v_last integer;
+  v_numbers integer[] := '{}';
+begin
+  foreach v_part in array pg_catalog.string_to_array(pg_catalog.upper(field), ',') loop
+    -- The groups: all, first, and perhaps last and step.
+    v_groups := pg_catalog.regexp_match(
+      v_part, '^(\*|' || c_name || '(?:-' || c_name || ')?)(?:/([0-9]{1,4}))?$'
+    );
+    v_first := case
+      when v_groups[1] = '*' then lowest
+      when v_groups[2] ~ '^[0-9]' then v_groups[2]::integer
+      else pg_catalog.array_position(names, v_groups[2]) + lowest - 1
+    end;
+    v_last := case
+      when v_groups[1] = '*' then highest
+      when v_groups[3] is null then v_first
+      when v_groups[3] ~ '^[0-9]' then v_groups[3]::integer
+      -- A week may end with Sunday.
+      when v_groups[3] = 'SUN' and v_first > 0 then highest
+      else pg_catalog.array_position(names, v_groups[3]) + lowest - 1
+    end;
+    if (v_first between lowest and v_last and v_last <= highest) is not true
+      or v_groups[4]::integer = 0
+      or (v_groups[4] is not null and v_groups[1] <> '*' and v_groups[3] is null)
+    then
+      raise exception 'The % of a schedule is invalid: "%"', what, field
+        using errcode = 'GWBCR', hint = pg_catalog.format(
+          'Use numbers from %s to %s%s, ranges with the lower end first, and steps of * or a range,'
+            ' such as */5 or %s-%s/5.',
+          lowest, highest, ' or names such as ' || names[1], lowest, highest
+        );
+    end if;
+    v_numbers := v_numbers || array(
+      select pg_catalog.generate_series(v_first, v_last, coalesce(v_groups[4]::integer, 1))
+    );
+  end loop;
+  return v_numbers;
+end;
+$$;
+
+-- The times, in no order, at which a zone's clocks show these hours and minutes on a day. For every
+-- hour, a time that they show twice counts twice. Otherwise each counts once: the first time, or
+-- when it is skipped, the moment when the clocks are put forward.
+create or replace function @extschema@._runs_of_day(
+  day date,
+  hours integer[],
+  minutes integer[],
+  every_hour boolean,
+  tz text
+)
+returns setof timestamptz
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  -- No zone is farther from UTC.
+  v_from timestamp := day - interval '15 hours';
+  v_to timestamp := day + interval '39 hours';
+  v_before interval := (v_from at time zone 'UTC' at time zone tz) - v_from;
+  v_after interval := (v_to at time zone 'UTC' at time zone tz) - v_to;
+  v_change timestamptz;
+  v_middle timestamptz;
+  v_distance integer := 54 * 60;
+begin
+  if v_before <> v_after then
+    v_change := v_to at time zone 'UTC';
+    while v_distance > 1 loop
+      v_middle := v_change - v_distance / 2 * interval '1 minute';
+      if (v_middle at time zone tz) - (v_middle at time zone 'UTC') = v_after then
+        v_change := v_middle;
+        v_distance := v_distance - v_distance / 2;
+      else
+        v_distance := v_distance / 2;
+      end if;
+    end loop;
+  end if;
+  return query
+  select distinct runs.moment
+  from pg_catalog.unnest(hours) as hour
+  cross join pg_catalog.unnest(minutes) as minute
+  cross join lateral (
+    select (day + pg_catalog.make_interval(hours => hour, mins => minute)) at time zone 'UTC'
+  ) as shown (in_utc)
+  cross join lateral (
+    select
+      case
+        when v_change is null or shown.in_utc - v_before < v_change then shown.in_utc - v_before
+      end,
+      case when shown.in_utc - v_after >= v_change then shown.in_utc - v_after end
+  ) as clock (early, late)
+  cross join lateral (
+    select case
+      when every_hour then clock.early
+      else coalesce(clock.early, clock.late, v_change)
+    end
+    union all
+    select clock.late where every_hour
+  ) as runs (moment)
+  where runs.moment is not null;
+end;
+$$;
+
+-- The next times at which a cron expression is due, later than a moment: minute, hour, day of the
+-- month, month and day of the week, or @hourly, @daily, @weekly, @monthly or @yearly. Where both
+-- kinds of days are restricted, either is enough.
+--
+-- Hours and days are those of the zone. An expression for every hour is due whenever the zone's
+-- clocks show its minutes. Any other is due once for each local time: when clocks show it twice,
+-- the first time; when they skip it, at the moment when they are put forward.
+create or replace function @extschema@.next_runs(
+  cron text,
+  tz text default 'UTC',
+  n integer default 3,
+  after timestamptz default pg_catalog.now()
+)
+returns setof timestamptz
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  -- No zone is farther from UTC.
+  c_farthest constant interval := '15 hours';
+  -- February 29 may be away for eight years.
+  c_longest_pause constant integer := 9 * 366;
+  v_fields text[] := pg_catalog.regexp_split_to_array(
+    case pg_catalog.lower(pg_catalog.btrim(cron))
+      when '@hourly' then '0 * * * *'
+      when '@daily' then '0 0 * * *'
+      when '@midnight' then '0 0 * * *'
+      when '@weekly' then '0 0 * * 0'
+      when '@monthly' then '0 0 1 * *'
+      when '@yearly' then '0 0 1 1 *'
+      when '@annually' then '0 0 1 1 *'
+      else pg_catalog.btrim(cron, E' \t')
+    end,
+    '\s+'
+  );
+  v_minutes integer[];
+  v_hours integer[];
+  v_days integer[];
+  v_months integer[];
+  v_weekdays integer[];
+  v_every_hour boolean;
+  v_either_day boolean;
+  v_of_month boolean;
+  v_of_week boolean;
+  v_day date;
+  v_last_day date;
+  v_runs timestamptz[] := '{}';
+  v_run timestamptz;
+  v_found integer := 0;
+begin
+  if pg_catalog.cardinality(v_fields) is distinct from 5 then
+    raise exception 'Schedule does not have five fields: "%"', cron
+      using errcode = 'GWBCR',
+        hint = 'Write minute, hour, day of the month, month and day of the week, such as 0 4 * * 1,'
+          ' or @hourly, @daily, @weekly, @monthly or @yearly.';
+  end if;
+  if n is null or n not between 1 and 1000 then
+    raise exception 'Number of runs is out of range: %', n
+      using errcode = 'GWBCR', hint = 'Ask for 1 to 1000 runs.';
+  end if;
+  if after is null or not pg_catalog.isfinite(after) then
+    raise exception 'The moment after which to look is no time: %', after
+      using errcode = 'GWBCR', hint = 'Pass a time, or leave it out for now.';
+  end if;
+  begin
+    v_day := (after at time zone tz)::date - 1;
+  exception when invalid_parameter_value then
+    null;
+  end;
+  if v_day is null or tz ~ '[0-9]' and tz !~ '/' then
+    raise exception 'Time zone is unknown: "%"', tz
+      using errcode = 'GWBCR', hint = 'Use a name of pg_timezone_names, such as Europe/London.';
+  end if;
+  v_minutes := @extschema@._cron_numbers(v_fields[1], 'minute', 0, 59, null);
+  v_hours := @extschema@._cron_numbers(v_fields[2], 'hour', 0, 23, null);
+  v_days := @extschema@._cron_numbers(v_fields[3], 'day of the month', 1, 31, null);
+  v_months := @extschema@._cron_numbers(
+    v_fields[4], 'month', 1, 12,
+    '{JAN,FEB,MAR,APR,MAY,JUN,JUL,AUG,SEP,OCT,NOV,DEC}'
+  );
+  v_weekdays := @extschema@._cron_numbers(
+    v_fields[5], 'day of the week', 0, 7, '{SUN,MON,TUE,WED,THU,FRI,SAT}'
+  );
+  if 7 = any (v_weekdays) then
+    v_weekdays := v_weekdays || 0;
+  end if;
+  v_every_hour := v_hours @> array(select pg_catalog.generate_series(0, 23));
+  v_either_day := not v_days @> array(select pg_catalog.generate_series(1, 31))
+    and not v_weekdays @> array(select pg_catalog.generate_series(0, 6));
+  v_last_day := v_day + c_longest_pause;
+
+  while v_day <= v_last_day loop
+    v_of_month := extract(day from v_day)::integer = any (v_days);
+    v_of_week := extract(dow from v_day)::integer = any (v_weekdays);
+    if extract(month from v_day)::integer <> all (v_months) then
+      v_day := pg_catalog.date_trunc('month', v_day::timestamp) + interval '1 month';
+      continue when v_runs = '{}';
+      v_day := v_day - 1;
+    elsif (v_of_month and v_of_week) or (v_either_day and (v_of_month or v_of_week)) then
+      v_runs := v_runs || array(
+        select runs.moment
+        from @extschema@._runs_of_day(v_day, v_hours, v_minutes, v_every_hour, tz) as runs (moment)
+        where runs.moment > next_runs.after
+      );
+      v_last_day := v_day + c_longest_pause;
+    end if;
+    v_day := v_day + 1;
+    -- Around a change of the clock, a time of one day may come before one of the day before.
+    for v_run in
+      select distinct runs.moment
+      from pg_catalog.unnest(v_runs) as runs (moment)
+      where runs.moment < (v_day - c_farthest) at time zone 'UTC'
+      order by runs.moment
+      limit n - v_found
+    loop
+      return next v_run;
+      v_found := v_found + 1;
+    end loop;
+    exit when v_found = n;
+    v_runs := array(
+      select runs.moment
+      from pg_catalog.unnest(v_runs) as runs (moment)
+      where runs.moment >= (v_day - c_farthest) at time zone 'UTC'
+    );
+  end loop;
+end;
+$$;
+
 -- The version of the installed objects, whichever road they came by.
 create or replace function @extschema@.version()
 returns text
@@ -3489,7 +3740,8 @@ begin
         %1$s.add_jobs(%1$s.job_spec[], boolean),
         %1$s.add_jobs_with_modes(%1$s.job_spec[], text[]),
         %1$s.version(),
-        %1$s.job_names(integer, integer)
+        %1$s.job_names(integer, integer),
+        %1$s.next_runs(text, text, integer, timestamptz)
       to %2$I',
       v_schema, grantee
     );
@@ -3611,6 +3863,7 @@ begin
       %1$s.add_jobs_with_modes(%1$s.job_spec[], text[]),
       %1$s.version(),
       %1$s.job_names(integer, integer),
+      %1$s.next_runs(text, text, integer, timestamptz),
       %1$s.get_jobs(text, integer, text[], text[]),
       %1$s.get_payload(text, bigint),
       %1$s.schema_revision(),
@@ -3661,6 +3914,8 @@ begin
       %1$s._settled_ended_workers(),
       %1$s._recover_locks(text[]),
       %1$s._next_due(),
+      %1$s._cron_numbers(text, text, integer, integer, text[]),
+      %1$s._runs_of_day(date, integer[], integer[], boolean, text),
       %1$s._any_worker_idle(),
       %1$s._add_access(name, text),
       %1$s.grant_access(name, text),
@@ -3692,6 +3947,7 @@ revoke all on function @extschema@.add_jobs(@extschema@.job_spec[], boolean) fro
 revoke all on function @extschema@.add_jobs_with_modes(@extschema@.job_spec[], text[]) from public;
 revoke all on function @extschema@.version() from public;
 revoke all on function @extschema@.job_names(integer, integer) from public;
+revoke all on function @extschema@.next_runs(text, text, integer, timestamptz) from public;
 revoke all on function @extschema@.get_jobs(text, integer, text[], text[]) from public;
 revoke all on function @extschema@.get_payload(text, bigint) from public;
 revoke all on function @extschema@.schema_revision() from public;
@@ -3742,6 +3998,8 @@ revoke all on function @extschema@._end_workers(text[]) from public;
 revoke all on function @extschema@._settled_ended_workers() from public;
 revoke all on function @extschema@._recover_locks(text[]) from public;
 revoke all on function @extschema@._next_due() from public;
+revoke all on function @extschema@._cron_numbers(text, text, integer, integer, text[]) from public;
+revoke all on function @extschema@._runs_of_day(date, integer[], integer[], boolean, text) from public;
 revoke all on function @extschema@._any_worker_idle() from public;
 revoke all on function @extschema@._add_access(name, text) from public;
 revoke all on function @extschema@.grant_access(name, text) from public;
@@ -3896,6 +4154,7 @@ comment on function @extschema@.add_jobs(@extschema@.job_spec[], boolean) is 'Ad
 comment on function @extschema@.add_jobs_with_modes(@extschema@.job_spec[], text[]) is 'Like add_jobs, with a job key mode for each spec, or one mode for all.';
 comment on function @extschema@.version() is 'Returns the version of the installed objects.';
 comment on function @extschema@.job_names(integer, integer) is 'Returns the names of the task and queue of a job''s row.';
+comment on function @extschema@.next_runs(text, text, integer, timestamptz) is 'Returns the next times at which a cron expression is due in a time zone.';
 comment on function @extschema@.get_jobs(text, integer, text[], text[]) is 'Claims due jobs for a worker: at most one in flight per named queue.';
 comment on function @extschema@.get_payload(text, bigint) is 'Returns the payload of a job that the worker holds, else null.';
 comment on function @extschema@.schema_revision() is 'Returns the revision of Node''s schema, and the highest one that older workers cannot use.';
@@ -3946,6 +4205,8 @@ comment on function @extschema@._end_workers(text[]) is 'Internal: marks ids as 
 comment on function @extschema@._settled_ended_workers() is 'Internal: ended workers under whose ids nothing can be locked any more.';
 comment on function @extschema@._recover_locks(text[]) is 'Internal: unlocks what workers hold, and returns what was unlocked.';
 comment on function @extschema@._next_due() is 'Internal: whether a job is due, and the time until the next scheduled one is.';
+comment on function @extschema@._cron_numbers(text, text, integer, integer, text[]) is 'Internal: the numbers that a field of a cron expression stands for.';
+comment on function @extschema@._runs_of_day(date, integer[], integer[], boolean, text) is 'Internal: the times at which clocks of a zone show these hours and minutes on a day.';
 comment on function @extschema@._any_worker_idle() is 'Internal: whether a worker may be idle, so that new jobs need a notification.';
 comment on function @extschema@._add_access(name, text) is 'Internal: grants a role the rights of a level.';
 comment on function @extschema@.grant_access(name, text) is 'Gives a role one level of access: enqueue, work, admin or observe.';

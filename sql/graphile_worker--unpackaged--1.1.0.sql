@@ -36,6 +36,7 @@ alter extension graphile_worker add function @extschema@.add_jobs(@extschema@.jo
 alter extension graphile_worker add function @extschema@.add_jobs_with_modes(@extschema@.job_spec[], text[]);
 alter extension graphile_worker add function @extschema@.version();
 alter extension graphile_worker add function @extschema@.job_names(integer, integer);
+alter extension graphile_worker add function @extschema@.next_runs(text, text, integer, timestamptz);
 alter extension graphile_worker add function @extschema@.get_jobs(text, integer, text[], text[]);
 alter extension graphile_worker add function @extschema@.get_payload(text, bigint);
 alter extension graphile_worker add function @extschema@.schema_revision();
@@ -86,6 +87,8 @@ alter extension graphile_worker add function @extschema@._end_workers(text[]);
 alter extension graphile_worker add function @extschema@._settled_ended_workers();
 alter extension graphile_worker add function @extschema@._recover_locks(text[]);
 alter extension graphile_worker add function @extschema@._next_due();
+alter extension graphile_worker add function @extschema@._cron_numbers(text, text, integer, integer, text[]);
+alter extension graphile_worker add function @extschema@._runs_of_day(date, integer[], integer[], boolean, text);
 alter extension graphile_worker add function @extschema@._any_worker_idle();
 alter extension graphile_worker add function @extschema@._add_access(name, text);
 alter extension graphile_worker add function @extschema@.grant_access(name, text);

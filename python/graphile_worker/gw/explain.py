@@ -218,8 +218,8 @@ def _workers(facts: _Facts) -> Iterator[Reason]:
     else:
         yield Reason(
             "workers",
-            f"the task {task} is known to {many(len(facts.knowing), 'live Python worker')}, which"
-            f" hold {many(facts.held, 'job')} now",
+            f"the task {task} is known to {many(len(facts.knowing), 'live Python worker')}, holding"
+            f" {many(facts.held, 'job')} now",
             stops=False,
         )
 
