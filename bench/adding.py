@@ -45,7 +45,7 @@ OTHERS: list[Peer] = [Procrastinate(name="Procrastinate"), PgQueuer(name="PgQueu
 
 
 @contextmanager
-def _fresh(bench: Bench, peer: Peer) -> Iterator[psycopg.Connection[Any]]:
+def fresh(bench: Bench, peer: Peer) -> Iterator[psycopg.Connection[Any]]:
     """Lend a connection to a fresh database in which the task is known, as number 1."""
     with bench.copy(peer) as dsn, psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("select graphile_worker.add_job('bench')")
@@ -79,9 +79,9 @@ def pgbench(
     return float(found[1])
 
 
-def _pgbench(bench: Bench, peer: Peer, query: str, clients: int, options: str) -> float:
+def pgbench_fresh(bench: Bench, peer: Peer, query: str, clients: int, options: str) -> float:
     """Return the transactions per second of a statement in a fresh database."""
-    with _fresh(bench, peer) as connection:
+    with fresh(bench, peer) as connection:
         return pgbench(bench, connection.info.dbname, query, clients, options)
 
 
@@ -92,10 +92,10 @@ def _inserted(bench: Bench, peer: Peer, clients: int, options: str) -> float:
         return pgbench(bench, connection.info.dbname, query, clients, options)
 
 
-def _timed(bench: Bench, peer: Peer, key: str, rows: int, query: str) -> float:
+def timed(bench: Bench, peer: Peer, key: str, rows: int, query: str) -> float:
     """Return the rows per second of statements over specs that are ready in their session."""
     calls, seconds = MANY // rows, 0.0
-    with _fresh(bench, peer) as connection:
+    with fresh(bench, peer) as connection:
         connection.execute("set synchronous_commit = off")
         connection.execute(SPECS.format(key=key, rows=rows))
         connection.execute(query.replace("given.specs", "given.specs[1:1]"))
@@ -118,9 +118,9 @@ def one(bench: Bench) -> None:
                 bench.compare(
                     f"add_job, {clients} clients, commit {commit}, notify {notify}",
                     {
-                        "ours": partial(_pgbench, bench, OURS, ADD, clients, options),
-                        "insert": partial(_pgbench, bench, OURS, INSERT, clients, options),
-                        "Node": partial(_pgbench, bench, NODE, ADD, clients, options),
+                        "ours": partial(pgbench_fresh, bench, OURS, ADD, clients, options),
+                        "insert": partial(pgbench_fresh, bench, OURS, INSERT, clients, options),
+                        "Node": partial(pgbench_fresh, bench, NODE, ADD, clients, options),
                         **{
                             peer.name: partial(_inserted, bench, peer, clients, options)
                             for peer in others
@@ -137,7 +137,7 @@ def keyed(bench: Bench) -> None:
             f"add_job keyed, {title}, 1 client, commit off",
             {
                 peer.name: partial(
-                    _pgbench, bench, peer, KEYED % payload, 1, "-c synchronous_commit=off"
+                    pgbench_fresh, bench, peer, KEYED % payload, 1, "-c synchronous_commit=off"
                 )
                 for peer in (OURS, NODE)
             },
@@ -153,9 +153,9 @@ def many(bench: Bench) -> None:
         bench.compare(
             f"add_jobs of {rows:,}{title}",
             {
-                "ours": partial(_timed, bench, OURS, key, rows, ADD_MANY),
-                "insert..select": partial(_timed, bench, OURS, key, rows, INSERT_MANY),
-                "Node": partial(_timed, bench, NODE, key, rows, ADD_MANY),
+                "ours": partial(timed, bench, OURS, key, rows, ADD_MANY),
+                "insert..select": partial(timed, bench, OURS, key, rows, INSERT_MANY),
+                "Node": partial(timed, bench, NODE, key, rows, ADD_MANY),
             },
         )
 
@@ -165,7 +165,7 @@ def protocol(bench: Bench, jobs: int = 50_000, batch: int = 100) -> None:
     bench.prepare([OURS])
 
     def drain(take: str, finish: str) -> float:
-        with _fresh(bench, OURS) as connection:
+        with fresh(bench, OURS) as connection:
             connection.execute("set synchronous_commit = off")
             connection.execute(
                 "insert into graphile_worker._private_jobs (task_id)"

@@ -61,7 +61,7 @@ WAITING: list[Peer] = [
 ]
 
 
-def _drain(bench: Bench, peer: Peer, processes: int, jobs: int, wait: float = 0.0) -> float:
+def drain_rate(bench: Bench, peer: Peer, processes: int, jobs: int, wait: float = 0.0) -> float:
     with running(bench, peer, processes) as run:
         return run.drain(jobs, most_seconds=bench.sizes.most_seconds, wait=wait)
 
@@ -73,7 +73,7 @@ def drain(bench: Bench) -> None:
         bench.compare(
             f"drain of {bench.sizes.jobs:,} jobs, {processes} process{'es' * (processes > 1)}",
             {
-                peer.name: partial(_drain, bench, peer, processes, bench.sizes.jobs)
+                peer.name: partial(drain_rate, bench, peer, processes, bench.sizes.jobs)
                 for peer in NOTHING
             },
         )
@@ -90,5 +90,5 @@ def wait(bench: Bench) -> None:
         bench.compare(
             f"drain of {jobs:,} jobs of {milliseconds} ms, {CONCURRENCY} at once"
             f" (at most {CONCURRENCY / seconds:,.0f}/s)",
-            {peer.name: partial(_drain, bench, peer, 1, jobs, seconds) for peer in WAITING},
+            {peer.name: partial(drain_rate, bench, peer, 1, jobs, seconds) for peer in WAITING},
         )

@@ -27,6 +27,15 @@ NOTIFY = BareNotify(name="LISTEN and NOTIFY alone")
 PEERS: list[Peer] = [OURS, NODE, NODE_BATCHED, PROCRASTINATE, PGQUEUER, AWA, NOTIFY]
 PAUSE = 0.02
 HALF_OF = "drained before: the half load is half of it"
+#: What is measured, and in which unit.
+FIGURES = {
+    **{
+        f"latency, {kind}, {which}": " ms"
+        for kind in ("idle", "light load", "half load")
+        for which in ("median", "99th percentile")
+    },
+    HALF_OF: "/s",
+}
 #: Jobs a second of the light load: every contestant can do more.
 LIGHT = 200
 #: Between two lots of jobs of a load.
@@ -72,7 +81,7 @@ def _figures(kind: str, seen: list[float]) -> dict[str, float]:
     return {f"latency, {kind}, median": cuts[49], f"latency, {kind}, 99th percentile": cuts[98]}
 
 
-def _latency(bench: Bench, peer: Peer) -> dict[str, float]:
+def figures_of(bench: Bench, peer: Peer) -> dict[str, float]:
     probes = bench.sizes.probes
     with running(bench, peer) as run:
         process = run.processes[0]
@@ -105,11 +114,4 @@ def _latency(bench: Bench, peer: Peer) -> dict[str, float]:
 def latency(bench: Bench) -> None:
     """Measure all of it."""
     bench.prepare(PEERS)
-    figures = {
-        f"latency, {kind}, {which}": " ms"
-        for kind in ("idle", "light load", "half load")
-        for which in ("median", "99th percentile")
-    }
-    bench.compare_all(
-        {**figures, HALF_OF: "/s"}, {peer.name: partial(_latency, bench, peer) for peer in PEERS}
-    )
+    bench.compare_all(FIGURES, {peer.name: partial(figures_of, bench, peer) for peer in PEERS})

@@ -25,6 +25,7 @@ import latency
 import machine
 import memory
 import python_client
+import versions
 from graphile_worker.testing.embedded import Server
 from server import SETTINGS, Bench, Sizes
 
@@ -41,6 +42,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "memory": memory.memory,
     "hostile": hostile.hostile,
     "churn": hostile.churn,
+    "versions": versions.versions,
 }
 
 FULL = Sizes(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 import time
 from typing import Any
 
 from peers import job
-from peers.base import Peer
+from peers.base import BENCH, Peer
 
 
 class Ours(Peer):
@@ -27,6 +28,23 @@ class Ours(Peer):
 
         with psycopg.connect(dsn, autocommit=True) as conn:
             conn.execute("create extension graphile_worker")
+
+
+class Released(Ours):
+    """The Python worker on the schema of the last released version."""
+
+    template = "released"
+
+    def prepare(self, dsn: str) -> None:
+        import psycopg
+        from graphile_worker.naming import version_key
+
+        frozen = (BENCH.parent / "sql" / "released.sha256").read_text()
+        names = re.findall(r"graphile_worker--(\d+\.\d+\.\d+)\.sql", frozen)
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            conn.execute(
+                f"create extension graphile_worker version '{max(names, key=version_key)}'"
+            )
 
 
 def main(dsn: str, settings: dict[str, Any]) -> None:
