@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psycopg
-from graphile_worker.gw.explain import explain
-from graphile_worker.gw.queue import Queue
 from support.fragile import FragileServer
 from support.network import Network
 from support.pg import wait_for
 
-HERE = Path(__file__).parent
+from chaos.invariants import effects_are_there, jobs_end, locks_end
+from chaos.processes import BOUND, FORCED_BOUND, GRACE, Gw
+
 G = "graphile_worker"
-DEAD_AFTER, GRACE = 2.0, 3.0
-#: What a stop may take beyond the grace, and after a second signal; and what a slow machine adds.
-BOUND, FORCED_BOUND, SLOW = 10.0, 3.0, 20.0
+DEAD_AFTER = 2.0
 SETTINGS = (
     "graphile_worker.cursors = 'junk'", "graphile_worker.more = 'junk'",
     "graphile_worker.notify = 'junk'", "graphile_worker.notify = 'idle'", "datestyle = 'German'",
@@ -37,49 +32,6 @@ GARBAGE = (
     ("worker:migrate", '{"migrationNumber": 999, "breaking": true}'), ("worker:migrate", "junk"),
     ("worker:migrate", "[" * 3000), ("jobs:insert", "junk"), ("jobs:insert", "\\"),
 )  # fmt: skip
-
-
-class Gw:
-    """A `gw run` process."""
-
-    def __init__(self, night: Night, *options: str) -> None:
-        self.log = night.folder / f"{len(night.started)}.log"
-        clock = night.rng.choice([0, 0, 7200, -7200])
-        env = {
-            **os.environ, "GW_DSN": night.worker_dsn, "CHAOS_RUNS": str(night.runs_file),
-            "CHAOS_CLOCK": str(clock),
-        }  # fmt: skip
-        command = [
-            sys.executable, "-m", "graphile_worker.gw.cli", "run", "tasks", "-c", "4",
-            "--poll-interval", "1", "--grace", str(GRACE), *options,
-        ]  # fmt: skip
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(command, cwd=HERE, env=env, stderr=log, stdout=log)
-        self.is_once = "--once" in options
-        #: Whether it was killed, so that what it did may be done again.
-        self.killed = False
-        night.started.append(self)
-
-    @property
-    def lives(self) -> bool:
-        return self.process.poll() is None
-
-    def signal(self, number: int) -> None:
-        if self.lives:
-            self.process.send_signal(number)
-
-    def kill(self) -> None:
-        self.killed = True
-        self.signal(signal.SIGKILL)
-        self.process.wait(60)
-
-    def ended_within(self, seconds: float) -> int:
-        """Wait for its end; fail where it takes longer than it may."""
-        try:
-            return self.process.wait(seconds + SLOW)
-        except subprocess.TimeoutExpired as error:
-            text = f"it does not stop within {seconds:g} s: {self.log.read_text()[-3000:]}"
-            raise AssertionError(text) from error
 
 
 class Night:
@@ -374,69 +326,17 @@ class Night:
         if self._failure is not None:
             raise self._failure
         dead = [worker.log.read_text()[-3000:] for worker in self.workers if not worker.lives]
-        assert dead == [], "a worker ended that nobody had ended"
+        assert dead == [], "a worker ended without being told to"
         with self.connect() as conn:
-            self._jobs_end(conn)
-            self._locks_end(conn)
-            self._effects_are_there()
+            jobs_end(self, conn)
+            locks_end(conn)
+            effects_are_there(self)
             for worker in self.workers:
                 worker.signal(signal.SIGTERM)
             for worker in self.workers:
                 assert worker.ended_within(GRACE + BOUND) == 0, worker.log.read_text()[-3000:]
             held = f"select count(*) from {G}.jobs where locked_at is not null"
             assert conn.execute(held).fetchall() == [(0,)]
-
-    def _jobs_end(self, conn: psycopg.Connection[Any]) -> None:
-        due = (
-            f"select id from {G}.jobs where attempts < max_attempts"
-            " and run_at < now() + interval '1 minute' limit 5"
-        )
-        try:
-            wait_for(lambda: conn.execute(due).fetchall() == [], "due jobs do not end", 60)
-        except AssertionError as error:
-            for what in ("jobs", "queues", "workers", "ended_workers"):
-                rows = conn.execute(f"select t::text from {G}.{what} as t limit 20".encode())
-                error.add_note(f"{what}: {rows.fetchall()}")
-            for worker in self.workers:
-                error.add_note(worker.log.read_text()[-1500:])
-            raise
-        queue = Queue(conn)
-        for (job,) in conn.execute(f"select id from {G}.jobs order by id").fetchall():
-            found = explain(queue, job)
-            assert found.verdict in ("failed", "not_due", "never_due"), found
-
-    def _locks_end(self, conn: psycopg.Connection[Any]) -> None:
-        """No lock is held in the name of anybody but a live worker."""
-        orphans = f"""
-            select locked_by from (
-              select locked_by from {G}.jobs union all select locked_by from {G}.queues
-            ) as held where locked_by is not null
-            and locked_by not in (select worker_id from {G}.workers where is_alive)
-        """
-        wait_for(lambda: conn.execute(orphans).fetchall() == [], "locks have no living owner", 60)
-
-    def _effects_are_there(self) -> None:
-        runs: dict[int, list[list[Any]]] = defaultdict(list)
-        for line in self.runs_file.read_text().splitlines():
-            run = json.loads(line)
-            runs[run[0]].append(run)
-        with self.connect() as conn:
-            left = {job for (job,) in conn.execute(f"select id from {G}.jobs")}
-        lost = [job for job in self.added - left - self.managed if job not in runs]
-        assert lost == [], "jobs are gone that never ran"
-        doubtful = {worker.process.pid for worker in self.started if self._was_doubted(worker)}
-        twice = {
-            job: done
-            for job, each in runs.items()
-            if len(done := [run for run in each if run[1] == "done"]) > 1
-            and job in self.added - self.managed
-            and not doubtful & {run[4] for run in each}
-        }
-        assert twice == {}, "jobs ran twice although nobody was presumed dead"
-
-    @staticmethod
-    def _was_doubted(worker: Gw) -> bool:
-        return worker.killed or "presumed dead" in worker.log.read_text()
 
     def close(self) -> None:
         """End what is left."""
