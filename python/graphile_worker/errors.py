@@ -94,7 +94,7 @@ class InvalidPayload(InvalidArgument):
 
 
 class InvalidConnection(InvalidArgument):
-    """What was passed as a connection is none that can be used here."""
+    """The object passed as a connection cannot be used."""
 
 
 class InvalidFilter(InvalidArgument):
@@ -130,7 +130,7 @@ class UntrustedOwner(GraphileWorkerError):
 
 
 class Busy(GraphileWorkerError):
-    """Others were in the way for too long; retry later."""
+    """Other transactions held locks for too long; retry later."""
 
 
 class TasksError(GraphileWorkerError):
@@ -142,7 +142,7 @@ class TaskCrashed(GraphileWorkerError):
 
 
 class StopIncomplete(GraphileWorkerError):
-    """A worker had to leave before the database had heard of everything."""
+    """A worker had to stop before it could write every outcome."""
 
 
 class InstallError(GraphileWorkerError):

@@ -94,7 +94,7 @@ def env(parser: Any, *flags: str, help: str, **options: Any) -> None:
 
 
 def connects(parser: Parser) -> None:
-    """Add what names a queue."""
+    """Add the flags that name a queue."""
     env(parser, "--dsn", default="", help="connection string, URL or name of a database")
     env(parser, "--schema", default=SCHEMA, help="schema of the queue")
     env(
@@ -110,7 +110,7 @@ def reports(parser: Parser) -> None:
 
 
 def verbose(parser: Parser) -> None:
-    """Add how to tell of errors."""
+    """Add --verbose."""
     env(parser, "--verbose", "-v", switch=True, help="show tracebacks")
     parser.add_argument("--scripts", type=Path, help=argparse.SUPPRESS)
 
@@ -133,7 +133,7 @@ def _seconds(text: str) -> float:
 
 
 def waits(parser: Parser) -> None:
-    """Add how long to try."""
+    """Add the flags for lock timeouts and retries."""
     env(
         parser, "--timeout", type=_seconds, default=60.0,
         help="how many seconds to retry (default 60)",
@@ -145,7 +145,7 @@ def waits(parser: Parser) -> None:
 
 
 def changes(parser: Parser) -> None:
-    """Add what every change of a queue has."""
+    """Add the flags of every command that changes a queue."""
     connects(parser)
     dry_run(parser, "print the SQL, change nothing")
     waits(parser)
@@ -160,7 +160,7 @@ def dsn(options: argparse.Namespace) -> str:
 
 
 def connect(options: argparse.Namespace) -> psycopg.Connection[Any]:
-    """Connect as --dsn or libpq's variables say; raise InstallError where that fails."""
+    """Connect with --dsn or libpq's variables; raise InstallError where that fails."""
     try:
         conn = psycopg.connect(
             dsn(options), autocommit=True, fallback_application_name=options.prog

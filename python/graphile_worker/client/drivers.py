@@ -1,4 +1,4 @@
-"""Run the verbs on a connection of the caller's: psycopg 3, SQLAlchemy 2 or Django.
+"""Run the verbs on the caller's connection: psycopg 3, SQLAlchemy 2 or Django.
 
 Nothing here begins, commits or rolls back a transaction of the caller's.
 """
@@ -237,7 +237,7 @@ def _aware(value: Any) -> Any:
 
 
 def in_one_transaction(conn: Any) -> AbstractContextManager[object]:
-    """Return a block in which all is done or nothing, where the caller is in no transaction.
+    """Return a block that is one transaction, unless the caller is in one already.
 
     A caller in a transaction ends it, or does not, as before.
     """
@@ -292,7 +292,7 @@ _DENIED = "42501"
 
 
 def translated(error: BaseException, statement: Statement) -> errors.GraphileWorkerError | None:
-    """Return our error for what a database said, or None where it is not one of our errors."""
+    """Return our error for a database's error, or None where there is none."""
     source = _database_error(error)
     code = getattr(source, "sqlstate", None) or getattr(source, "pgcode", None)
     if source is None or code is None:

@@ -224,7 +224,7 @@ class Registry(Mapping[str, Task[..., Any, A]]):
 
         A plain function becomes the task with its name. Options that are not given are the task's
         own; see ``crontab.cron_item`` for the others. Raise InvalidCrontab for a schedule
-        that cannot be used and an id that is claimed, InvalidPayload for a payload that lacks a
+        that cannot be used and an id that is in use, InvalidPayload for a payload that lacks a
         parameter of the function or has none for it.
         """
         # Adding jobs needs no scheduler.

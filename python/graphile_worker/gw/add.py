@@ -45,7 +45,7 @@ def configure(parser: Parser) -> None:
 
 
 class _Json(str):
-    """JSON that was checked, and is sent to the letter."""
+    """JSON text that was checked and is sent unchanged."""
 
 
 def _checked(text: str, where: str) -> _Json:

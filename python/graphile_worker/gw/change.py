@@ -35,7 +35,7 @@ _WHY = """
 
 
 def _selects(parser: Parser, states: Sequence[str]) -> None:
-    """Add which jobs to change. These flags have no variables: a variable must not choose jobs."""
+    """Add the flags that select jobs. They have no variables: a variable must not choose jobs."""
     connects(parser)
     parser.add_argument("ids", type=job_id, nargs="*", metavar="ID", help="id of a job")
     parser.add_argument("--task", action="append", help="all for this task; may be repeated")
@@ -86,7 +86,7 @@ def configure_remove(parser: Parser) -> None:
 
 
 def run_retry(options: argparse.Namespace) -> int:
-    """Let jobs run now, with all their attempts."""
+    """Run jobs now, with all their attempts."""
     return _change(
         options, "retry",
         lambda utils, ids: utils.reschedule_jobs(ids, run_at=timedelta(), attempts=0),
@@ -118,7 +118,7 @@ def run_reschedule(options: argparse.Namespace) -> int:
 
 
 def _change(options: argparse.Namespace, name: str, verb: Verb) -> int:
-    """Change the jobs that are named, or all that match once that was agreed to."""
+    """Change the named jobs, or all that match after a confirmation."""
     chosen = bool(options.task or options.queue or options.state)
     chosen = chosen or getattr(options, "all_failed", False)
     if bool(options.ids) == chosen:

@@ -45,7 +45,7 @@ _HELD = "select pg_catalog.count(*) as jobs from {s}.jobs where locked_by = any 
 
 @dataclass(frozen=True)
 class Reason:
-    """Something that holds now and has to do with the job; the code is for programs.
+    """A fact that holds now and concerns the job; the code is for programs.
 
     ``stops`` tells reasons for which it does not run from remarks.
     """
@@ -95,7 +95,7 @@ class _Facts:
         }
 
     def holder(self, worker_id: str | None, locked_at: datetime) -> tuple[str, str]:
-        """Return what is known of whoever holds a lock: a word for programs, and a text."""
+        """Describe the holder of a lock: a word for programs, and a text."""
         named = f"worker {plain(worker_id)}"
         found = [worker for worker in self.workers if worker["worker_id"] == worker_id]
         if found and found[0]["is_alive"]:
@@ -124,7 +124,7 @@ class _Facts:
 
 
 def explain(queue: Queue, job: int | str) -> Explanation:
-    """Say why the job with this id or key does not run; raise where there is none."""
+    """Explain why the job with this id or key does not run; raise if there is none."""
     name = {"id": None, "key": None, "key" if isinstance(job, str) else "id": job}
     with queue.limited(snapshot=True):
         found = queue.rows(_JOB, **name)

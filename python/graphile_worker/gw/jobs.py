@@ -88,7 +88,7 @@ def run_jobs(options: argparse.Namespace) -> int:
 
 
 def names_one(parser: Parser) -> None:
-    """Add how to name one job."""
+    """Add the flags that name one job."""
     connects(parser)
     parser.add_argument("id", type=job_id, nargs="?", metavar="ID", help="id of the job")
     flags.env(parser, "--key", help="its key, instead of the id")

@@ -1,4 +1,4 @@
-"""gw queues, unlock and cleanup: queues, their locks, and what is left over."""
+"""gw queues, unlock and cleanup: queues, their locks, and leftover rows."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def configure_unlock(parser: Parser) -> None:
 
 
 def run_unlock(options: argparse.Namespace) -> int:
-    """Free what no one works on."""
+    """Unlock jobs and queues that no worker works on."""
     ways = (bool(options.workers), options.dead, options.queues)
     if options.workers:  # they win over variables
         ways = (True, False, False)
@@ -215,7 +215,7 @@ def configure_cleanup(parser: Parser) -> None:
 
 
 def run_cleanup(options: argparse.Namespace) -> int:
-    """Remove what is left over."""
+    """Delete old failed jobs and unused names."""
     known = {"failed-jobs": "failed_jobs", "queues": "queues", "tasks": "tasks"}
     for name in options.what:
         if name not in known:

@@ -98,7 +98,7 @@ class _CalendarLoader(TimestamptzLoader):
 
 
 def connects(parser: Parser) -> None:
-    """Add what names a queue, and how long it may take to answer."""
+    """Add the flags that name a queue, and the time limit of its statements."""
     flags.connects(parser)
     flags.env(
         parser, "--timeout", type=seconds, default=30.0,
@@ -120,7 +120,7 @@ def opened(options: argparse.Namespace) -> Iterator[Queue]:
 
 
 def agreed(options: argparse.Namespace, what: str) -> None:
-    """Raise where no one agrees to a change of many jobs."""
+    """Ask for confirmation of a change of many jobs; raise if it is refused."""
     if options.yes:
         return
     if not sys.stdin.isatty():

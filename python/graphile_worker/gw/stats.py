@@ -1,4 +1,4 @@
-"""gw stats: what is in the queue, who works, and how fast."""
+"""gw stats: the numbers of the queue, its workers and their speed."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _COUNTED = """
 
 @dataclass(frozen=True)
 class Stats:
-    """A look at the queue; ``unseen`` are holders without heartbeats, such as Node's workers."""
+    """The queue's numbers; ``unseen`` are lock holders without heartbeats, such as Node's."""
 
     now: datetime
     ready: int

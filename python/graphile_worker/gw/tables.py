@@ -21,7 +21,7 @@ _STYLES = {"failed": "red", "running": "green", "dead": "red", "alive": "green",
 
 @dataclass(frozen=True)
 class Table:
-    """A table: its columns, its rows, a title, and what is said when it has no rows."""
+    """A table: its columns, its rows, a title, and the text shown when it has no rows."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
@@ -30,7 +30,7 @@ class Table:
 
 
 def needed() -> None:
-    """Raise, with the remedy, where tables cannot be shown."""
+    """Raise an error with the remedy if tables cannot be shown."""
     try:
         import rich  # noqa: F401
     except ImportError as error:
@@ -40,7 +40,7 @@ def needed() -> None:
 
 
 def grid(table: Table) -> RichTable:
-    """Return the table in rich's form; nothing in its cells is claimed for markup."""
+    """Return the table in rich's form; text in its cells is never read as markup."""
     from rich.table import Table as RichTable
     from rich.text import Text
 
@@ -56,7 +56,7 @@ def grid(table: Table) -> RichTable:
 
 
 def console() -> Console:
-    """Return where tables are shown: as wide as they are where that is no terminal."""
+    """Return the console that shows tables; outside a terminal it is as wide as they are."""
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else 1000)

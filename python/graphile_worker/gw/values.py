@@ -1,4 +1,4 @@
-"""What a flag of gw may say, and how times and texts of the database are shown."""
+"""Read the values of flags; show times and texts of the database."""
 
 from __future__ import annotations
 

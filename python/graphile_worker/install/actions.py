@@ -38,7 +38,7 @@ def install(
     dry_run: bool = False,
     lock_retries: LockRetries | None = None,
 ) -> Outcome:
-    """Make the queue in a schema, or say that it is there.
+    """Install the queue in a schema, or report that it is there.
 
     The mode auto makes an extension where the server offers one, and the schema is
     ``graphile_worker``, and plain objects otherwise. A schema that Node has just made, and that
@@ -150,7 +150,7 @@ def upgrade(
     dry_run: bool = False,
     lock_retries: LockRetries | None = None,
 ) -> Outcome:
-    """Bring the queue to the newest version, or to one in between, in the install mode it has.
+    """Upgrade the queue to the newest version, or to one in between, in its install mode.
 
     With ``drain`` wait until no job is running. Workers and producers carry on. Raise VersionError
     for a way back or a version that is not known, BusyError where locks or, with drain, running

@@ -1,4 +1,4 @@
-"""Who stands in the way of a change: objects that depend on the schema, and holders of locks."""
+"""What blocks a change: objects that depend on the schema, and sessions that hold locks."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Holder:
 
 @dataclass(frozen=True)
 class Plan:
-    """What an upgrade would do, and who would be in its way or feel it."""
+    """What an upgrade would do, what would block it, and what it would affect."""
 
     installed: str
     target: str
@@ -124,7 +124,7 @@ def plan_upgrade(
     schema: str = SCHEMA,
     scripts: Scripts | None = None,
 ) -> Plan:
-    """Say what an upgrade would do, and change nothing.
+    """Plan an upgrade without changing anything.
 
     The changes are the differences between the two versions' install scripts, each tried out in the
     temporary schema; the locks are those that the updates declare.

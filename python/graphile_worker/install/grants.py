@@ -27,7 +27,7 @@ def grant(
     dry_run: bool = False,
     lock_retries: LockRetries | None = None,
 ) -> Outcome:
-    """Give a role one level of access, or with None take every right away.
+    """Give a role one level of access; None revokes every right.
 
     The levels are enqueue, work, admin and observe; the answer's SQL is the exact GRANTs, REVOKEs.
     ``trusted`` are owners of the schema whose functions a superuser may run. Raise InstallError for

@@ -25,7 +25,7 @@ from graphile_worker.install.session import (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was done, or with ``dry_run`` what would be: no SQL means that nothing had to be."""
+    """What was done, or with ``dry_run`` would be done; no SQL means that nothing was needed."""
 
     message: str
     sql: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Fetch jobs when there is room for them and a reason to look; return what was not started."""
+"""Fetch jobs when there is room for them and some may be due; return those that did not start."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PAUSE, LONGEST_PAUSE = 0.002, 0.25
 
 
 class Fetcher:
-    """Keeps the worker in jobs.
+    """Fetches and prefetches jobs for a worker.
 
     An idle worker looks after one second, two, four and so on up to the poll interval, and at
     once when ``wake`` or ``wake_in`` says so; when a heartbeat has looked for it, it need not. With
@@ -68,11 +68,11 @@ class Fetcher:
         return len(self._queue)
 
     def wake(self) -> None:
-        """Look now."""
+        """Fetch now."""
         self._wake.set()
 
     def checked_by_heartbeat(self, is_due: bool) -> None:
-        """A heartbeat has looked whether there is a job: if so, take, else there is no need to."""
+        """Fetch if the heartbeat found a due job; otherwise skip the next poll."""
         if is_due:
             self._poll = True
             self._wake.set()
@@ -80,7 +80,7 @@ class Fetcher:
             self.last_fetch = time.monotonic()
 
     def wake_in(self, seconds: float) -> None:
-        """Look after so many seconds, when a job is due."""
+        """Fetch after this many seconds, when a job is due."""
         loop = asyncio.get_running_loop()
         at = loop.time() + seconds + 0.001
         timer = self._due_timer
@@ -97,12 +97,12 @@ class Fetcher:
         self._lease.close()
 
     def close(self) -> None:
-        """Forget when to look."""
+        """Cancel the timers."""
         if self._due_timer is not None:
             self._due_timer.cancel()
 
     def start(self) -> None:
-        """Start what there is room for."""
+        """Start as many jobs as there is room for."""
         room = self._options.concurrency - len(self._runs)
         while room > 0 and self._queue and not self._stop.is_set():
             row, identity, _ = self._queue.popleft()
@@ -167,7 +167,7 @@ class Fetcher:
         return fetched, more
 
     async def _announce(self, fetched: int) -> bool:
-        """Say whether the worker has to be woken, if that changes; return whether to look now."""
+        """Tell the database when the worker becomes busy or idle; return whether to fetch now."""
         now = time.monotonic()
         if fetched:
             self._last_fetched = now
@@ -183,7 +183,7 @@ class Fetcher:
         return False
 
     async def _sleep(self, idle: float) -> bool:
-        """Return whether there is a reason to look before it is time to."""
+        """Wait until it is time to fetch; return False where only the poll interval ended."""
         if self._lease.busy:
             await happens(self._wake, PAUSE)
             return True
@@ -202,7 +202,7 @@ class Fetcher:
     async def _until_woken(self, idle: float) -> bool:
         poll_interval = self._options.poll_interval
         while not (woken := await happens(self._wake, min(idle, poll_interval))):
-            assert self.last_fetch is not None  # a take came before
+            assert self.last_fetch is not None  # a fetch came before
             if idle < poll_interval or time.monotonic() - self.last_fetch > poll_interval:
                 break
         return woken
@@ -217,7 +217,7 @@ class Fetcher:
         return min(MAX_PREFETCH, int(PREFETCH_SECONDS * self._options.concurrency / seconds_each))
 
     def _want(self) -> int:
-        """Return how many jobs to take now."""
+        """Return how many jobs to ask for now."""
         prefetch, waiting = self._prefetch(), len(self._queue)
         free = self._options.concurrency - len(self._runs) - waiting
         if free > 0:
@@ -269,13 +269,13 @@ class Fetcher:
             self.start()
 
     async def return_jobs(self) -> None:
-        """Return all that was not started."""
+        """Return all jobs that have not started."""
         queued = list(self._queue)
         self._queue.clear()
         await self._return_jobs(queued)
 
     async def _return_expired(self) -> None:
-        """Let others have what was prefetched and did not get its turn."""
+        """Return prefetched jobs that have waited for too long."""
         limit = time.monotonic() - self._options.prefetch_ttl
         old = []
         while self._queue and self._queue[0][2] < limit:

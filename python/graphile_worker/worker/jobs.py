@@ -1,4 +1,4 @@
-"""The jobs that run: started, cancelled, ended, and told of."""
+"""The running jobs: start them, cancel them, and report how they end."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class _RunningJob:
 
 
 class RunningJobs:
-    """Runs jobs side by side, and hands what becomes of them to the writer.
+    """Runs jobs side by side and hands their outcomes to the completer.
 
     ``on_end`` is called when there is room for another.
     """
@@ -103,29 +103,29 @@ class RunningJobs:
         run.task = loop.create_task(self._one(run, error, text is None), name=row[1])
 
     def fetched_again(self, job_id: int) -> None:
-        """Stop a job's run: others had it in the meantime, and it is here once more."""
+        """Stop a job's earlier run: another worker had the job, and it was fetched again."""
         for run in list(self._runs):
             if run.context.job.id == job_id:
                 self._cancel(run, "lost")
 
     def abandon(self, identity: Identity) -> None:
-        """Stop what runs under an id that is not the worker's any more."""
+        """Stop the jobs that run under an id that the worker has lost."""
         for run in list(self._runs):
             if run.identity is identity:
                 self._cancel(run, "lost")
 
     def cancel(self, why: str) -> None:
-        """Stop all: ``shutdown`` gives the jobs back, ``force`` lets them fail."""
+        """Stop all jobs: ``shutdown`` returns them, ``force`` fails them."""
         for run in list(self._runs):
             self._cancel(run, why)
 
     async def ended(self, seconds: float) -> None:
-        """Wait until no job runs, for so many seconds at most."""
+        """Wait until no job runs, at most this many seconds."""
         if runs := {run.task for run in self._runs if run.task}:
             await asyncio.wait(runs, timeout=seconds)
 
     async def close(self) -> None:
-        """Close the tasks' connections, and say which jobs do not end."""
+        """Close the tasks' connections, and log the jobs that do not end."""
         for run in self._runs:
             logger.error(
                 "job %s does not end: it is returned although its task still runs",
@@ -134,7 +134,7 @@ class RunningJobs:
         await self._connections.close()
 
     async def _one(self, run: _RunningJob, error: Exception | None, is_large: bool) -> None:
-        """Run a job to its end, and see that the database hears of it, whatever the task does."""
+        """Run a job and report its outcome to the database, whatever the task does."""
         started = time.perf_counter()
         outcome: Outcome | None = None
         job = run.context.job
@@ -231,7 +231,7 @@ class RunningJobs:
 
 
 class _Connections:
-    """A pool for the tasks, opened when the first one asks."""
+    """A connection pool for tasks, opened at its first use."""
 
     def __init__(self, options: WorkerOptions) -> None:
         self._options = options

@@ -1,4 +1,4 @@
-"""Who the worker is in the database: its ids, its heartbeat, and the jobs of those who died."""
+"""The worker's lease: its ids, its heartbeat, and the recovery of dead workers' jobs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _clock() -> float:
 
 
 class Identity:
-    """An id under which jobs are held, and which they are."""
+    """A worker id, and the jobs that it holds."""
 
     def __init__(self) -> None:
         self.worker_id = f"gw-{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(6)}"
@@ -38,9 +38,9 @@ class Identity:
 
 
 class Lease:
-    """Keeps the heartbeat, and changes the id where a new one is needed.
+    """Sends heartbeats, and changes the worker's id when it needs a new one.
 
-    A new id is claimed when the worker was presumed dead, since its jobs may be running elsewhere,
+    A new id is used when the worker was presumed dead, since its jobs may be running elsewhere,
     and when the result of a fetch was lost, since then the database may hold jobs in its name that
     it does not know. Jobs known under an old id are still completed under it.
 
@@ -83,7 +83,7 @@ class Lease:
         return sum(len(identity.held) for identity in [*self._old, self.current])
 
     async def start(self) -> None:
-        """Send the first heartbeat: from then on the worker may fetch jobs.
+        """Send the first heartbeat. After it the worker may fetch jobs.
 
         Raise what no retry can fix, such as missing rights.
         """
@@ -91,7 +91,7 @@ class Lease:
             await self._heartbeat(self.current, at_start=True)
 
     async def usable(self) -> Identity | None:
-        """Return the id to fetch jobs under, once the database is known to have heard of it.
+        """Wait until the database knows the worker's id; return it.
 
         None: the worker stops in the meantime.
         """
@@ -110,7 +110,7 @@ class Lease:
         )
 
     def close(self) -> None:
-        """Give no id for fetching any more."""
+        """Stop giving out an id for fetching."""
         self._closing = True
         self._known.set()
 
@@ -144,19 +144,19 @@ class Lease:
             self._soon.set()
 
     async def set_busy(self, busy: bool) -> None:
-        """Say that the worker looks for jobs all the time, or that it sleeps from now on."""
+        """Tell the database that the worker polls all the time, or that it is idle."""
         async with self._lock:
             self.busy = busy
             await self._heartbeat_all()
 
     async def replace(self, identity: Identity) -> None:
-        """Go on under a new id: the result of a fetch under this one was lost."""
+        """Take a new id, since the result of a fetch under this one was lost."""
         async with self._lock:
             if identity is self.current and not identity.lost:
                 await self._renew("the answer to a fetch was lost")
 
     async def ended(self, identity: Identity) -> None:
-        """Go on under a new id: the database says that this one has ended."""
+        """Take a new id, since the database has ended this one."""
         async with self._lock:
             if identity is self.current:
                 await self._presumed_dead()
@@ -213,7 +213,7 @@ class Lease:
                 logger.warning("%d jobs had been locked for four hours and were freed", count)
 
     async def _settle(self, old: Identity) -> None:
-        """Keep an old id alive while it holds jobs, and free what it does not know of."""
+        """Keep an old id alive while it holds jobs; return jobs the worker does not know."""
         if old.held and (await self._heartbeat(old)).is_known:
             await self._protocol.return_unknown(old.worker_id, sorted(old.held))
             return
@@ -224,7 +224,7 @@ class Lease:
             await self._protocol.end_worker(old.worker_id)
 
     async def _abandon(self, identity: Identity) -> None:
-        """Stop what runs under an id that was presumed dead: others run it."""
+        """Stop the jobs of an id that was presumed dead: other workers run them."""
         logger.error(
             "worker %s was presumed dead; its %d jobs are stopped, others run them",
             identity.worker_id, len(identity.held),
@@ -234,7 +234,7 @@ class Lease:
         await self._protocol.end_worker(identity.worker_id)
 
     async def stop(self) -> None:
-        """End every id; whatever is locked in its name is returned."""
+        """End every id and return the jobs that it holds."""
         # Kept for good: a heartbeat that came after would be one of a worker that has left.
         await self._lock.acquire()
         for identity in [*self._old, self.current]:

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus, and a /healthz that tells the truth about LISTEN and fetching."""
+"""Metrics for Prometheus, and a /healthz that covers LISTEN and fetching."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _of(registry: CollectorRegistry | None) -> _Instruments:
 
 
 class Metrics:
-    """Count what a worker's events tell, in a registry of prometheus_client.
+    """Count a worker's events in a prometheus_client registry.
 
     >>> Metrics(events)
 
@@ -151,7 +151,7 @@ class _OfTask:
 
 
 class Health(Protocol):
-    """What a worker says of itself: a dataclass with these fields, and others."""
+    """A worker's health: a dataclass with these fields, and others."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -172,7 +172,7 @@ _BACKLOG = 128
 
 
 class _Quiet(WSGIRequestHandler):
-    """Probes come every few seconds: they are nothing to log. Clients that dawdle are cut off."""
+    """Serves without logging each probe, and disconnects slow clients."""
 
     timeout = _SILENCE
 
@@ -218,7 +218,7 @@ class MetricsServer:
     async def start(self, host: str = "127.0.0.1", port: int = 9187) -> tuple[str, int]:
         """Listen, and return the address; port 0 is any that is free.
 
-        Raise GraphileWorkerError where prometheus_client is missing, or the address is claimed or
+        Raise GraphileWorkerError where prometheus_client is missing, or the address is in use or
         none of this machine's.
         """
         app = self._app()

@@ -106,7 +106,7 @@ class Scheduler:
         ]
 
     def _since(self, item: CronItem, done: datetime, now: datetime) -> datetime:
-        """Return after which time ticks are to be added; say so where others are too old."""
+        """Return the time after which ticks are added; warn about those that are too old."""
         since = max(done, now - max(item.fill, GRACE))
         lost = next(item.ticks(done, since), None) if since > done else None
         if lost is not None:

@@ -29,7 +29,7 @@ def load_tasks(source: Source, executors: Executors | None = None) -> dict[str, 
     """Return the tasks of a registry, a mapping, a folder (a path), or of several of them.
 
     Raise TasksError where there is none, or one that cannot be loaded, and InvalidIdentifier for an
-    identifier that is claimed twice.
+    identifier that is used twice.
     """
     tasks: dict[str, RunnableTask] = {}
     for task in _each(source, executors or Executors()):

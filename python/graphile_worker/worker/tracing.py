@@ -60,7 +60,7 @@ def tracing_middleware(*, follow: Literal["parent", "link"] = "parent") -> Middl
 
 
 def _carrier(payload: Any) -> dict[str, str]:
-    """Return what the adder's context was written into; anybody may have put anything there."""
+    """Return the trace context of the adder; any client may have written anything there."""
     carrier = payload.get("_trace") if isinstance(payload, dict) else None
     if not isinstance(carrier, dict):
         return {}

@@ -1,4 +1,4 @@
-"""The worker: its whole life, and how it stops without losing any job."""
+"""The worker: starts its parts, runs until stopped, and loses no job."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MIGRATION_PAUSE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What a worker can say of itself."""
+    """The health of a worker."""
 
     ok: bool
     #: Whether LISTEN holds; None: the worker only polls.
@@ -132,7 +132,7 @@ class Worker:
         self._stopping.forced.set()
 
     def health(self) -> Health:
-        """Return whether the worker listens, fetches and lives in the database's eyes."""
+        """Return whether the worker listens, fetches and has a current heartbeat."""
         now, problems = time.monotonic(), []
         draining = self._stopping.asked.is_set()
         fetched = self._fetcher.last_fetch
@@ -211,7 +211,7 @@ class Worker:
             await asyncio.wait({*every, stopping}, timeout=0.3)
 
     async def _keep_scheduling(self) -> None:
-        """Add recurring jobs, again from what the database knows after whatever went wrong."""
+        """Run the scheduler; restart it after an error."""
         assert self._cron is not None
         backoff = Backoff(first=1.0, cap=60.0)
         while True:
@@ -237,7 +237,7 @@ class Worker:
     # --- what the parts tell
 
     def _abandon(self, identity: Identity) -> None:
-        """Stop what runs under an id that is not the worker's any more."""
+        """Stop the jobs that run under an id that the worker has lost."""
         self._runs.abandon(identity)
         identity.held.clear()
 
@@ -249,7 +249,7 @@ class Worker:
             self._fetcher.wake_in(again)
 
     def _migrated(self) -> None:
-        """Look whether the schema was migrated: a notification is a hint that anybody can send."""
+        """Check whether the schema was migrated: any client can send this notification."""
         if self._checking is None or self._checking.done():
             self._checking = _task(self._recheck_revision(), "check revision")
 
@@ -296,7 +296,7 @@ async def run(tasks: Any, *, signals: bool = True, **options: Any) -> None:
 
 
 async def run_once(tasks: Any, *, signals: bool = False, **options: Any) -> None:
-    """Run the jobs that are due, and those that they bring, and return when none is left.
+    """Run the due jobs, and those that they add, until none is left.
 
     >>> await run_once(tasks, dsn="dbname=app")
 

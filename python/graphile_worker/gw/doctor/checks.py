@@ -137,7 +137,7 @@ def stuck_queues(exam: Examination) -> list[Finding]:
 
 
 def failed_jobs(exam: Examination) -> list[Finding]:
-    """Find a pile of jobs that permanently failed."""
+    """Find many permanently failed jobs."""
     row, limits = exam.queue.row(_FAILED), exam.limits
     failed, total = row["failed"], row["total"]
     share = failed / total if total else 0.0
@@ -161,7 +161,7 @@ def failed_jobs(exam: Examination) -> list[Finding]:
 
 
 def unknown_tasks(exam: Examination) -> list[Finding]:
-    """Find due jobs that no live worker says that it runs."""
+    """Find due jobs of tasks that no live worker knows."""
     overdue = exam.queue.rows(_OVERDUE, seconds=exam.limits.overdue)
     alive = [row["task_identifiers"] for row in exam.queue.rows(_ALIVE)]
     if not overdue or None in alive:  # one that does not list its tasks may know any
@@ -196,7 +196,7 @@ def unknown_tasks(exam: Examination) -> list[Finding]:
 
 
 def many_queues(exam: Examination) -> list[Finding]:
-    """Find that names of queues pile up."""
+    """Find many unused queue names."""
     most = exam.limits.queue_names
     names = exam.queue.row("select pg_catalog.count(*) as names from {s}.queues")["names"]
     if names <= most:
@@ -211,10 +211,10 @@ def many_queues(exam: Examination) -> list[Finding]:
 
 
 def drift(exam: Examination) -> list[Finding]:
-    """Find indexes that are missing or invalid, and whatever else is not as installed."""
+    """Find missing or invalid indexes, and other differences from the installed version."""
     try:
-        lock_retries = f"{max(1, round(exam.queue.timeout * 1000))}ms"
-        exam.queue.conn.execute("select set_config('lock_timeout', %s, true)", [lock_retries])
+        lock_timeout = f"{max(1, round(exam.queue.timeout * 1000))}ms"
+        exam.queue.conn.execute("select set_config('lock_timeout', %s, true)", [lock_timeout])
         found = verify(exam.queue.conn, schema=exam.queue.schema, scripts=exam.scripts)
     except InstallError as error:
         raise SkippedError(str(error)) from error

@@ -1,4 +1,4 @@
-"""gw doctor: look for what is wrong with a queue, say how to fix it, and fix what is safe."""
+"""gw doctor: find problems of a queue, say how to fix them, and fix what is safe."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _OUTSIDE = "pooler"
 
 @dataclass
 class Diagnosis:
-    """What was found, what was mended, and which checks could not be made, with the reason."""
+    """The findings, the repairs, and the checks that could not be made, with the reason."""
 
     findings: list[Finding]
     fixed: list[str]
@@ -50,7 +50,7 @@ class Diagnosis:
 def examine(
     exam: Examination, *, fix: bool = False, only: Sequence[str] | None = None
 ) -> Diagnosis:
-    """Make the checks; with ``fix`` repair what is safe, and look again at what was repaired."""
+    """Make the checks; with ``fix`` repair what is safe, and check the repaired again."""
     found = Diagnosis([], [], {})
     for name in only or CHECKS:
         findings = _made(exam, name, found.skipped)
@@ -70,7 +70,7 @@ def examine(
 
 
 def _made(exam: Examination, name: str, skipped: dict[str, str]) -> list[Finding]:
-    """Make one check; one that cannot be made here does not keep the others from it."""
+    """Make one check; report it as skipped if it cannot be made here."""
     try:
         if name == _OUTSIDE:
             return CHECKS[name](exam)

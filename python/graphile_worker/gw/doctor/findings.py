@@ -1,4 +1,4 @@
-"""What gw doctor knows of the queue, and what it can find."""
+"""The queue that gw doctor examines, and its findings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from graphile_worker.install.packaging.scripts import Scripts
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """From when on something is a finding; shares are of 1, times seconds."""
+    """The limits from which something is a finding; shares are of 1, times in seconds."""
 
     failed_jobs: int = 1000
     failed_share: float = 0.1
@@ -33,7 +33,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong, why that matters, and what to do.
+    """A problem, why it matters, and what to do.
 
     ``repair`` does so and says what it did; None where that is not safe to do unasked.
     """

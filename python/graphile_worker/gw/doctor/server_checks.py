@@ -118,7 +118,7 @@ def vacuum(exam: Examination) -> list[Finding]:
 
 
 def old_transactions(exam: Examination) -> list[Finding]:
-    """Find who keeps dead rows from being removed: transactions, prepared ones, and slots."""
+    """Find what keeps vacuum from removing dead rows: transactions, prepared ones, and slots."""
     limit = exam.limits.transaction
     found = []
     why = "dead rows that are younger than that cannot be removed, and the queue becomes slower"
@@ -174,7 +174,7 @@ def _sees_little(exam: Examination) -> bool:
 
 
 def sequences(exam: Examination) -> list[Finding]:
-    """Find counters that come to their end."""
+    """Find sequences that are almost used up."""
     rows = exam.queue.rows(_SEQUENCES, schema=exam.queue.schema)
     found = [
         Finding(
@@ -232,7 +232,7 @@ def notifications(exam: Examination) -> list[Finding]:
 
 
 def clock(exam: Examination) -> list[Finding]:
-    """Find that the clocks of this machine and the server differ."""
+    """Find a difference between the clocks of this machine and the server."""
     before = exam.clock()
     row = exam.queue.row(
         "select extract(epoch from pg_catalog.clock_timestamp())::float8 as server"

@@ -1,4 +1,4 @@
-"""gw run at work: a worker in this process, or in several that this one looks after."""
+"""gw run at work: a worker in this process, or in several that this one supervises."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def run_command(options: argparse.Namespace) -> int:
 
 
 async def _check(options: argparse.Namespace) -> None:
-    """Raise here, and once, what would end each of the processes."""
+    """Raise an error once that would end each of the processes."""
     protocol = Protocol(
         settings(options)["dsn"], schema=options.schema, trusted=options.trust_owner or ()
     )

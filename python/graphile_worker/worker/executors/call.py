@@ -44,7 +44,7 @@ class RunnableTask(Protocol):
 
 
 class Executors:
-    """Where functions run that are no coroutine functions; nothing is started before it is used.
+    """Threads and processes for functions that are not coroutine functions, started at first use.
 
     ``threads`` is how many are kept idle: there is no limit to those that run but the worker's.
     ``processes`` is how many there are at most; None: one for each core.
@@ -60,7 +60,7 @@ class Executors:
         return self.threads.abandoned
 
     async def close(self) -> None:
-        """End what is idle, kill processes that run; threads that run are left alone."""
+        """End idle threads and kill processes; running threads are left alone."""
         self.processes.close()
         self.threads.close()
 

@@ -1,4 +1,4 @@
-"""Run one job: call its task, and say what becomes of the job."""
+"""Run one job: call its task and return the outcome."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class BatchFailedError(GraphileWorkerError):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What becomes of a job whose task has ended."""
+    """The outcome of a job whose task has ended."""
 
     kind: Literal["success", "failure", "snooze"]
     error: BaseException | None = None
@@ -52,7 +52,7 @@ _LISTS = (list, tuple)
 async def execute(
     runnable: RunnableTask, context: Context, middleware: tuple[Middleware, ...]
 ) -> Outcome:
-    """Call the task and return what becomes of the job; only being cancelled is raised."""
+    """Call the task and return the outcome; raise only a cancellation."""
     job, options = context.job, runnable.options
     try:
         if options.timeout is not None:
@@ -144,7 +144,7 @@ def _is_moment(when: object) -> bool:
 async def _batch(
     job: ClaimedJob, result: list[Any] | tuple[Any, ...], options: RunOptions
 ) -> Outcome:
-    """Settle the elements of a batch one by one: those that failed are all that is left."""
+    """Return the outcome of a batch: only the elements that failed are kept."""
     payload = job.payload
     if not isinstance(payload, list):
         return SUCCESS
@@ -181,7 +181,7 @@ async def _settle(element: Any) -> Any:
 
 
 def error_text(error: BaseException) -> str:
-    """Return what is kept of an error: its message, and where an unexpected one was raised.
+    """Return the text of an error: its message, and the place of an unexpected one.
 
     NUL and halves of surrogate pairs, which PostgreSQL cannot hold, are written as escapes. Never
     raise: an exception's own methods may.
@@ -213,7 +213,7 @@ def _error_text(error: BaseException) -> str:
 
 
 def failure_entry(job_id: int, outcome: Outcome) -> dict[str, Any]:
-    """Return what ``fail_jobs`` is told, but for the time; never raise."""
+    """Return the entry for ``fail_jobs`` without its time; never raise."""
     text = "Failed" if outcome.error is None else error_text(outcome.error)
     entry: dict[str, Any] = {"id": job_id, "error": text}
     if outcome.final:

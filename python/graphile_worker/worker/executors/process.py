@@ -100,7 +100,7 @@ class Reference:
 
 
 class Processes:
-    """Processes that run one function at a time each, at most so many; None: one for each core.
+    """At most ``most`` processes, one function at a time each; None: one for each core.
 
     They are started when they are needed, and kept. ``close`` kills them.
     """
@@ -173,7 +173,7 @@ class Processes:
 
 
 class _Process:
-    """A process that returns requests, one at a time; the first one starts it."""
+    """A process that serves requests, one at a time; the first one starts it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -204,7 +204,7 @@ class _Process:
 
     @property
     def works(self) -> bool:
-        """Whether it can be asked again."""
+        """Whether it can run another function."""
         return not self._killed and self._process is not None and self._process.is_alive()
 
     @property
@@ -224,7 +224,7 @@ class _Process:
                 self._process.kill()
 
     def join(self) -> None:
-        """Wait until it is dead, but not for long."""
+        """Wait a moment until it is dead."""
         if self._process is not None:
             self._process.join(1)
 
