@@ -178,9 +178,8 @@ class Worker:
 
     async def _begin(self) -> None:
         await self._protocol.check()
-        await self._check_revision()
-        # Last, since heartbeats go on from here: a check that hangs would let the lease expire.
         await self._lease.start()
+        await self._check_revision()
 
     async def _work(self) -> None:
         background = [_task(self._completer.run(), "write"), _task(self._lease.run(), "heartbeat")]
