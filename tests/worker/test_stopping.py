@@ -128,6 +128,8 @@ def test_a_server_that_answers_nothing_is_noticed_and_told_of(
 ) -> None:
     db.rows(f"select {G}.set_recovery(interval '6 seconds')")
     with gw_run(db, tmp_path, network.dsn) as process:
+        add(db, "quick")
+        wait_for(lambda: db.rows(f"select from {G}.jobs") == [], "the worker has started")
         network.swallow()
         wait_for(lambda: "heartbeat failed" in (tmp_path / "log").read_text(), "it is noticed")
         network.heal()
