@@ -36,6 +36,9 @@ ADD_MANY = "select count(*) from given, graphile_worker.add_jobs(given.specs)"
 INSERT_MANY = """insert into graphile_worker._private_jobs (task_id, payload, key)
 select 1, s.payload, s.job_key from given, unnest(given.specs) as s"""
 
+FETCH = "select * from graphile_worker.get_jobs('w', %s)"
+COMPLETE = "select * from graphile_worker.finish_jobs('w', %s::bigint[])"
+
 #: Jobs that are added at once, or in parts.
 MANY = 20_000
 
@@ -181,11 +184,7 @@ def protocol(bench: Bench, jobs: int = 50_000, batch: int = 100) -> None:
                 done += len(ids)
             return jobs / (time.perf_counter() - start)
 
-    functions = (
-        "select * from graphile_worker.get_jobs('w', %s)",
-        "select * from graphile_worker.finish_jobs('w', %s::bigint[])",
-    )
     bench.compare(
         f"fetch and finish {jobs:,} in batches of {batch}",
-        {"ours": lambda: drain(*functions), "bare SQL": lambda: drain(TAKE, DELETE)},
+        {"ours": lambda: drain(FETCH, COMPLETE), "bare SQL": lambda: drain(TAKE, DELETE)},
     )

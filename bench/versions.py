@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from adding import ADD, ADD_MANY, KEYED, MANY, fresh, pgbench_fresh, timed
+from adding import ADD, ADD_MANY, COMPLETE, FETCH, KEYED, MANY, fresh, pgbench_fresh, timed
 from drain import CONCURRENCY, OURS, drain_rate
 from latency import FIGURES, figures_of
 from peers.base import Peer
@@ -15,8 +15,6 @@ from server import Bench
 RELEASED = Released(name="ours, released", settings={"concurrency": CONCURRENCY})
 BOTH: list[Peer] = [OURS, RELEASED]
 
-FETCH = "select * from graphile_worker.get_jobs('w', %s)"
-COMPLETE = "select * from graphile_worker.finish_jobs('w', %s::bigint[])"
 #: Seconds for which one number of jobs is fetched and completed, again and again.
 SECONDS = 2
 
@@ -44,7 +42,7 @@ def versions(bench: Bench) -> None:
         for notify in ("on", "off"):
             options = f"-c synchronous_commit=off -c graphile_worker.notify={notify}"
             bench.compare(
-                f"versions: add_job, {clients} clients, notify {notify}",
+                f"add_job, {clients} clients, notify {notify}",
                 {
                     each.name: partial(pgbench_fresh, bench, each, ADD, clients, options)
                     for each in BOTH
@@ -52,7 +50,7 @@ def versions(bench: Bench) -> None:
             )
     keyed = KEYED % '{"to": "somebody"}'
     bench.compare(
-        "versions: add_job keyed",
+        "add_job keyed",
         {
             each.name: partial(pgbench_fresh, bench, each, keyed, 1, "-c synchronous_commit=off")
             for each in BOTH
@@ -60,27 +58,20 @@ def versions(bench: Bench) -> None:
     )
     for title, key in (("", "null"), (" keyed", "'k' || i")):
         bench.compare(
-            f"versions: add_jobs of {MANY:,}{title}",
+            f"add_jobs of {MANY:,}{title}",
             {each.name: partial(timed, bench, each, key, MANY, ADD_MANY) for each in BOTH},
         )
     for jobs in (1, 10, 100, 750):
         bench.compare(
-            f"versions: fetch and complete {jobs}",
+            f"fetch and complete {jobs}",
             {each.name: partial(_protocol, bench, each, jobs) for each in BOTH},
         )
     for processes in bench.sizes.processes:
         bench.compare(
-            f"versions: drain of {bench.sizes.jobs:,}, {processes} process{'es' * (processes > 1)}",
+            f"drain of {bench.sizes.jobs:,}, {processes} process{'es' * (processes > 1)}",
             {
                 each.name: partial(drain_rate, bench, each, processes, bench.sizes.jobs)
                 for each in BOTH
             },
         )
-    bench.compare_all(
-        {f"versions: {title}": unit for title, unit in FIGURES.items()},
-        {each.name: partial(_latency, bench, each) for each in BOTH},
-    )
-
-
-def _latency(bench: Bench, peer: Peer) -> dict[str, float]:
-    return {f"versions: {title}": value for title, value in figures_of(bench, peer).items()}
+    bench.compare_all(FIGURES, {each.name: partial(figures_of, bench, each) for each in BOTH})
