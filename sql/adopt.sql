@@ -96,10 +96,191 @@ create table @extschema@._private_settings (
 );
 alter table @extschema@._private_settings enable row level security;
 
+-- What is paused, and what is limited. A name may stand for many: it begins like them and ends in an
+-- asterisk. The scope all, with the name *, is everything.
+create table @extschema@._private_pauses (
+  scope text not null,
+  name text not null,
+  until timestamptz not null,
+  reason text,
+  paused_at timestamptz not null,
+  paused_by text not null,
+  constraint pauses_pkey primary key (scope, name),
+  constraint pauses_scope_check check (scope in ('all', 'task', 'queue'))
+);
+alter table @extschema@._private_pauses enable row level security;
+
+create index pauses_pattern_idx on @extschema@._private_pauses (scope)
+  where pg_catalog.right(name, 1) = '*';
+
+create table @extschema@._private_limits (
+  scope text not null,
+  name text not null,
+  max_running integer,
+  rate integer,
+  per interval,
+  burst integer,
+  spacing bigint,
+  constraint limits_pkey primary key (scope, name),
+  constraint limits_scope_check check (scope in ('task', 'queue'))
+);
+alter table @extschema@._private_limits enable row level security;
+
+create index limits_pattern_idx on @extschema@._private_limits (scope)
+  where pg_catalog.right(name, 1) = '*';
+
+-- One row a task or queue that jobs were claimed of under a limit. Whoever claims more locks it.
+-- job_ids may name jobs that have ended: those that are still claimed count, by the table of jobs.
+create table @extschema@._private_limit_states (
+  scope text not null,
+  name text not null,
+  job_ids bigint[] not null default '{}'::bigint[],
+  started_at timestamptz,
+  next_start_at timestamptz,
+  is_wanted boolean not null default false,
+  constraint limit_states_pkey primary key (scope, name)
+);
+alter table @extschema@._private_limit_states enable row level security;
+alter table @extschema@._private_limit_states set (fillfactor = 30);
+
 insert into @extschema@.migrations (id, breaking)
 select revision.id, revision.id in (1, 3, 11, 13, 14, 16, 19)
 from pg_catalog.generate_series(19, 20) as revision (id)
 on conflict (id) do nothing;
+
+-- The state of each task and queue: its limit, the best of those that cover its name; how many of
+-- the jobs noted for it are still claimed; how many more may be claimed now (slots); when the last
+-- one was; and how long the rate makes the next one wait (wait, in microseconds). Without a limit a
+-- queue runs one job at a time, a task any number. To be read by scope and id or name, for one row: in a
+-- lateral subquery with limit 1, since a join would compute the states of all names.
+--
+-- The rate: each start moves next_start_at on by the spacing, from now at the earliest; it may lie
+-- less than burst spacings ahead. Where it lies further ahead than any start can have put it, the
+-- clock was set back.
+create or replace view @extschema@._private_control_states as
+select
+  'task' as scope, names.id, names.identifier as name, limits.name as limit_name,
+  limits.max_running, limits.spacing, limits.burst, used.started_at, used.running,
+  case
+    when exists (
+      select from (
+        select pauses.*
+        from @extschema@._private_pauses as pauses
+        where pauses.scope = 'task' and pauses.name = names.identifier
+        union all
+        select pauses.*
+        from @extschema@._private_pauses as pauses
+        where pauses.scope = 'task'
+        and pg_catalog.right(pauses.name, 1) = '*'
+        and pauses.name <> names.identifier
+        and pg_catalog.starts_with(names.identifier, pg_catalog.left(pauses.name, -1))
+      ) as pauses
+      where pauses.until > pg_catalog.clock_timestamp()
+    )
+      then 0
+    else greatest(0, least(
+      coalesce(limits.max_running, 2147483647) - used.running,
+      (limits.burst * limits.spacing - used.ahead) / limits.spacing
+    ))::integer
+  end as slots,
+  greatest(used.ahead - (limits.burst - 1) * limits.spacing, 0) as wait
+from @extschema@._private_tasks as names
+left join lateral (
+  select covering.name, covering.max_running, covering.spacing, covering.burst
+  from (
+    select limits.*
+    from @extschema@._private_limits as limits
+    where limits.scope = 'task' and limits.name = names.identifier
+    union all
+    select limits.*
+    from @extschema@._private_limits as limits
+    where limits.scope = 'task'
+    and pg_catalog.right(limits.name, 1) = '*'
+    and limits.name <> names.identifier
+    and pg_catalog.starts_with(names.identifier, pg_catalog.left(limits.name, -1))
+  ) as covering
+  order by covering.name = names.identifier desc, pg_catalog.length(covering.name) desc
+  limit 1
+) as limits on true
+cross join lateral (
+  select
+    pg_catalog.max(states.started_at) as started_at,
+    coalesce(pg_catalog.sum(claimed.running), 0)::bigint as running,
+    coalesce(pg_catalog.max(greatest(0, least(
+      extract(epoch from states.next_start_at - pg_catalog.clock_timestamp()) * 1000000,
+      limits.burst * limits.spacing
+    ))) filter (where states.next_start_at is not null)::bigint, 0) as ahead
+  from @extschema@._private_limit_states as states
+  cross join lateral (
+    select pg_catalog.count(*) as running
+    from pg_catalog.unnest(states.job_ids) as noted (id)
+    join @extschema@._private_jobs as jobs on jobs.id = noted.id
+    where jobs.locked_at is not null
+  ) as claimed
+  where states.scope = 'task' and states.name = names.identifier
+) as used
+union all
+select
+  'queue' as scope, names.id, names.queue_name as name, limits.name as limit_name,
+  limits.max_running, limits.spacing, limits.burst, used.started_at, used.running,
+  case
+    when exists (
+      select from (
+        select pauses.*
+        from @extschema@._private_pauses as pauses
+        where pauses.scope = 'queue' and pauses.name = names.queue_name
+        union all
+        select pauses.*
+        from @extschema@._private_pauses as pauses
+        where pauses.scope = 'queue'
+        and pg_catalog.right(pauses.name, 1) = '*'
+        and pauses.name <> names.queue_name
+        and pg_catalog.starts_with(names.queue_name, pg_catalog.left(pauses.name, -1))
+      ) as pauses
+      where pauses.until > pg_catalog.clock_timestamp()
+    )
+      then 0
+    else greatest(0, least(
+      coalesce(limits.max_running, 1) - used.running,
+      (limits.burst * limits.spacing - used.ahead) / limits.spacing
+    ))::integer
+  end as slots,
+  greatest(used.ahead - (limits.burst - 1) * limits.spacing, 0) as wait
+from @extschema@._private_job_queues as names
+left join lateral (
+  select covering.name, covering.max_running, covering.spacing, covering.burst
+  from (
+    select limits.*
+    from @extschema@._private_limits as limits
+    where limits.scope = 'queue' and limits.name = names.queue_name
+    union all
+    select limits.*
+    from @extschema@._private_limits as limits
+    where limits.scope = 'queue'
+    and pg_catalog.right(limits.name, 1) = '*'
+    and limits.name <> names.queue_name
+    and pg_catalog.starts_with(names.queue_name, pg_catalog.left(limits.name, -1))
+  ) as covering
+  order by covering.name = names.queue_name desc, pg_catalog.length(covering.name) desc
+  limit 1
+) as limits on true
+cross join lateral (
+  select
+    pg_catalog.max(states.started_at) as started_at,
+    coalesce(pg_catalog.sum(claimed.running), 0)::bigint as running,
+    coalesce(pg_catalog.max(greatest(0, least(
+      extract(epoch from states.next_start_at - pg_catalog.clock_timestamp()) * 1000000,
+      limits.burst * limits.spacing
+    ))) filter (where states.next_start_at is not null)::bigint, 0) as ahead
+  from @extschema@._private_limit_states as states
+  cross join lateral (
+    select pg_catalog.count(*) as running
+    from pg_catalog.unnest(states.job_ids) as noted (id)
+    join @extschema@._private_jobs as jobs on jobs.id = noted.id
+    where jobs.locked_at is not null
+  ) as claimed
+  where states.scope = 'queue' and states.name = names.queue_name
+) as used;
 
 -- The stable ways to read the queue. They run with their owner's rights, so that a role which was
 -- granted select sees every row, whatever row level security says about the tables below.
@@ -153,6 +334,55 @@ from @extschema@._private_job_queues as queues;
 create or replace view @extschema@.crontabs as
 select crontabs.identifier, crontabs.known_since, crontabs.last_execution
 from @extschema@._private_known_crontabs as crontabs;
+
+-- What is paused now. A pause that has no end lasts until it is resumed.
+create or replace view @extschema@.pauses as
+select
+  pauses.scope,
+  pauses.name,
+  nullif(pauses.until, 'infinity') as until,
+  pauses.reason,
+  pauses.paused_at,
+  pauses.paused_by
+from @extschema@._private_pauses as pauses
+where pauses.until > pg_catalog.clock_timestamp();
+
+-- Each task and queue that jobs were claimed of lately under a limit: which one decides, how many
+-- of its jobs run, how many more may start now, and when the rate allows the next one.
+create or replace view @extschema@.limit_states as
+select
+  noted.scope,
+  noted.name,
+  states.limit_name,
+  states.max_running,
+  states.running,
+  states.slots,
+  noted.started_at,
+  pg_catalog.clock_timestamp() + states.wait * interval '1 microsecond' as next_start_at
+from @extschema@._private_limit_states as noted
+cross join lateral (
+  select states.*
+  from @extschema@._private_control_states as states
+  where states.scope = noted.scope and states.name = noted.name
+  limit 1
+) as states;
+
+-- The limits that are set, and how many jobs run that each of them counts.
+create or replace view @extschema@.limits as
+select
+  limits.scope,
+  limits.name,
+  limits.max_running,
+  limits.rate,
+  limits.per,
+  limits.burst,
+  coalesce(uses.running, 0)::bigint as running
+from @extschema@._private_limits as limits
+left join (
+  select states.scope, states.limit_name, pg_catalog.sum(states.running) as running
+  from @extschema@.limit_states as states
+  group by states.scope, states.limit_name
+) as uses on uses.scope = limits.scope and uses.limit_name = limits.name;
 
 -- Raises the error that names what is wrong with a job to be added, and how to mend it. Called only
 -- when something is wrong, so that good calls pay for one condition.
@@ -1289,10 +1519,10 @@ begin
 end;
 $$;
 
--- Refuses to go on in a transaction that keeps its first snapshot, where names were deleted that
--- are there in its eyes: it would add a job for a name that is gone. Collectors follow one another,
--- so that who sees the last one's work sees everybody's. A number that no transaction here has had
--- yet came with the tables from elsewhere.
+-- Refuses to go on in a transaction that keeps its first snapshot, where names were deleted or a
+-- limit was set since: it would add a job for a name that is gone, or claim one beyond the limit.
+-- Those who change that follow one another, so that who sees the last one's work sees everybody's.
+-- A number that no transaction here has had yet came with the tables from elsewhere.
 create or replace function @extschema@._reject_old_snapshot()
 returns void
 language plpgsql
@@ -1311,7 +1541,7 @@ begin
     exception when invalid_parameter_value then
       return;
     end;
-    raise exception 'Names of tasks or queues were deleted since this transaction began'
+    raise exception 'Names were deleted, or a limit was set, since this transaction began'
       using errcode = 'serialization_failure', hint = 'Repeat the transaction.';
   end if;
 end;
@@ -1447,6 +1677,614 @@ begin
 end;
 $$;
 
+-- Raises the error for a scope or a name that cannot be paused or limited.
+create or replace function @extschema@._reject_control(
+  scope text,
+  name text
+)
+returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if scope is null or scope not in ('task', 'queue') then
+    raise exception 'Scope is unknown: "%"', scope
+      using errcode = 'GWBCO', hint = 'Use task or queue.';
+  elsif name is null or name = '' then
+    raise exception 'Name of the % is null or empty', scope
+      using errcode = 'GWBCO',
+        hint = 'Pass a name, or the beginning of names with an asterisk, such as ''tenant-*''.';
+  elsif pg_catalog.length(name) > 129 then
+    raise exception 'Name of the % is too long: % characters, starting with "%"',
+      scope, pg_catalog.length(name), pg_catalog.left(name, 40)
+      using errcode = 'GWBCO', hint = 'Use at most 128 characters and an asterisk.';
+  end if;
+end;
+$$;
+
+-- Tells the workers that something about the jobs which they hold has changed.
+create or replace function @extschema@._notify_workers()
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform pg_catalog.pg_notify('jobs:control', '{"r":' || pg_catalog.random() || '}');
+end;
+$$;
+
+-- Pauses: jobs of a paused task or queue are not claimed; those that run go on. A pause is a row by
+-- name, so that it holds for queues and tasks which come later, too.
+-- Writes a pause, and tells the workers, which may have prefetched jobs.
+create or replace function @extschema@._pause(
+  scope text,
+  name text,
+  until timestamptz,
+  reason text
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if until <= pg_catalog.clock_timestamp() then
+    raise exception 'Pause would end before it begins: %', until
+      using errcode = 'GWBCO', hint = 'Pass a time in the future, or null until it is resumed.';
+  end if;
+  insert into @extschema@._private_pauses as pauses (
+    scope, name, until, reason, paused_at, paused_by
+  )
+  values (
+    _pause.scope, _pause.name, coalesce(_pause.until, 'infinity'), _pause.reason,
+    pg_catalog.clock_timestamp(), coalesce(nullif(pg_catalog.current_setting('role'), 'none'), session_user)
+  )
+  on conflict on constraint pauses_pkey do update set
+    until = excluded.until,
+    reason = excluded.reason,
+    paused_at = excluded.paused_at,
+    paused_by = excluded.paused_by;
+  perform @extschema@._notify_workers();
+end;
+$$;
+
+-- Deletes a pause, and wakes the workers.
+create or replace function @extschema@._resume(
+  scope text,
+  name text
+)
+returns boolean
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_until timestamptz;
+begin
+  delete from @extschema@._private_pauses as pauses
+  where pauses.scope = _resume.scope and pauses.name = _resume.name
+  returning pauses.until into v_until;
+  if v_until > pg_catalog.clock_timestamp() and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
+    not in ('off', 'false', 'no', '0') then
+    perform pg_catalog.pg_notify(
+      'jobs:insert',
+      '{"r":' || pg_catalog.random() || ',"count":' || 1 || '}'
+    );
+  end if;
+  return coalesce(v_until > pg_catalog.clock_timestamp(), false);
+end;
+$$;
+
+-- Pauses a queue until a time, or until it is resumed. Pausing it again replaces the time and
+-- the reason. A name that ends in an asterisk stands for all that begin so.
+create or replace function @extschema@.pause_queue(
+  name text,
+  until timestamptz = null,
+  reason text = null
+)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform @extschema@._reject_control('queue', name);
+  perform @extschema@._pause('queue', name, until, reason);
+end;
+$$;
+
+-- Resumes a queue. Returns whether there was such a pause; what another pause covers as well
+-- stays paused.
+create or replace function @extschema@.resume_queue(
+  name text
+)
+returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform @extschema@._reject_control('queue', name);
+  return @extschema@._resume('queue', name);
+end;
+$$;
+
+-- Pauses a task until a time, or until it is resumed. Pausing it again replaces the time and
+-- the reason. A name that ends in an asterisk stands for all that begin so.
+create or replace function @extschema@.pause_task(
+  name text,
+  until timestamptz = null,
+  reason text = null
+)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform @extschema@._reject_control('task', name);
+  perform @extschema@._pause('task', name, until, reason);
+end;
+$$;
+
+-- Resumes a task. Returns whether there was such a pause; what another pause covers as well
+-- stays paused.
+create or replace function @extschema@.resume_task(
+  name text
+)
+returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform @extschema@._reject_control('task', name);
+  return @extschema@._resume('task', name);
+end;
+$$;
+
+-- Pauses everything until a time, or until it is resumed. Pausing it again replaces the time and
+-- the reason.
+create or replace function @extschema@.pause_all(
+  until timestamptz = null,
+  reason text = null
+)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform @extschema@._pause('all', '*', until, reason);
+end;
+$$;
+
+-- Resumes everything. Returns whether there was such a pause; what another pause covers as well
+-- stays paused.
+create or replace function @extschema@.resume_all(
+)
+returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return @extschema@._resume('all', '*');
+end;
+$$;
+
+-- Whether a task or queue is paused. The pause of everything is not looked at here.
+create or replace function @extschema@._is_paused(
+  scope text,
+  name text
+)
+returns boolean
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return exists (
+    select from (
+      select pauses.*
+      from @extschema@._private_pauses as pauses
+      where pauses.scope = _is_paused.scope and pauses.name = _is_paused.name
+      union all
+      select pauses.*
+      from @extschema@._private_pauses as pauses
+      where pauses.scope = _is_paused.scope
+      and pg_catalog.right(pauses.name, 1) = '*'
+      and pauses.name <> _is_paused.name
+      and pg_catalog.starts_with(_is_paused.name, pg_catalog.left(pauses.name, -1))
+    ) as pauses
+    where pauses.until > pg_catalog.clock_timestamp()
+  );
+end;
+$$;
+
+-- Gives back a job that the worker holds, without using up the attempt, and pauses its queue or
+-- task meanwhile: what it calls has said "not now". A pause that ends later stays. Returns as
+-- return_jobs does; a job that is not this worker's any more pauses nothing.
+create or replace function @extschema@.return_and_pause(
+  worker_id text,
+  job_id bigint,
+  scope text,
+  until timestamptz,
+  reason text = null
+)
+returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_name text;
+begin
+  perform @extschema@._reject_control(scope, '*');
+  if until is null or not pg_catalog.isfinite(until) then
+    raise exception 'Pause from a job has no end: %', until
+      using errcode = 'GWBCO', hint = 'Pass the time at which the job may be tried again.';
+  end if;
+  select case scope when 'task' then tasks.identifier else queues.queue_name end into v_name
+  from @extschema@._private_jobs as jobs
+  join @extschema@._private_tasks as tasks on tasks.id = jobs.task_id
+  left join @extschema@._private_job_queues as queues on queues.id = jobs.job_queue_id
+  where jobs.id = job_id and jobs.locked_by = worker_id;
+  if not found then
+    return false;
+  elsif v_name is null then
+    raise exception 'Job % has no queue that could be paused', job_id
+      using errcode = 'GWBCO', hint = 'Add it with a queue_name, or pause its task.';
+  end if;
+  if until > pg_catalog.clock_timestamp() and not exists (
+    select from @extschema@._private_pauses as pauses
+    where pauses.scope = return_and_pause.scope and pauses.name = v_name
+    and pauses.until >= return_and_pause.until
+  ) then
+    perform @extschema@._pause(scope, v_name, until, reason);
+  end if;
+  return (select returned.done from @extschema@.return_jobs(worker_id, array[job_id]) as returned);
+end;
+$$;
+
+-- Forgets pauses that are over, and the states of limits that say nothing any more.
+create or replace function @extschema@._forget_controls()
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  with over as materialized (
+    select pauses.scope, pauses.name
+    from @extschema@._private_pauses as pauses
+    where pauses.until <= pg_catalog.clock_timestamp()
+    for update skip locked
+  )
+  delete from @extschema@._private_pauses as pauses
+  using over
+  where pauses.scope = over.scope and pauses.name = over.name;
+
+  with unused as materialized (
+    select states.scope, states.name
+    from @extschema@._private_limit_states as states
+    where coalesce(states.next_start_at <= pg_catalog.clock_timestamp(), true)
+    and coalesce(states.started_at < pg_catalog.clock_timestamp() - interval '10 minutes', true)
+    and not exists (
+      select from @extschema@._private_jobs as jobs
+      where jobs.id = any (states.job_ids) and jobs.locked_at is not null
+    )
+    for update skip locked
+  )
+  delete from @extschema@._private_limit_states as states
+  using unused
+  where states.scope = unused.scope and states.name = unused.name;
+end;
+$$;
+
+-- Limits: at most so many jobs at once, and so many starts in a time, for each task or queue that
+-- the name covers. How many run is counted among the claimed jobs themselves, so that no slot can
+-- leak; get_jobs locks the row of the task or queue while it counts and claims.
+
+-- Sets the limit of a task or queue, or of every one that begins like a name with an asterisk, each
+-- on its own. The longest name that covers a queue decides. Replaces what was set for the name.
+--
+-- Where it limits how many run, it waits for transactions that are claiming jobs, for some seconds,
+-- and notes the jobs that run already, so that the limit is exact from the start.
+create or replace function @extschema@.set_limit(
+  scope text,
+  name text,
+  max_running integer = null,
+  rate integer = null,
+  per interval = null,
+  burst integer = null
+)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_seconds numeric := extract(epoch from per);
+  v_burst integer := burst;
+begin
+  perform @extschema@._reject_control(scope, name);
+  if max_running is null and rate is null then
+    raise exception 'Limit of the % "%" limits nothing', scope, name
+      using errcode = 'GWBLI', hint = 'Pass max_running, or rate and per, or both.';
+  elsif max_running not between 1 and 100000 then
+    raise exception 'Max running is out of range: %', max_running
+      using errcode = 'GWBLI', hint = 'Use 1 to 100000; pause_task and pause_queue stop all.';
+  elsif (rate is null) <> (per is null) or rate is null and burst is not null then
+    raise exception 'Rate %, per % and burst % do not go together', rate, per, burst
+      using errcode = 'GWBLI',
+        hint = 'Pass a rate and per, for example rate => 100, per => ''1 minute'', or neither.';
+  elsif rate not between 1 and 1000000 or burst not between 1 and 1000000 then
+    raise exception 'Rate or burst is out of range: %, %', rate, burst
+      using errcode = 'GWBLI', hint = 'Use 1 to 1000000.';
+  elsif not pg_catalog.isfinite(pg_catalog.now() + per)
+    or v_seconds not between 0.001 and 366 * 86400 or v_seconds * 1000000 < rate
+  then
+    raise exception 'Period of the rate is out of range: % in %', rate, per
+      using errcode = 'GWBLI',
+        hint = 'Use a period of 1 millisecond to 366 days, and at most one start a microsecond.';
+  end if;
+  if rate is not null then
+    -- Workers wake a little late: what falls due within a twentieth of a second may come together.
+    v_burst := coalesce(burst, greatest(1, pg_catalog.ceil(rate * 0.05 / v_seconds)));
+    if v_burst * v_seconds / rate > 10 * 366 * 86400 then
+      raise exception 'Burst takes too long to come back: % at % in %', v_burst, rate, per
+        using errcode = 'GWBLI', hint = 'Use a burst that the rate allows within ten years.';
+    end if;
+  end if;
+  if max_running is not null then
+    perform @extschema@._block_enqueues();
+  end if;
+  insert into @extschema@._private_limits as limits (
+    scope, name, max_running, rate, per, burst, spacing
+  )
+  values (
+    set_limit.scope, set_limit.name, set_limit.max_running, set_limit.rate, set_limit.per,
+    v_burst, pg_catalog.ceil(v_seconds * 1000000 / rate)
+  )
+  on conflict on constraint limits_pkey do update set
+    max_running = excluded.max_running,
+    rate = excluded.rate,
+    per = excluded.per,
+    burst = excluded.burst,
+    spacing = excluded.spacing;
+  if max_running is not null then
+    perform @extschema@._note_running_jobs(scope, name);
+    perform pg_catalog.setval(
+      '@extschema@.names_deleted_seq', pg_catalog.pg_current_xact_id()::text::bigint
+    );
+  end if;
+  if coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
+    not in ('off', 'false', 'no', '0') then
+    perform pg_catalog.pg_notify(
+      'jobs:insert',
+      '{"r":' || pg_catalog.random() || ',"count":' || 1 || '}'
+    );
+  end if;
+end;
+$$;
+
+-- Removes the limit that was set for a name. Returns whether there was one. A queue of which more
+-- than one job runs goes back to one at a time when these have ended.
+create or replace function @extschema@.remove_limit(
+  scope text,
+  name text
+)
+returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform @extschema@._reject_control(scope, name);
+  delete from @extschema@._private_limits as limits
+  where limits.scope = remove_limit.scope and limits.name = remove_limit.name;
+  if not found then
+    return false;
+  end if;
+  if coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
+    not in ('off', 'false', 'no', '0') then
+    perform pg_catalog.pg_notify(
+      'jobs:insert',
+      '{"r":' || pg_catalog.random() || ',"count":' || 1 || '}'
+    );
+  end if;
+  return true;
+end;
+$$;
+
+-- Notes the jobs that run, of each task or queue that the name covers, for the limit to count. The
+-- caller keeps others from claiming meanwhile. Reads the whole table.
+create or replace function @extschema@._note_running_jobs(
+  scope text,
+  name text
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into @extschema@._private_limit_states as states (scope, name, job_ids)
+  select
+    _note_running_jobs.scope,
+    names.name,
+    pg_catalog.array_agg(names.job_id)
+  from (
+    select
+      case _note_running_jobs.scope
+        when 'task' then tasks.identifier else queues.queue_name
+      end as name,
+      jobs.id as job_id
+    from @extschema@._private_jobs as jobs
+    join @extschema@._private_tasks as tasks on tasks.id = jobs.task_id
+    left join @extschema@._private_job_queues as queues on queues.id = jobs.job_queue_id
+    where jobs.locked_at is not null
+  ) as names
+  where (_note_running_jobs.name = names.name
+    or pg_catalog.right(_note_running_jobs.name, 1) = '*'
+    and pg_catalog.starts_with(names.name, pg_catalog.left(_note_running_jobs.name, -1)))
+  group by names.name
+  order by names.name
+  on conflict on constraint limit_states_pkey do update set job_ids = array(
+    select pg_catalog.unnest(states.job_ids)
+    union
+    select pg_catalog.unnest(excluded.job_ids)
+  );
+end;
+$$;
+
+-- What get_jobs has to heed now. Of the tasks given (null: all) it leaves those of which a job may
+-- be claimed; null still means all. is_limited: a limit holds for some task or queue.
+create or replace function @extschema@._find_controls(
+  inout task_ids integer[],
+  out is_limited boolean,
+  out has_queue_pauses boolean,
+  out has_queue_limits boolean
+)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_has_task_pauses boolean;
+begin
+  select
+    coalesce(pg_catalog.bool_or(pauses.scope = 'queue'), false),
+    coalesce(pg_catalog.bool_or(pauses.scope = 'task'), false),
+    case when pg_catalog.bool_or(pauses.scope = 'all') then '{}' else _find_controls.task_ids end
+  into has_queue_pauses, v_has_task_pauses, task_ids
+  from @extschema@._private_pauses as pauses
+  where pauses.until > pg_catalog.clock_timestamp();
+  has_queue_limits := exists (
+    select from @extschema@._private_limits as limits where limits.scope = 'queue'
+  ) or exists (
+    select from @extschema@._private_limit_states as states where states.scope = 'queue'
+  );
+  is_limited := has_queue_limits or exists (select from @extschema@._private_limits);
+  if (v_has_task_pauses or is_limited) and task_ids is distinct from '{}' then
+    select case
+      when _find_controls.task_ids is null and pg_catalog.bool_and(states.slots > 0) then null
+      else coalesce(pg_catalog.array_agg(states.id) filter (where states.slots > 0), '{}')
+    end
+    into task_ids
+    from @extschema@._private_control_states as states
+    where states.scope = 'task'
+    and (_find_controls.task_ids is null or states.id = any (_find_controls.task_ids));
+  end if;
+end;
+$$;
+
+-- Tells the worker, by the setting graphile_worker.more, how long it is until a rate allows another
+-- start or a pause is over (in seconds), or that a task or queue runs as many jobs as its limit
+-- allows: the end of the next of them wakes the workers.
+create or replace function @extschema@._wait_for_controls()
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_seconds numeric;
+  v_is_full boolean;
+begin
+  if pg_catalog.current_setting('graphile_worker.more', true) = 'true' then
+    return;
+  end if;
+  with waiting as materialized (
+    select
+      noted.scope, noted.name, states.wait, states.running >= states.max_running as is_full
+    from @extschema@._private_limit_states as noted
+    cross join lateral (
+      select states.*
+      from @extschema@._private_control_states as states
+      where states.scope = noted.scope and states.name = noted.name
+      limit 1
+    ) as states
+  ),
+  unmarked as materialized (
+    select states.scope, states.name
+    from waiting
+    join @extschema@._private_limit_states as states
+      on states.scope = waiting.scope and states.name = waiting.name
+    where waiting.is_full and not states.is_wanted
+    order by states.scope, states.name
+    for update of states skip locked
+  ),
+  marked as (
+    update @extschema@._private_limit_states as states
+    set is_wanted = true
+    from unmarked
+    where states.scope = unmarked.scope and states.name = unmarked.name
+  )
+  select
+    least(
+      (select pg_catalog.min(waiting.wait) / 1000000.0 from waiting where waiting.wait > 0),
+      (
+        select extract(epoch from pg_catalog.min(pauses.until) - pg_catalog.clock_timestamp())
+        from @extschema@._private_pauses as pauses
+        where pauses.until > pg_catalog.clock_timestamp() and pauses.until < 'infinity'
+      )
+    ),
+    (select pg_catalog.bool_or(waiting.is_full) from waiting)
+  into v_seconds, v_is_full;
+  if v_seconds is not null then
+    perform pg_catalog.set_config(
+      'graphile_worker.more', pg_catalog.round(greatest(v_seconds, 0.001), 6)::text, false
+    );
+  elsif v_is_full then
+    perform pg_catalog.set_config('graphile_worker.more', 'limited', false);
+  end if;
+end;
+$$;
+
+-- Wakes the workers where jobs ended that a limit had others wait for.
+create or replace function @extschema@._wake_limited(
+  job_ids bigint[]
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  with wanted as materialized (
+    select states.scope, states.name
+    from @extschema@._private_limit_states as states
+    where states.is_wanted and states.job_ids && _wake_limited.job_ids
+    order by states.scope, states.name
+    for update skip locked
+  )
+  update @extschema@._private_limit_states as states
+  set is_wanted = false
+  from wanted
+  where states.scope = wanted.scope and states.name = wanted.name;
+  if found and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
+    not in ('off', 'false', 'no', '0') then
+    perform pg_catalog.pg_notify(
+      'jobs:insert',
+      '{"r":' || pg_catalog.random() || ',"count":' || pg_catalog.cardinality(job_ids) || '}'
+    );
+  end if;
+end;
+$$;
+
 -- Strategy 1 of get_jobs: claim the first few jobs, in one statement.
 --
 -- Assumes nothing. Claims jobs only if the first 16 available jobs decide the call: one job is
@@ -1502,6 +2340,7 @@ begin
     and jobs.locked_at is null
     and jobs.attempts < jobs.max_attempts
     and jobs.run_at <= pg_catalog.now()
+    and not exists (select from @extschema@._private_limits)
     and jobs.job_queue_id is null
     and (task_ids is null or jobs.task_id = any (task_ids))
     and (forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags)
@@ -1530,8 +2369,8 @@ $$;
 -- id.
 --
 -- Assumes that jobs before (after_run_at, after_id) need no look. Locks nothing: what it picks must
--- be checked again when it is claimed. Picks at most `wanted` jobs that can run, one of each free
--- queue. Returns how many jobs it saw and the first of them, and where the next window begins; null
+-- be checked again when it is claimed. Picks at most `wanted` jobs that can run, one of each queue
+-- that is free and not paused. Returns how many jobs it saw and the first of them, and where the next window begins; null
 -- when this was the last window of the priority. With is_plain it first tries one pass without a
 -- look at the queues; is_plain is false from the first window on that has a job which cannot run or
 -- has a queue.
@@ -1543,6 +2382,7 @@ create or replace function @extschema@._pick_from_window(
   wanted integer,
   task_ids integer[],
   forbidden_flags text[],
+  has_queue_pauses boolean,
   inout is_plain boolean,
   out seen integer,
   out first_run_at timestamptz,
@@ -1610,8 +2450,7 @@ begin
     ),
     picked as (
       select runnable.place, runnable.id, runnable.job_queue_id, runnable.run_at
-      from runnable
-      where runnable.job_queue_id is null
+      from runnable where runnable.job_queue_id is null
       union all
       (
         -- Each queue is read by its id. A join would read a table of queues that has just grown
@@ -1620,12 +2459,12 @@ begin
         from (
           select distinct on (runnable.job_queue_id)
             runnable.place, runnable.id, runnable.job_queue_id, runnable.run_at
-          from runnable
-          where runnable.job_queue_id is not null
+          from runnable where runnable.job_queue_id is not null
           order by runnable.job_queue_id, runnable.run_at, runnable.id
         ) as firsts
         where (
           select queues.is_available
+            and not (has_queue_pauses and @extschema@._is_paused('queue', queues.queue_name))
           from @extschema@._private_job_queues as queues
           where queues.id = firsts.job_queue_id
         )
@@ -1663,15 +2502,21 @@ $$;
 -- or was tried, however many jobs it holds. Gives up after 500 steps through the jobs without a
 -- queue, and 500 from a random queue on: a call stays cheap, and each queue gets its turn. is_all
 -- tells that no partition was left out. Returns the best at_most partitions; null: all that it
--- found.
+-- found. With limits, also how many jobs of each queue may be claimed and when the last one was: a
+-- queue takes its turn by that, if it is later than its job was due, so that none with a long
+-- backlog keeps the others waiting.
 create or replace function @extschema@._find_partitions(
   task_ids integer[],
   tried_queue_ids integer[],
   every_priority boolean,
+  has_queue_pauses boolean,
+  has_queue_limits boolean,
   at_most integer,
   out queue_ids integer[],
   out partition_task_ids integer[],
   out priorities smallint[],
+  out slots integer[],
+  out started_ats timestamptz[],
   out is_all boolean
 )
 language plpgsql
@@ -1684,10 +2529,12 @@ declare
     select coalesce(pg_catalog.max(queues.id), 0) from @extschema@._private_job_queues as queues
   )))::bigint << 32;
 begin
-  with recursive step (partition, priority, until, depth, id, queue_id, task_id, at, run_at) as (
+  with recursive step (
+    partition, priority, until, depth, id, queue_id, task_id, at, run_at, slots, started_at
+  ) as (
     select
-      seed.partition, 32767::smallint, seed.until, 0,
-      null::bigint, null::integer, null::integer, null::smallint, null::timestamptz
+      seed.partition, 32767::smallint, seed.until, 0, null::bigint, null::integer, null::integer,
+      null::smallint, null::timestamptz, null::integer, null::timestamptz
     from (values
       (0::bigint, 1::bigint << 32),
       (v_start - 1, 9223372036854775807),
@@ -1706,16 +2553,21 @@ begin
       end,
       step.until, step.depth + 1,
       case when head.is_free and head.is_known and head.is_due then head.id end,
-      head.queue_id, head.task_id, head.priority, head.run_at
+      head.queue_id, head.task_id, head.priority, head.run_at, head.slots, head.started_at
     from step
     cross join lateral (
       select
         first.id, first.partition, first.queue_id, first.task_id, first.priority, first.run_at,
         first.run_at <= pg_catalog.now() as is_due,
         task_ids is null or first.task_id = any (task_ids) as is_known,
-        first.queue_id is null or (
-          coalesce(queues.is_available, false) and queues.id <> all (tried_queue_ids)
-        ) as is_free
+        first.queue_id is null or coalesce(queues.id <> all (tried_queue_ids) and case
+          when has_queue_limits
+            then state.slots > 0 and (state.max_running > 1 or queues.is_available)
+          else queues.is_available and not (
+            has_queue_pauses and @extschema@._is_paused('queue', queues.queue_name)
+          )
+        end, false) as is_free,
+        coalesce(state.slots, 1) as slots, state.started_at
       from (
         select
           jobs.id, ((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id) as partition,
@@ -1728,18 +2580,25 @@ begin
         limit 1
       ) as first
       left join @extschema@._private_job_queues as queues on queues.id = first.queue_id
+      left join lateral (
+        select states.slots, states.max_running, states.started_at
+        from @extschema@._private_control_states as states
+        where has_queue_limits and states.scope = 'queue' and states.id = first.queue_id
+        limit 1
+      ) as state on true
     ) as head
     where step.depth < c_steps and head.partition < step.until
   )
   select
     pg_catalog.array_agg(found.queue_id), pg_catalog.array_agg(found.task_id),
-    pg_catalog.array_agg(found.at), (select pg_catalog.max(step.depth) from step) < c_steps
-  into queue_ids, partition_task_ids, priorities, is_all
+    pg_catalog.array_agg(found.at), pg_catalog.array_agg(found.slots),
+    pg_catalog.array_agg(found.started_at), (select pg_catalog.max(step.depth) from step) < c_steps
+  into queue_ids, partition_task_ids, priorities, slots, started_ats, is_all
   from (
-    select step.queue_id, step.task_id, step.at
+    select step.queue_id, step.task_id, step.at, step.slots, step.started_at
     from step
     where step.id is not null
-    order by step.at, step.run_at, step.id
+    order by step.at, greatest(step.run_at, step.started_at), step.id
     limit at_most
   ) as found;
 end;
@@ -1755,6 +2614,8 @@ create or replace function @extschema@._pick_from_partitions(
   wanted integer,
   task_ids integer[],
   forbidden_flags text[],
+  has_queue_pauses boolean,
+  has_queue_limits boolean,
   tried_ids bigint[],
   tried_queue_ids integer[],
   out ids bigint[],
@@ -1771,15 +2632,18 @@ declare
   v_found record;
 begin
   v_found := @extschema@._find_partitions(
-    task_ids, tried_queue_ids, forbidden_flags is not null,
+    task_ids, tried_queue_ids, forbidden_flags is not null, has_queue_pauses, has_queue_limits,
     case when forbidden_flags is null and tried_ids = '{}' then wanted end
   );
   with runnable as (
-    select jobs.place, jobs.id, jobs.job_queue_id, jobs.key, jobs.priority, jobs.run_at
+    select
+      jobs.place, jobs.id, jobs.job_queue_id, jobs.key, jobs.priority,
+      greatest(jobs.run_at, found.started_at) as run_at, found.slots
     from rows from (
       pg_catalog.unnest(v_found.queue_ids), pg_catalog.unnest(v_found.partition_task_ids),
-      pg_catalog.unnest(v_found.priorities)
-    ) as found (job_queue_id, task_id, priority)
+      pg_catalog.unnest(v_found.priorities), pg_catalog.unnest(v_found.slots),
+      pg_catalog.unnest(v_found.started_ats)
+    ) as found (job_queue_id, task_id, priority, slots, started_at)
     cross join lateral (
       select
         jobs.ctid as place, jobs.id, jobs.job_queue_id, jobs.key, jobs.priority, jobs.run_at
@@ -1792,7 +2656,7 @@ begin
       and jobs.id <> all (tried_ids)
       and (forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags)
       order by ((coalesce(jobs.job_queue_id, 0)::bigint << 32) | jobs.task_id), jobs.priority, jobs.run_at, jobs.id
-      limit case when found.job_queue_id is null then wanted else 1 end
+      limit case when found.job_queue_id is null then wanted else found.slots end
     ) as jobs
   ),
   picked as (
@@ -1800,12 +2664,20 @@ begin
     from runnable
     where runnable.job_queue_id is null
     union all
-    (
-      select distinct on (runnable.job_queue_id) runnable.*
+    select
+      ranked.place, ranked.id, ranked.job_queue_id, ranked.key, ranked.priority, ranked.run_at,
+      ranked.slots
+    from (
+      select
+        runnable.*,
+        pg_catalog.row_number() over (
+          partition by runnable.job_queue_id
+          order by runnable.priority, runnable.run_at, runnable.id
+        ) as nth
       from runnable
       where runnable.job_queue_id is not null
-      order by runnable.job_queue_id, runnable.priority, runnable.run_at, runnable.id
-    )
+    ) as ranked
+    where ranked.nth <= ranked.slots
     order by priority, run_at, id
     limit wanted
   )
@@ -1860,6 +2732,7 @@ begin
     and jobs.locked_at is null
     and jobs.attempts < jobs.max_attempts
     and jobs.run_at <= pg_catalog.now()
+    and not exists (select from @extschema@._private_limits)
     and (
       jobs.job_queue_id is null
       or jobs.job_queue_id in (select pg_catalog.unnest(v_free_queue_ids))
@@ -1880,6 +2753,353 @@ begin
     set locked_at = pg_catalog.now(), locked_by = worker_id
     from claimed
     where claimed.job_queue_id is not null and queues.id = claimed.job_queue_id
+  )
+  select
+    claimed.id, tasks.identifier, claimed.payload,
+    case
+      when claimed.job_queue_id is not null then (
+        select queues.queue_name
+        from @extschema@._private_job_queues as queues
+        where queues.id = claimed.job_queue_id
+      )
+    end,
+    claimed.priority, claimed.run_at, claimed.attempts, claimed.max_attempts, claimed.last_error,
+    claimed.created_at, claimed.updated_at, claimed.key, claimed.locked_at, claimed.locked_by,
+    claimed.revision, claimed.flags
+  from claimed
+  join @extschema@._private_tasks as tasks on tasks.id = claimed.task_id
+  order by claimed.priority, claimed.run_at, claimed.id;
+end;
+$$;
+
+-- Locks the states of the limits that hold for the tasks and queues of the picked jobs, and returns
+-- them with how many jobs of each may be claimed: the held arrays go together. Whoever else wants to
+-- claim jobs of them waits or leaves them alone until the caller's transaction ends, so that none is
+-- claimed beyond a limit.
+--
+-- Locks the table, then the states in order of scope and name. With may_wait it waits for those
+-- that others hold (for the lock_timeout); the caller must hold no lock yet. Without it, no job of
+-- theirs may be claimed. With may_insert it makes the states that are missing, and may wait for
+-- somebody who makes the same ones.
+create or replace function @extschema@._hold_limits(
+  picked_ids bigint[],
+  may_wait boolean,
+  may_insert boolean,
+  out held_scopes text[],
+  out held_names text[],
+  out held_name_ids integer[],
+  out held_slots integer[],
+  out held_is_counted boolean[],
+  out held_spacings bigint[],
+  out held_bursts integer[],
+  out parallel_queue_ids integer[]
+)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_locked bigint[];
+begin
+  -- Whoever sets a limit locks the table, too: what is seen from here on stays true.
+  lock table @extschema@._private_jobs in row exclusive mode;
+  select
+    pg_catalog.array_agg(named.scope order by named.scope, named.name),
+    pg_catalog.array_agg(named.name order by named.scope, named.name),
+    pg_catalog.array_agg(named.id order by named.scope, named.name)
+  into held_scopes, held_names, held_name_ids
+  from (
+    select 'task' as scope, tasks.identifier as name, tasks.id
+    from @extschema@._private_tasks as tasks
+    where tasks.id in (
+      select jobs.task_id from @extschema@._private_jobs as jobs where jobs.id = any (picked_ids)
+    )
+    union all
+    select 'queue', queues.queue_name, queues.id
+    from @extschema@._private_job_queues as queues
+    where queues.id in (
+      select jobs.job_queue_id
+      from @extschema@._private_jobs as jobs
+      where jobs.id = any (picked_ids)
+    )
+  ) as named
+  where exists (
+    select limits.*
+    from @extschema@._private_limits as limits
+    where limits.scope = named.scope and limits.name = named.name
+    union all
+    select limits.*
+    from @extschema@._private_limits as limits
+    where limits.scope = named.scope
+    and pg_catalog.right(limits.name, 1) = '*'
+    and limits.name <> named.name
+    and pg_catalog.starts_with(named.name, pg_catalog.left(limits.name, -1))
+  )
+  or named.scope = 'queue' and exists (
+    select from @extschema@._private_limit_states as states
+    where states.scope = 'queue' and states.name = named.name
+  );
+
+  insert into @extschema@._private_limit_states (scope, name)
+  select held.scope, held.name
+  from rows from (
+    pg_catalog.unnest(held_scopes), pg_catalog.unnest(held_names)
+  ) as held (scope, name)
+  where may_insert and not exists (
+    select from @extschema@._private_limit_states as states
+    where states.scope = held.scope and states.name = held.name
+  )
+  order by held.scope, held.name
+  on conflict do nothing;
+  if may_wait then
+    select pg_catalog.array_agg(locked.place) into v_locked
+    from (
+      select held.place
+      from rows from (
+        pg_catalog.unnest(held_scopes), pg_catalog.unnest(held_names)
+      ) with ordinality as held (scope, name, place)
+      join @extschema@._private_limit_states as states
+        on states.scope = held.scope and states.name = held.name
+      order by states.scope, states.name
+      for update of states
+    ) as locked;
+  else
+    select pg_catalog.array_agg(locked.place) into v_locked
+    from (
+      select held.place
+      from rows from (
+        pg_catalog.unnest(held_scopes), pg_catalog.unnest(held_names)
+      ) with ordinality as held (scope, name, place)
+      join @extschema@._private_limit_states as states
+        on states.scope = held.scope and states.name = held.name
+      order by states.scope, states.name
+      for update of states skip locked
+    ) as locked;
+  end if;
+
+  -- In a statement of its own: what others have committed before the locks were free counts.
+  select
+    pg_catalog.array_agg(
+      case when held.place = any (v_locked) then states.slots else 0 end order by held.place
+    ),
+    pg_catalog.array_agg(states.max_running is not null order by held.place),
+    pg_catalog.array_agg(states.spacing order by held.place),
+    pg_catalog.array_agg(states.burst order by held.place),
+    pg_catalog.array_agg(held.name_id)
+      filter (where held.scope = 'queue' and states.max_running > 1)
+  into held_slots, held_is_counted, held_spacings, held_bursts, parallel_queue_ids
+  from rows from (
+    pg_catalog.unnest(held_scopes), pg_catalog.unnest(held_name_ids)
+  ) with ordinality as held (scope, name_id, place)
+  cross join lateral (
+    select states.*
+    from @extschema@._private_control_states as states
+    where states.scope = held.scope and states.id = held.name_id
+    limit 1
+  ) as states;
+end;
+$$;
+
+-- Which of the picked jobs may be claimed, in the order given: as many of each task and queue as are
+-- held for it, and one of a queue that has no limit. ids, places, task_ids and queue_ids go together.
+create or replace function @extschema@._count_within_limits(
+  picked_ids bigint[],
+  held_scopes text[],
+  held_name_ids integer[],
+  held_slots integer[],
+  out ids bigint[],
+  out places tid[],
+  out task_ids integer[],
+  out queue_ids integer[]
+)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  with held as (
+    select held.*
+    from rows from (
+      pg_catalog.unnest(held_scopes), pg_catalog.unnest(held_name_ids),
+      pg_catalog.unnest(held_slots)
+    ) as held (scope, name_id, slots)
+  ),
+  of_queues as (
+    select
+      jobs.id, jobs.ctid as place, jobs.task_id, jobs.job_queue_id, given.nth,
+      pg_catalog.row_number() over (partition by jobs.job_queue_id order by given.nth) as in_queue
+    from pg_catalog.unnest(picked_ids) with ordinality as given (id, nth)
+    join @extschema@._private_jobs as jobs on jobs.id = given.id
+  ),
+  of_tasks as (
+    select
+      of_queues.*,
+      pg_catalog.row_number() over (partition by of_queues.task_id order by of_queues.nth) as of_task
+    from of_queues
+    left join held on held.scope = 'queue' and held.name_id = of_queues.job_queue_id
+    where of_queues.job_queue_id is null or of_queues.in_queue <= coalesce(held.slots, 1)
+  )
+  select
+    pg_catalog.array_agg(of_tasks.id order by of_tasks.nth),
+    pg_catalog.array_agg(of_tasks.place order by of_tasks.nth),
+    pg_catalog.array_agg(of_tasks.task_id order by of_tasks.nth),
+    pg_catalog.array_agg(of_tasks.job_queue_id order by of_tasks.nth)
+  into ids, places, task_ids, queue_ids
+  from of_tasks
+  left join held on held.scope = 'task' and held.name_id = of_tasks.task_id
+  where held.slots is null or of_tasks.of_task <= held.slots;
+end;
+$$;
+
+-- Those of the jobs that are still claimed, by whomever.
+create or replace function @extschema@._still_claimed(
+  job_ids bigint[]
+)
+returns bigint[]
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return array(
+    select jobs.id
+    from pg_catalog.unnest(job_ids) as noted (id)
+    join @extschema@._private_jobs as jobs on jobs.id = noted.id
+    where jobs.locked_at is not null
+  );
+end;
+$$;
+
+-- Where next_start_at stands after so many more starts now; null without a rate.
+create or replace function @extschema@._next_start(
+  next_start_at timestamptz,
+  spacing bigint,
+  burst integer,
+  starts integer
+)
+returns timestamptz
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_now timestamptz := pg_catalog.clock_timestamp();
+begin
+  return greatest(v_now, least(
+    coalesce(next_start_at, '-infinity'), v_now + burst * spacing * interval '1 microsecond'
+  )) + starts * spacing * interval '1 microsecond';
+end;
+$$;
+
+-- Claims picked jobs as _claim_jobs does, as many of them as the limits of their tasks and queues
+-- allow, and notes them there. A queue with a limit above one is not locked, and one that is locked
+-- by a job from before the limit is no obstacle: its jobs are counted.
+--
+-- Locks the table, the states of the limits, then the queues and jobs as _claim_jobs.
+create or replace function @extschema@._claim_within_limits(
+  worker_id text,
+  picked_ids bigint[],
+  may_wait boolean,
+  task_ids integer[],
+  forbidden_flags text[]
+)
+returns setof @extschema@.claimed_job
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_held record;
+  v_counted record;
+  v_free_queue_ids integer[];
+begin
+  begin
+    v_held := @extschema@._hold_limits(picked_ids, may_wait, true);
+  exception when lock_not_available then
+    v_held := @extschema@._hold_limits(picked_ids, false, false);
+  end;
+  v_counted := @extschema@._count_within_limits(
+    picked_ids, v_held.held_scopes, v_held.held_name_ids, v_held.held_slots
+  );
+  if v_counted.ids is null then
+    return;
+  end if;
+  select pg_catalog.array_agg(free.id) into v_free_queue_ids
+  from (
+    select queues.id
+    from @extschema@._private_job_queues as queues
+    where queues.id = any (v_counted.queue_ids)
+    and queues.id <> all (coalesce(v_held.parallel_queue_ids, '{}'))
+    and queues.is_available
+    order by queues.id
+    for update skip locked
+  ) as free;
+  return query
+  with locked as materialized (
+    select jobs.ctid as place
+    from @extschema@._private_jobs as jobs
+    where jobs.ctid = any (v_counted.places)
+    and jobs.locked_at is null
+    and jobs.attempts < jobs.max_attempts
+    and jobs.run_at <= pg_catalog.now()
+    and (jobs.id, jobs.task_id, coalesce(jobs.job_queue_id, 0)) in (
+      select counted.id, counted.task_id, coalesce(counted.queue_id, 0)
+      from rows from (
+        pg_catalog.unnest(v_counted.ids), pg_catalog.unnest(v_counted.task_ids),
+        pg_catalog.unnest(v_counted.queue_ids)
+      ) as counted (id, task_id, queue_id)
+    )
+    and (
+      jobs.job_queue_id is null
+      or jobs.job_queue_id = any (v_held.parallel_queue_ids)
+      or jobs.job_queue_id in (select pg_catalog.unnest(v_free_queue_ids))
+    )
+    and (task_ids is null or jobs.task_id = any (task_ids))
+    and (forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags)
+    order by jobs.key, jobs.id
+    for update of jobs skip locked
+  ),
+  claimed as (
+    update @extschema@._private_jobs as jobs
+    set attempts = jobs.attempts + 1, locked_at = pg_catalog.now(), locked_by = worker_id
+    where jobs.ctid = any (array(select locked.place from locked))
+    returning jobs.*
+  ),
+  claimed_queues as (
+    update @extschema@._private_job_queues as queues
+    set locked_at = pg_catalog.now(), locked_by = worker_id
+    from claimed
+    where claimed.job_queue_id = any (v_free_queue_ids) and queues.id = claimed.job_queue_id
+  ),
+  of_states as (
+    select 'task' as scope, claimed.task_id as name_id, pg_catalog.array_agg(claimed.id) as ids
+    from claimed
+    group by claimed.task_id
+    union all
+    select 'queue', claimed.job_queue_id, pg_catalog.array_agg(claimed.id)
+    from claimed
+    where claimed.job_queue_id is not null
+    group by claimed.job_queue_id
+  ),
+  noted as (
+    update @extschema@._private_limit_states as states
+    set
+      job_ids = case
+        when held.is_counted then @extschema@._still_claimed(states.job_ids) || of_states.ids
+        else states.job_ids
+      end,
+      started_at = pg_catalog.clock_timestamp(),
+      next_start_at = @extschema@._next_start(
+        states.next_start_at, held.spacing, held.burst, pg_catalog.cardinality(of_states.ids)
+      )
+    from of_states
+    join rows from (
+      pg_catalog.unnest(v_held.held_scopes), pg_catalog.unnest(v_held.held_names),
+      pg_catalog.unnest(v_held.held_name_ids), pg_catalog.unnest(v_held.held_is_counted),
+      pg_catalog.unnest(v_held.held_spacings), pg_catalog.unnest(v_held.held_bursts)
+    ) as held (scope, name, name_id, is_counted, spacing, burst)
+      on held.scope = of_states.scope and held.name_id = of_states.name_id
+    where states.scope = held.scope and states.name = held.name
   )
   select
     claimed.id, tasks.identifier, claimed.payload,
@@ -1981,11 +3201,46 @@ begin
 end;
 $$;
 
+-- Remembers the heads of the order for the next call, if they are worth it (see above): in the
+-- setting graphile_worker.cursors. is_useless: nothing was found behind those that were remembered.
+create or replace function @extschema@._remember_cursors(
+  cursors text,
+  is_useless boolean,
+  valid_until timestamptz,
+  priorities smallint[],
+  run_ats timestamptz[],
+  ids bigint[]
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if is_useless then
+    perform pg_catalog.set_config('graphile_worker.cursors', 'null', false);
+  elsif valid_until is not null and ids is not null then
+    perform pg_catalog.set_config(
+      'graphile_worker.cursors',
+      pg_catalog.json_build_array(
+        pg_catalog.pg_typeof(null::@extschema@._private_jobs)::oid::text, valid_until,
+        priorities, run_ats, ids
+      )::text,
+      false
+    );
+  elsif valid_until is null and cursors is distinct from '' then
+    perform pg_catalog.set_config('graphile_worker.cursors', '', false);
+  end if;
+end;
+$$;
+
 -- Claims due jobs in order of priority, run_at and id: picks from one window after another, and
 -- from partition to partition once the windows are full of jobs that cannot run; claims what it
 -- picked.
 --
--- Assumes that the worker may fetch. Locks what it claims. Ends when it has what is wanted; when
+-- Assumes that the worker may fetch, and that task_ids are tasks that it may claim jobs of. With
+-- is_limited each round claims within the limits; with has_queue_limits it goes from partition to
+-- partition from the start, so that each queue gets its turn. Locks what it claims. Ends when it has what is wanted; when
 -- there is no more; when others fetch the same jobs, since it is better to begin with what they
 -- left than to compete for more; or after eight tries from partition to partition. If it claimed
 -- fewer than wanted and there may be more, it sets graphile_worker.more to true. If it claimed
@@ -1996,7 +3251,10 @@ create or replace function @extschema@._claim_in_order(
   max_jobs integer,
   task_ids integer[],
   forbidden_flags text[],
-  cursors text
+  cursors text,
+  is_limited boolean,
+  has_queue_pauses boolean,
+  has_queue_limits boolean
 )
 returns setof @extschema@.claimed_job
 language plpgsql
@@ -2014,7 +3272,7 @@ declare
   v_is_plain boolean := true;
   v_size integer := max_jobs;
   v_walked integer := 0;
-  v_by_partition boolean := false;
+  v_by_partition boolean := has_queue_limits;
   v_tries integer := 0;
   v_tried_ids bigint[] := '{}';
   v_tried_queue_ids integer[] := '{}';
@@ -2034,7 +3292,8 @@ begin
       v_tries := v_tries + 1;
       exit when v_tries = 8;
       v_picked := @extschema@._pick_from_partitions(
-        v_wanted, task_ids, forbidden_flags, v_tried_ids, v_tried_queue_ids
+        v_wanted, task_ids, forbidden_flags, has_queue_pauses, has_queue_limits,
+        v_tried_ids, v_tried_queue_ids
       );
       v_is_all := v_picked.is_all;
       v_tried_ids := v_tried_ids || v_picked.ids;
@@ -2046,7 +3305,7 @@ begin
       v_picked := @extschema@._pick_from_window(
         v_begin.priorities[v_at], coalesce(v_after_run_at, v_run_ats[v_at]),
         coalesce(v_after_id, v_ids[v_at] - 1), v_size, v_wanted, task_ids, forbidden_flags,
-        v_is_plain
+        has_queue_pauses, v_is_plain
       );
       v_is_plain := v_picked.is_plain;
       if v_after_id is null and v_picked.seen > 0 then
@@ -2072,20 +3331,31 @@ begin
     -- add_jobs.
     v_claimed := 0;
     begin
-      return query
-      select * from @extschema@._claim_jobs(
-        worker_id, v_picked.places, v_picked.queue_ids, task_ids, forbidden_flags
-      );
+      if is_limited then
+        return query
+        select * from @extschema@._claim_within_limits(
+          worker_id, v_picked.ids, v_wanted = max_jobs, task_ids, forbidden_flags
+        );
+      else
+        return query
+        select * from @extschema@._claim_jobs(
+          worker_id, v_picked.places, v_picked.queue_ids, task_ids, forbidden_flags
+        );
+      end if;
       get diagnostics v_claimed = row_count;
-      if v_claimed = 0 and v_picked.has_key then
+      if v_claimed = 0 and (v_picked.has_key or is_limited) then
         raise sqlstate 'GWRTY' using message = 'Nothing was claimed', hint = 'Caught below.';
       end if;
     exception when sqlstate 'GWRTY' or lock_not_available then
       null;
     end;
-    v_is_shared := v_claimed > 0
-      and (v_picked.has_key or v_claimed < pg_catalog.cardinality(v_picked.ids));
     v_wanted := v_wanted - v_claimed;
+    v_is_shared := v_claimed > 0 and (
+      v_picked.has_key or not is_limited and v_claimed < pg_catalog.cardinality(v_picked.ids)
+    );
+    if is_limited and v_wanted > 0 and not v_is_shared then
+      task_ids := (@extschema@._find_controls(task_ids)).task_ids;
+    end if;
   end loop;
 
   if v_wanted between 1 and max_jobs - 1
@@ -2093,20 +3363,30 @@ begin
   then
     perform pg_catalog.set_config('graphile_worker.more', 'true', false);
   end if;
-  if v_begin.is_remembered and v_wanted = max_jobs then
-    perform pg_catalog.set_config('graphile_worker.cursors', 'null', false);
-  elsif v_begin.valid_until is not null and v_ids is not null then
-    perform pg_catalog.set_config(
-      'graphile_worker.cursors',
-      pg_catalog.json_build_array(
-        pg_catalog.pg_typeof(null::@extschema@._private_jobs)::oid::text, v_begin.valid_until,
-        v_begin.priorities, v_run_ats, v_ids
-      )::text,
-      false
-    );
-  elsif v_begin.valid_until is null and cursors is distinct from '' then
-    perform pg_catalog.set_config('graphile_worker.cursors', '', false);
+  perform @extschema@._remember_cursors(
+    cursors, v_begin.is_remembered and v_wanted = max_jobs, v_begin.valid_until,
+    v_begin.priorities, v_run_ats, v_ids
+  );
+end;
+$$;
+
+-- Raises the error for a wrong argument of get_jobs.
+create or replace function @extschema@._reject_fetch(
+  worker_id text,
+  max_jobs integer
+)
+returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if worker_id is null or worker_id = '' then
+    raise exception 'Worker id is null or empty'
+      using errcode = 'GWBWI', hint = 'Pass a text that no other worker uses.';
   end if;
+  raise exception 'Max jobs is out of range: %', max_jobs
+    using errcode = 'GWBMJ', hint = 'Ask for 1 to 100000 jobs.';
 end;
 $$;
 
@@ -2118,6 +3398,9 @@ $$;
 -- that workers do not starve each other. When it returns fewer jobs than are due, since others
 -- fetch at the same time or there are very many partitions, it sets graphile_worker.more to true:
 -- call it again.
+--
+-- Jobs of what is paused, or at its limit, are left alone. Where that may be why it returns fewer
+-- than wanted, graphile_worker.more is "limited", or the number of seconds until more may start.
 --
 -- Four strategies, each with its contract in a file of its own: the first few jobs in one
 -- statement; windows along the order; partitions, when the windows are full of jobs that cannot
@@ -2145,40 +3428,52 @@ set lock_timeout = '100ms'
 as $$
 declare
   v_cursors text := pg_catalog.current_setting('graphile_worker.cursors', true);
-  v_more text := pg_catalog.current_setting('graphile_worker.more', true);
   v_task_ids integer[];
+  v_is_controlled boolean;
+  v_is_limited boolean := false;
+  v_has_queue_pauses boolean := false;
+  v_has_queue_limits boolean := false;
   v_started timestamptz := pg_catalog.clock_timestamp();
   v_claimed integer := 0;
 begin
-  if worker_id is null or worker_id = '' then
-    raise exception 'Worker id is null or empty'
-      using errcode = 'GWBWI', hint = 'Pass a text that no other worker uses.';
+  if coalesce(worker_id, '') = '' or (max_jobs between 1 and 100000) is not true then
+    perform @extschema@._reject_fetch(worker_id, max_jobs);
   end if;
-  if max_jobs is null or max_jobs not between 1 and 100000 then
-    raise exception 'Max jobs is out of range: %', max_jobs
-      using errcode = 'GWBMJ', hint = 'Ask for 1 to 100000 jobs.';
-  end if;
-  if v_more <> '' then
+  if pg_catalog.current_setting('graphile_worker.more', true) <> '' then
     perform pg_catalog.set_config('graphile_worker.more', '', false);
   end if;
-  if task_identifiers is not null then
-    select pg_catalog.array_agg(tasks.id) into v_task_ids
+  if task_identifiers is null then
+    v_is_controlled := (
+      exists (select from @extschema@._private_pauses)
+      or exists (select from @extschema@._private_limits)
+      or exists (select from @extschema@._private_limit_states)
+    );
+  else
+    select pg_catalog.array_agg(tasks.id), (
+      exists (select from @extschema@._private_pauses)
+      or exists (select from @extschema@._private_limits)
+      or exists (select from @extschema@._private_limit_states)
+    )
+    into v_task_ids, v_is_controlled
     from @extschema@._private_tasks as tasks
     where tasks.identifier = any (task_identifiers);
     if v_task_ids is null then
       return;
     end if;
   end if;
+  if v_is_controlled then
+    select * into v_task_ids, v_is_limited, v_has_queue_pauses, v_has_queue_limits
+    from @extschema@._find_controls(v_task_ids);
+  end if;
 
-  if coalesce(v_cursors, '') = '' then
+  if coalesce(v_cursors, '') = '' and not v_is_limited then
     begin
       return query
       select * from @extschema@._claim_first_jobs(worker_id, max_jobs, v_task_ids, forbidden_flags);
       get diagnostics v_claimed = row_count;
       if v_claimed = 0 then
         raise sqlstate 'GWRTY' using message = 'Nothing was claimed', hint = 'Caught below.';
-      end if;
-      if v_cursors is null then
+      elsif v_cursors is null then
         perform pg_catalog.set_config('graphile_worker.cursors', '', false);
       elsif pg_catalog.clock_timestamp() > v_started + interval '1 millisecond' then
         -- The next call finds out whether cursors are worth it.
@@ -2191,7 +3486,8 @@ begin
   if v_claimed = 0 then
     return query
     select * from @extschema@._claim_in_order(
-      worker_id, max_jobs, v_task_ids, forbidden_flags, v_cursors
+      worker_id, max_jobs, v_task_ids, forbidden_flags, v_cursors,
+      v_is_limited, v_has_queue_pauses, v_has_queue_limits
     );
     get diagnostics v_claimed = row_count;
     if v_claimed = 0 and v_cursors <> 'null'
@@ -2199,7 +3495,8 @@ begin
     then
       return query
       select * from @extschema@._claim_in_order(
-        worker_id, max_jobs, v_task_ids, forbidden_flags, 'null'
+        worker_id, max_jobs, v_task_ids, forbidden_flags, 'null',
+        v_is_limited, v_has_queue_pauses, v_has_queue_limits
       );
       get diagnostics v_claimed = row_count;
       if v_claimed = 0 and pg_catalog.current_setting('graphile_worker.cursors') <> '' then
@@ -2214,8 +3511,12 @@ begin
       perform pg_catalog.set_config('graphile_worker.cursors', 'null', false);
     end if;
   end if;
+  if v_is_controlled and v_claimed < max_jobs then
+    perform @extschema@._wait_for_controls();
+  end if;
   if v_claimed > 0 then
     if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+      perform @extschema@._reject_old_snapshot();
       perform from @extschema@._private_heartbeats as heartbeats
       where heartbeats.worker_id = get_jobs.worker_id
       for key share;
@@ -2251,6 +3552,7 @@ declare
   v_lock_started timestamptz;
   v_done bigint[];
   v_queue_ids integer[];
+  v_is_wanted boolean;
 begin
   v_lock_timeout := pg_catalog.current_setting('lock_timeout');
   v_lock_started := pg_catalog.clock_timestamp();
@@ -2269,8 +3571,9 @@ begin
       )
       select
         pg_catalog.array_agg(deleted.id),
-        pg_catalog.array_agg(deleted.job_queue_id) filter (where deleted.job_queue_id is not null)
-      into v_done, v_queue_ids
+        pg_catalog.array_agg(deleted.job_queue_id) filter (where deleted.job_queue_id is not null),
+        exists (select from @extschema@._private_limit_states as states where states.is_wanted)
+      into v_done, v_queue_ids, v_is_wanted
       from deleted;
       if v_queue_ids is not null then
         with locked as materialized (
@@ -2291,6 +3594,9 @@ begin
       perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, interval '1 second');
     end;
   end loop;
+  if v_is_wanted then
+    perform @extschema@._wake_limited(v_done);
+  end if;
   return query
   select given.id, finished.id is not null
   from pg_catalog.unnest(job_ids) with ordinality as given (id, place)
@@ -2322,6 +3628,7 @@ declare
   v_ids bigint[];
   v_done bigint[];
   v_queue_ids integer[];
+  v_is_wanted boolean;
 begin
   if pg_catalog.json_typeof(v_failures) <> 'array' then
     raise exception 'Failures are not a json array but: %', pg_catalog.json_typeof(v_failures)
@@ -2332,12 +3639,8 @@ begin
   exception when untranslatable_character or invalid_text_representation then
     -- NUL or half a surrogate pair, which PostgreSQL cannot hold, must not keep the job locked for
     -- ever: such escapes are kept as they are written.
-    v_failures := pg_catalog.regexp_replace(
-      v_failures::text,
-      '(?<!\\)((?:\\\\)*)\\(u0000|u[dD][89a-fA-F][0-9a-fA-F]{2})',
-      '\1\\\\\2',
-      'g'
-    );
+    v_failures := pg_catalog.regexp_replace(v_failures::text,
+      '(?<!\\)((?:\\\\)*)\\(u0000|u[dD][89a-fA-F][0-9a-fA-F]{2})', '\1\\\\\2', 'g');
   end;
   select
     pg_catalog.array_agg((f.value ->> 'id')::bigint order by f.place),
@@ -2391,8 +3694,9 @@ begin
       )
       select
         pg_catalog.array_agg(failed.id),
-        pg_catalog.array_agg(failed.job_queue_id) filter (where failed.job_queue_id is not null)
-      into v_done, v_queue_ids
+        pg_catalog.array_agg(failed.job_queue_id) filter (where failed.job_queue_id is not null),
+        exists (select from @extschema@._private_limit_states as states where states.is_wanted)
+      into v_done, v_queue_ids, v_is_wanted
       from failed;
       if v_queue_ids is not null then
         with locked as materialized (
@@ -2413,6 +3717,9 @@ begin
       perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, interval '1 second');
     end;
   end loop;
+  if v_is_wanted then
+    perform @extschema@._wake_limited(v_done);
+  end if;
   return query
   select given.id, failed.id is not null
   from pg_catalog.unnest(v_ids) with ordinality as given (id, place)
@@ -2441,6 +3748,7 @@ declare
   v_lock_started timestamptz;
   v_done bigint[];
   v_queue_ids integer[];
+  v_is_wanted boolean;
 begin
   v_lock_timeout := pg_catalog.current_setting('lock_timeout');
   v_lock_started := pg_catalog.clock_timestamp();
@@ -2471,8 +3779,9 @@ begin
       )
       select
         pg_catalog.array_agg(returned.id),
-        pg_catalog.array_agg(returned.job_queue_id) filter (where returned.job_queue_id is not null)
-      into v_done, v_queue_ids
+        pg_catalog.array_agg(returned.job_queue_id) filter (where returned.job_queue_id is not null),
+        exists (select from @extschema@._private_limit_states as states where states.is_wanted)
+      into v_done, v_queue_ids, v_is_wanted
       from returned;
       if v_queue_ids is not null then
         with locked as materialized (
@@ -2493,6 +3802,9 @@ begin
       perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, interval '1 second');
     end;
   end loop;
+  if v_is_wanted then
+    perform @extschema@._wake_limited(v_done);
+  end if;
   if v_done is not null
     and coalesce(run_at <= pg_catalog.now(), true)
     and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
@@ -2584,6 +3896,7 @@ begin
   where queues.id = stale.id;
   get diagnostics released_queues = row_count;
 
+  perform @extschema@._forget_controls();
   if released_jobs > 0 and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
     not in ('off', 'false', 'no', '0') then
     perform pg_catalog.pg_notify(
@@ -3766,7 +5079,8 @@ begin
         %1$s.return_unknown_jobs(text, bigint[]),
         %1$s.recover_dead_workers(text),
         %1$s.register_crontabs(text[]),
-        %1$s.add_cron_jobs(timestamptz, json)
+        %1$s.add_cron_jobs(timestamptz, json),
+        %1$s.return_and_pause(text, bigint, text, timestamptz, text)
       to %2$I',
       v_schema, grantee
     );
@@ -3788,7 +5102,15 @@ begin
         %1$s.delete_unused_queues(),
         %1$s.delete_unused_tasks(text[]),
         %1$s.set_recovery(interval, integer),
-        %1$s.unlock_queues(text[])
+        %1$s.unlock_queues(text[]),
+        %1$s.pause_queue(text, timestamptz, text),
+        %1$s.resume_queue(text),
+        %1$s.pause_task(text, timestamptz, text),
+        %1$s.resume_task(text),
+        %1$s.pause_all(timestamptz, text),
+        %1$s.resume_all(),
+        %1$s.set_limit(text, text, integer, integer, interval, integer),
+        %1$s.remove_limit(text, text)
       to %2$I',
       v_schema, grantee
     );
@@ -3799,6 +5121,9 @@ begin
     execute pg_catalog.format('grant select on %s.ended_workers to %I', v_schema, grantee);
     execute pg_catalog.format('grant select on %s.queues to %I', v_schema, grantee);
     execute pg_catalog.format('grant select on %s.crontabs to %I', v_schema, grantee);
+    execute pg_catalog.format('grant select on %s.pauses to %I', v_schema, grantee);
+    execute pg_catalog.format('grant select on %s.limits to %I', v_schema, grantee);
+    execute pg_catalog.format('grant select on %s.limit_states to %I', v_schema, grantee);
   end if;
 end;
 $$;
@@ -3878,6 +5203,7 @@ begin
       %1$s.recover_dead_workers(text),
       %1$s.register_crontabs(text[]),
       %1$s.add_cron_jobs(timestamptz, json),
+      %1$s.return_and_pause(text, bigint, text, timestamptz, text),
       %1$s.remove_job(text),
       %1$s.complete_jobs(bigint[]),
       %1$s.permanently_fail_jobs(bigint[], text),
@@ -3889,6 +5215,14 @@ begin
       %1$s.delete_unused_tasks(text[]),
       %1$s.set_recovery(interval, integer),
       %1$s.unlock_queues(text[]),
+      %1$s.pause_queue(text, timestamptz, text),
+      %1$s.resume_queue(text),
+      %1$s.pause_task(text, timestamptz, text),
+      %1$s.resume_task(text),
+      %1$s.pause_all(timestamptz, text),
+      %1$s.resume_all(),
+      %1$s.set_limit(text, text, integer, integer, interval, integer),
+      %1$s.remove_limit(text, text),
       %1$s._reject_job(text, text, integer, text, integer, text[]),
       %1$s._reject_mode(text),
       %1$s._merge_payloads(json, json),
@@ -3902,13 +5236,30 @@ begin
       %1$s._add_keyed_jobs(%1$s.job_spec[], text[]),
       %1$s._before_lock_retry(text, timestamptz, interval),
       %1$s._without_content(%1$s._private_jobs, json, text),
+      %1$s._reject_fetch(text, integer),
       %1$s._claim_first_jobs(text, integer, integer[], text[]),
-      %1$s._pick_from_window(smallint, timestamptz, bigint, integer, integer, integer[], text[], boolean),
-      %1$s._find_partitions(integer[], integer[], boolean, integer),
-      %1$s._pick_from_partitions(integer, integer[], text[], bigint[], integer[]),
+      %1$s._reject_control(text, text),
+      %1$s._notify_workers(),
+      %1$s._pause(text, text, timestamptz, text),
+      %1$s._resume(text, text),
+      %1$s._is_paused(text, text),
+      %1$s._forget_controls(),
+      %1$s._note_running_jobs(text, text),
+      %1$s._find_controls(integer[]),
+      %1$s._wait_for_controls(),
+      %1$s._wake_limited(bigint[]),
+      %1$s._pick_from_window(smallint, timestamptz, bigint, integer, integer, integer[], text[], boolean, boolean),
+      %1$s._find_partitions(integer[], integer[], boolean, boolean, boolean, integer),
+      %1$s._pick_from_partitions(integer, integer[], text[], boolean, boolean, bigint[], integer[]),
+      %1$s._still_claimed(bigint[]),
+      %1$s._next_start(timestamptz, bigint, integer, integer),
+      %1$s._hold_limits(bigint[], boolean, boolean),
+      %1$s._count_within_limits(bigint[], text[], integer[], integer[]),
+      %1$s._claim_within_limits(text, bigint[], boolean, integer[], text[]),
       %1$s._claim_jobs(text, tid[], integer[], integer[], text[]),
       %1$s._skip_ahead_cursors(text),
-      %1$s._claim_in_order(text, integer, integer[], text[], text),
+      %1$s._remember_cursors(text, boolean, timestamptz, smallint[], timestamptz[], bigint[]),
+      %1$s._claim_in_order(text, integer, integer[], text[], text, boolean, boolean, boolean),
       %1$s._return_held_jobs(text, bigint[]),
       %1$s._end_workers(text[]),
       %1$s._settled_ended_workers(),
@@ -3924,7 +5275,7 @@ begin
     v_schema, grantee
   );
   execute pg_catalog.format(
-    'revoke all on table %1$s._private_tasks, %1$s._private_job_queues, %1$s._private_jobs, %1$s._private_known_crontabs, %1$s._private_heartbeats, %1$s._private_ended_workers, %1$s._private_crashes, %1$s._private_settings, %1$s.migrations, %1$s.jobs, %1$s.workers, %1$s.ended_workers, %1$s.queues, %1$s.crontabs from %2$I',
+    'revoke all on table %1$s._private_tasks, %1$s._private_job_queues, %1$s._private_jobs, %1$s._private_known_crontabs, %1$s._private_heartbeats, %1$s._private_ended_workers, %1$s._private_crashes, %1$s._private_settings, %1$s._private_pauses, %1$s._private_limits, %1$s._private_limit_states, %1$s.migrations, %1$s.jobs, %1$s.workers, %1$s.ended_workers, %1$s.queues, %1$s.crontabs, %1$s.pauses, %1$s.limits, %1$s.limit_states, %1$s._private_control_states from %2$I',
     v_schema, grantee
   );
   execute pg_catalog.format(
@@ -3962,6 +5313,7 @@ revoke all on function @extschema@.return_unknown_jobs(text, bigint[]) from publ
 revoke all on function @extschema@.recover_dead_workers(text) from public;
 revoke all on function @extschema@.register_crontabs(text[]) from public;
 revoke all on function @extschema@.add_cron_jobs(timestamptz, json) from public;
+revoke all on function @extschema@.return_and_pause(text, bigint, text, timestamptz, text) from public;
 revoke all on function @extschema@.remove_job(text) from public;
 revoke all on function @extschema@.complete_jobs(bigint[]) from public;
 revoke all on function @extschema@.permanently_fail_jobs(bigint[], text) from public;
@@ -3973,6 +5325,14 @@ revoke all on function @extschema@.delete_unused_queues() from public;
 revoke all on function @extschema@.delete_unused_tasks(text[]) from public;
 revoke all on function @extschema@.set_recovery(interval, integer) from public;
 revoke all on function @extschema@.unlock_queues(text[]) from public;
+revoke all on function @extschema@.pause_queue(text, timestamptz, text) from public;
+revoke all on function @extschema@.resume_queue(text) from public;
+revoke all on function @extschema@.pause_task(text, timestamptz, text) from public;
+revoke all on function @extschema@.resume_task(text) from public;
+revoke all on function @extschema@.pause_all(timestamptz, text) from public;
+revoke all on function @extschema@.resume_all() from public;
+revoke all on function @extschema@.set_limit(text, text, integer, integer, interval, integer) from public;
+revoke all on function @extschema@.remove_limit(text, text) from public;
 revoke all on function @extschema@._reject_job(text, text, integer, text, integer, text[]) from public;
 revoke all on function @extschema@._reject_mode(text) from public;
 revoke all on function @extschema@._merge_payloads(json, json) from public;
@@ -3986,13 +5346,30 @@ revoke all on function @extschema@._visible_rows(@extschema@._private_jobs[], @e
 revoke all on function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]) from public;
 revoke all on function @extschema@._before_lock_retry(text, timestamptz, interval) from public;
 revoke all on function @extschema@._without_content(@extschema@._private_jobs, json, text) from public;
+revoke all on function @extschema@._reject_fetch(text, integer) from public;
 revoke all on function @extschema@._claim_first_jobs(text, integer, integer[], text[]) from public;
-revoke all on function @extschema@._pick_from_window(smallint, timestamptz, bigint, integer, integer, integer[], text[], boolean) from public;
-revoke all on function @extschema@._find_partitions(integer[], integer[], boolean, integer) from public;
-revoke all on function @extschema@._pick_from_partitions(integer, integer[], text[], bigint[], integer[]) from public;
+revoke all on function @extschema@._reject_control(text, text) from public;
+revoke all on function @extschema@._notify_workers() from public;
+revoke all on function @extschema@._pause(text, text, timestamptz, text) from public;
+revoke all on function @extschema@._resume(text, text) from public;
+revoke all on function @extschema@._is_paused(text, text) from public;
+revoke all on function @extschema@._forget_controls() from public;
+revoke all on function @extschema@._note_running_jobs(text, text) from public;
+revoke all on function @extschema@._find_controls(integer[]) from public;
+revoke all on function @extschema@._wait_for_controls() from public;
+revoke all on function @extschema@._wake_limited(bigint[]) from public;
+revoke all on function @extschema@._pick_from_window(smallint, timestamptz, bigint, integer, integer, integer[], text[], boolean, boolean) from public;
+revoke all on function @extschema@._find_partitions(integer[], integer[], boolean, boolean, boolean, integer) from public;
+revoke all on function @extschema@._pick_from_partitions(integer, integer[], text[], boolean, boolean, bigint[], integer[]) from public;
+revoke all on function @extschema@._still_claimed(bigint[]) from public;
+revoke all on function @extschema@._next_start(timestamptz, bigint, integer, integer) from public;
+revoke all on function @extschema@._hold_limits(bigint[], boolean, boolean) from public;
+revoke all on function @extschema@._count_within_limits(bigint[], text[], integer[], integer[]) from public;
+revoke all on function @extschema@._claim_within_limits(text, bigint[], boolean, integer[], text[]) from public;
 revoke all on function @extschema@._claim_jobs(text, tid[], integer[], integer[], text[]) from public;
 revoke all on function @extschema@._skip_ahead_cursors(text) from public;
-revoke all on function @extschema@._claim_in_order(text, integer, integer[], text[], text) from public;
+revoke all on function @extschema@._remember_cursors(text, boolean, timestamptz, smallint[], timestamptz[], bigint[]) from public;
+revoke all on function @extschema@._claim_in_order(text, integer, integer[], text[], text, boolean, boolean, boolean) from public;
 revoke all on function @extschema@._return_held_jobs(text, bigint[]) from public;
 revoke all on function @extschema@._end_workers(text[]) from public;
 revoke all on function @extschema@._settled_ended_workers() from public;
@@ -4060,6 +5437,28 @@ comment on table @extschema@._private_settings is 'Internal: the values of set_r
 comment on column @extschema@._private_settings.id is 'Always true, so that there is at most one row.';
 comment on column @extschema@._private_settings.dead_after is 'A worker that is silent for longer is presumed dead.';
 comment on column @extschema@._private_settings.max_crashes is 'How many times a job gets its attempt back when its worker dies.';
+comment on table @extschema@._private_pauses is 'Internal: what is paused. Read the view pauses.';
+comment on column @extschema@._private_pauses.scope is 'all, task or queue.';
+comment on column @extschema@._private_pauses.name is 'Name of the task or queue; one that ends in an asterisk stands for all that begin so.';
+comment on column @extschema@._private_pauses.until is 'When the pause is over; infinity if it has to be resumed.';
+comment on column @extschema@._private_pauses.reason is 'Why, for people.';
+comment on column @extschema@._private_pauses.paused_at is 'When it was paused.';
+comment on column @extschema@._private_pauses.paused_by is 'The role that paused it.';
+comment on table @extschema@._private_limits is 'Internal: the limits of tasks and queues. Read the view limits.';
+comment on column @extschema@._private_limits.scope is 'task or queue.';
+comment on column @extschema@._private_limits.name is 'Name of the task or queue; one that ends in an asterisk stands for all that begin so.';
+comment on column @extschema@._private_limits.max_running is 'How many jobs may run at once; null if the limit does not say.';
+comment on column @extschema@._private_limits.rate is 'How many jobs may start in the period; null if the limit does not say.';
+comment on column @extschema@._private_limits.per is 'The period of the rate.';
+comment on column @extschema@._private_limits.burst is 'How many jobs may start together after a pause.';
+comment on column @extschema@._private_limits.spacing is 'Microseconds between two starts.';
+comment on table @extschema@._private_limit_states is 'Internal: the tasks and queues that jobs were claimed of under a limit. Read the view limit_states.';
+comment on column @extschema@._private_limit_states.scope is 'task or queue.';
+comment on column @extschema@._private_limit_states.name is 'Name of the task or queue.';
+comment on column @extschema@._private_limit_states.job_ids is 'Jobs that were claimed; those that are still claimed count.';
+comment on column @extschema@._private_limit_states.started_at is 'When a job was last claimed.';
+comment on column @extschema@._private_limit_states.next_start_at is 'When the next start would be due, if the starts were spread evenly.';
+comment on column @extschema@._private_limit_states.is_wanted is 'Whether a worker had to leave a job waiting, and is to be woken.';
 comment on table @extschema@.migrations is 'The schema revisions that Node''s graphile-worker expects.';
 comment on column @extschema@.migrations.id is 'Number of the revision.';
 comment on column @extschema@.migrations.ts is 'When it was applied here.';
@@ -4100,6 +5499,42 @@ comment on view @extschema@.crontabs is 'The recurring jobs.';
 comment on column @extschema@.crontabs.identifier is 'Name of the recurring job.';
 comment on column @extschema@.crontabs.known_since is 'When the recurring job was registered.';
 comment on column @extschema@.crontabs.last_execution is 'The last time the job was added for.';
+comment on view @extschema@._private_control_states is 'Internal: what pauses and limits mean for each task and queue.';
+comment on column @extschema@._private_control_states.scope is 'task or queue.';
+comment on column @extschema@._private_control_states.id is 'What jobs point to.';
+comment on column @extschema@._private_control_states.name is 'Name of the task or queue.';
+comment on column @extschema@._private_control_states.limit_name is 'The limit that decides; null if there is none.';
+comment on column @extschema@._private_control_states.max_running is 'How many jobs may run at once; null if the limit does not say.';
+comment on column @extschema@._private_control_states.spacing is 'Microseconds between two starts.';
+comment on column @extschema@._private_control_states.burst is 'How many jobs may start together after a pause.';
+comment on column @extschema@._private_control_states.started_at is 'When a job was last claimed.';
+comment on column @extschema@._private_control_states.running is 'How many of the jobs noted for it are claimed.';
+comment on column @extschema@._private_control_states.slots is 'How many more may be claimed now.';
+comment on column @extschema@._private_control_states.wait is 'Microseconds until the rate allows the next start.';
+comment on view @extschema@.pauses is 'What is paused now.';
+comment on column @extschema@.pauses.scope is 'all, task or queue.';
+comment on column @extschema@.pauses.name is 'Name of the task or queue; one that ends in an asterisk stands for all that begin so.';
+comment on column @extschema@.pauses.until is 'When the pause is over; null if it has to be resumed.';
+comment on column @extschema@.pauses.reason is 'Why, for people.';
+comment on column @extschema@.pauses.paused_at is 'When it was paused.';
+comment on column @extschema@.pauses.paused_by is 'The role that paused it.';
+comment on view @extschema@.limits is 'The limits of tasks and queues.';
+comment on column @extschema@.limits.scope is 'task or queue.';
+comment on column @extschema@.limits.name is 'Name of the task or queue; one that ends in an asterisk stands for all that begin so, each on its own.';
+comment on column @extschema@.limits.max_running is 'How many jobs may run at once; null if the limit does not say.';
+comment on column @extschema@.limits.rate is 'How many jobs may start in the period; null if the limit does not say.';
+comment on column @extschema@.limits.per is 'The period of the rate.';
+comment on column @extschema@.limits.burst is 'How many jobs may start together after a pause.';
+comment on column @extschema@.limits.running is 'How many jobs run that the limit counts.';
+comment on view @extschema@.limit_states is 'The tasks and queues that jobs were claimed of lately under a limit.';
+comment on column @extschema@.limit_states.scope is 'task or queue.';
+comment on column @extschema@.limit_states.name is 'Name of the task or queue.';
+comment on column @extschema@.limit_states.limit_name is 'The limit that decides; null if it was removed.';
+comment on column @extschema@.limit_states.max_running is 'How many jobs may run at once; null if the limit does not say.';
+comment on column @extschema@.limit_states.running is 'How many jobs run.';
+comment on column @extschema@.limit_states.slots is 'How many more may start now.';
+comment on column @extschema@.limit_states.started_at is 'When a job was last claimed.';
+comment on column @extschema@.limit_states.next_start_at is 'When the rate allows the next start.';
 comment on type @extschema@.job_spec is 'A job for add_jobs; null attributes mean the defaults of add_job.';
 comment on column @extschema@.job_spec.identifier is 'Name of the task.';
 comment on column @extschema@.job_spec.payload is 'Argument of the task; null means {}.';
@@ -4140,11 +5575,18 @@ comment on index @extschema@.ended_workers_pkey is 'Finds a worker that has ende
 comment on index @extschema@.crashes_pkey is 'Finds the crashes of a job.';
 comment on index @extschema@.settings_pkey is 'Holds one row at most.';
 comment on index @extschema@.migrations_pkey is 'Finds a schema revision.';
+comment on index @extschema@.pauses_pkey is 'Finds a pause.';
+comment on index @extschema@.pauses_pattern_idx is 'Finds the pauses whose names end in an asterisk.';
+comment on index @extschema@.limits_pkey is 'Finds a limit.';
+comment on index @extschema@.limits_pattern_idx is 'Finds the limits whose names end in an asterisk.';
+comment on index @extschema@.limit_states_pkey is 'Finds the state of a task or queue.';
 comment on constraint tasks_identifier_check on @extschema@._private_tasks is 'At most 128 characters.';
 comment on constraint job_queues_queue_name_check on @extschema@._private_job_queues is 'At most 128 characters.';
 comment on constraint jobs_key_check on @extschema@._private_jobs is '1 to 512 characters.';
 comment on constraint jobs_max_attempts_check on @extschema@._private_jobs is 'At least one attempt.';
 comment on constraint settings_id_check on @extschema@._private_settings is 'One row at most.';
+comment on constraint pauses_scope_check on @extschema@._private_pauses is 'The scopes there are.';
+comment on constraint limits_scope_check on @extschema@._private_limits is 'The scopes there are.';
 comment on sequence @extschema@.jobs_id_seq1 is 'Ids of jobs.';
 comment on sequence @extschema@.tasks_id_seq is 'Ids of tasks.';
 comment on sequence @extschema@.job_queues_id_seq is 'Ids of queues.';
@@ -4169,6 +5611,7 @@ comment on function @extschema@.return_unknown_jobs(text, bigint[]) is 'Returns 
 comment on function @extschema@.recover_dead_workers(text) is 'Unlocks what silent workers hold.';
 comment on function @extschema@.register_crontabs(text[]) is 'Registers recurring jobs and returns what is known of each, in order.';
 comment on function @extschema@.add_cron_jobs(timestamptz, json) is 'Adds the recurring jobs that are due at a time, each once however many callers there are; returns those it added.';
+comment on function @extschema@.return_and_pause(text, bigint, text, timestamptz, text) is 'Returns a job that the worker holds, without using an attempt, and pauses its queue or task until a time.';
 comment on function @extschema@.remove_job(text) is 'Removes the job with the key; a running job loses its key and is not retried.';
 comment on function @extschema@.complete_jobs(bigint[]) is 'Completes jobs; running jobs are left out.';
 comment on function @extschema@.permanently_fail_jobs(bigint[], text) is 'Fails jobs permanently; running jobs are left out.';
@@ -4180,6 +5623,14 @@ comment on function @extschema@.delete_unused_queues() is 'Deletes the names of 
 comment on function @extschema@.delete_unused_tasks(text[]) is 'Deletes the names of tasks without jobs and returns their number; running Node workers must be restarted.';
 comment on function @extschema@.set_recovery(interval, integer) is 'Sets after how much silence a worker is presumed dead, and how many crashes a job survives; null keeps a value.';
 comment on function @extschema@.unlock_queues(text[]) is 'Unlocks queues that are locked although none of their jobs is; returns their names.';
+comment on function @extschema@.pause_queue(text, timestamptz, text) is 'Pauses a queue until a time or until it is resumed; a name that ends in an asterisk stands for all that begin so.';
+comment on function @extschema@.resume_queue(text) is 'Resumes a queue; returns whether it was paused by this name.';
+comment on function @extschema@.pause_task(text, timestamptz, text) is 'Pauses a task until a time or until it is resumed; a name that ends in an asterisk stands for all that begin so.';
+comment on function @extschema@.resume_task(text) is 'Resumes a task; returns whether it was paused by this name.';
+comment on function @extschema@.pause_all(timestamptz, text) is 'Pauses everything until a time or until it is resumed.';
+comment on function @extschema@.resume_all() is 'Resumes everything that pause_all paused; returns whether it was paused.';
+comment on function @extschema@.set_limit(text, text, integer, integer, interval, integer) is 'Limits how many jobs of a task or queue run at once, and how many start in a period.';
+comment on function @extschema@.remove_limit(text, text) is 'Removes a limit; returns whether there was one.';
 comment on function @extschema@._reject_job(text, text, integer, text, integer, text[]) is 'Internal: raises the error for a job that cannot be added.';
 comment on function @extschema@._reject_mode(text) is 'Internal: raises the error for an unknown job key mode.';
 comment on function @extschema@._merge_payloads(json, json) is 'Internal: merges the payloads of a keyed job that is added again.';
@@ -4193,13 +5644,30 @@ comment on function @extschema@._visible_rows(@extschema@._private_jobs[], @exts
 comment on function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]) is 'Internal: adds many jobs with keys, each with a job key mode.';
 comment on function @extschema@._before_lock_retry(text, timestamptz, interval) is 'Internal: pauses before locks are requested again.';
 comment on function @extschema@._without_content(@extschema@._private_jobs, json, text) is 'Internal: hides what others wrote from a caller who may not read it.';
+comment on function @extschema@._reject_fetch(text, integer) is 'Internal: raises the error for a wrong argument of get_jobs.';
 comment on function @extschema@._claim_first_jobs(text, integer, integer[], text[]) is 'Internal: claims the first few jobs, if they decide the call.';
-comment on function @extschema@._pick_from_window(smallint, timestamptz, bigint, integer, integer, integer[], text[], boolean) is 'Internal: picks jobs to claim from a window of one priority.';
-comment on function @extschema@._find_partitions(integer[], integer[], boolean, integer) is 'Internal: finds tasks and queues that have a job to run.';
-comment on function @extschema@._pick_from_partitions(integer, integer[], text[], bigint[], integer[]) is 'Internal: picks jobs to claim, from partition to partition.';
+comment on function @extschema@._reject_control(text, text) is 'Internal: raises the error for a scope or name that cannot be paused or limited.';
+comment on function @extschema@._notify_workers() is 'Internal: tells the workers that something about their jobs has changed.';
+comment on function @extschema@._pause(text, text, timestamptz, text) is 'Internal: writes a pause.';
+comment on function @extschema@._resume(text, text) is 'Internal: deletes a pause.';
+comment on function @extschema@._is_paused(text, text) is 'Internal: whether a task or queue is paused.';
+comment on function @extschema@._forget_controls() is 'Internal: deletes pauses that are over and states that are not needed.';
+comment on function @extschema@._note_running_jobs(text, text) is 'Internal: notes the jobs that run already for a new limit.';
+comment on function @extschema@._find_controls(integer[]) is 'Internal: what get_jobs has to heed, and the tasks that it may claim jobs of.';
+comment on function @extschema@._wait_for_controls() is 'Internal: tells a worker when more jobs may start.';
+comment on function @extschema@._wake_limited(bigint[]) is 'Internal: wakes the workers where jobs ended that a limit had others wait for.';
+comment on function @extschema@._pick_from_window(smallint, timestamptz, bigint, integer, integer, integer[], text[], boolean, boolean) is 'Internal: picks jobs to claim from a window of one priority.';
+comment on function @extschema@._find_partitions(integer[], integer[], boolean, boolean, boolean, integer) is 'Internal: finds tasks and queues that have a job to run.';
+comment on function @extschema@._pick_from_partitions(integer, integer[], text[], boolean, boolean, bigint[], integer[]) is 'Internal: picks jobs to claim, from partition to partition.';
+comment on function @extschema@._still_claimed(bigint[]) is 'Internal: those of the jobs that are still claimed.';
+comment on function @extschema@._next_start(timestamptz, bigint, integer, integer) is 'Internal: the state of a rate after so many more starts.';
+comment on function @extschema@._hold_limits(bigint[], boolean, boolean) is 'Internal: locks the states of the limits of picked jobs, and how many more each allows.';
+comment on function @extschema@._count_within_limits(bigint[], text[], integer[], integer[]) is 'Internal: which picked jobs may be claimed within the limits.';
+comment on function @extschema@._claim_within_limits(text, bigint[], boolean, integer[], text[]) is 'Internal: claims picked jobs within the limits.';
 comment on function @extschema@._claim_jobs(text, tid[], integer[], integer[], text[]) is 'Internal: locks picked jobs, checks them again and claims them.';
 comment on function @extschema@._skip_ahead_cursors(text) is 'Internal: where to begin in each priority.';
-comment on function @extschema@._claim_in_order(text, integer, integer[], text[], text) is 'Internal: claims due jobs in order.';
+comment on function @extschema@._remember_cursors(text, boolean, timestamptz, smallint[], timestamptz[], bigint[]) is 'Internal: remembers where to begin in each priority.';
+comment on function @extschema@._claim_in_order(text, integer, integer[], text[], text, boolean, boolean, boolean) is 'Internal: claims due jobs in order.';
 comment on function @extschema@._return_held_jobs(text, bigint[]) is 'Internal: returns what a worker holds, except the jobs to keep.';
 comment on function @extschema@._end_workers(text[]) is 'Internal: marks ids as ended.';
 comment on function @extschema@._settled_ended_workers() is 'Internal: ended workers under whose ids nothing can be locked any more.';

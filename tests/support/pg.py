@@ -174,10 +174,14 @@ class Server:
             database.close()
 
 
-EMPTY = """truncate graphile_worker._private_jobs, graphile_worker._private_tasks,
-  graphile_worker._private_job_queues, graphile_worker._private_known_crontabs,
-  graphile_worker._private_heartbeats, graphile_worker._private_ended_workers,
-  graphile_worker._private_crashes, graphile_worker._private_settings restart identity"""
+EMPTY = """do $$ begin
+  execute (
+    select 'truncate ' || string_agg(oid::regclass::text, ', ') || ' restart identity'
+    from pg_class
+    where relnamespace = 'graphile_worker'::regnamespace and relkind = 'r'
+    and relname like '\\_private\\_%'
+  );
+end $$"""
 #: Everything in a database that a test can change, other than the rows of the queue.
 FINGERPRINT = """
 select 'relation', relname::text, relkind::text, concat(relowner, relacl, reloptions, relpersistence,
