@@ -143,6 +143,16 @@ create table @extschema@._private_limit_states (
 alter table @extschema@._private_limit_states enable row level security;
 alter table @extschema@._private_limit_states set (fillfactor = 30);
 
+-- The running jobs that were cancelled, until they are gone.
+create table @extschema@._private_cancellations (
+  job_id bigint not null,
+  reason text,
+  cancelled_by text not null,
+  cancelled_at timestamptz not null,
+  constraint cancellations_pkey primary key (job_id)
+);
+alter table @extschema@._private_cancellations enable row level security;
+
 insert into @extschema@.migrations (id, breaking)
 select revision.id, revision.id in (1, 3, 11, 13, 14, 16, 19)
 from pg_catalog.generate_series(19, 20) as revision (id)
@@ -1956,7 +1966,8 @@ begin
 end;
 $$;
 
--- Forgets pauses that are over, and the states of limits that say nothing any more.
+-- Forgets pauses that are over, cancelled jobs that run no more, and the states of limits that say
+-- nothing any more.
 create or replace function @extschema@._forget_controls()
 returns void
 language plpgsql
@@ -1973,6 +1984,19 @@ begin
   delete from @extschema@._private_pauses as pauses
   using over
   where pauses.scope = over.scope and pauses.name = over.name;
+
+  with gone as materialized (
+    select cancellations.job_id
+    from @extschema@._private_cancellations as cancellations
+    where not exists (
+      select from @extschema@._private_jobs as jobs
+      where jobs.id = cancellations.job_id and jobs.locked_at is not null
+    )
+    for update skip locked
+  )
+  delete from @extschema@._private_cancellations as cancellations
+  using gone
+  where cancellations.job_id = gone.job_id;
 
   with unused as materialized (
     select states.scope, states.name
@@ -2282,6 +2306,155 @@ begin
       '{"r":' || pg_catalog.random() || ',"count":' || pg_catalog.cardinality(job_ids) || '}'
     );
   end if;
+end;
+$$;
+
+-- Cancels jobs, for a reason that people will read. Returns what became of each, in the order given:
+--   cancelled        it was waiting, and is deleted
+--   cancelling       it runs: it loses its key and its remaining attempts, and its worker is told to
+--                    stop it; if it ends before, that counts
+--   not_cancellable  it runs in a worker that cannot be told (Node's), and was not touched
+--   failed           it had failed for good, and was not touched
+--   missing          there is no such job
+create or replace function @extschema@.cancel_jobs(
+  job_ids bigint[],
+  reason text = null
+)
+returns table (job_id bigint, outcome text)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_lock_timeout text;
+  v_lock_set text;
+  v_lock_started timestamptz;
+  v_by text := coalesce(nullif(pg_catalog.current_setting('role'), 'none'), session_user);
+  v_deleted bigint[];
+  v_stopped bigint[];
+  v_running bigint[];
+  v_failed bigint[];
+begin
+  v_lock_timeout := pg_catalog.current_setting('lock_timeout');
+  v_lock_started := pg_catalog.clock_timestamp();
+  loop
+    begin
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
+      with chosen as materialized (
+        select jobs.id, jobs.locked_at is not null as is_running, jobs.is_available
+        from @extschema@._private_jobs as jobs
+        where jobs.id = any (job_ids)
+        order by jobs.key, jobs.id
+        for update
+      ),
+      deleted as (
+        delete from @extschema@._private_jobs as jobs
+        using chosen
+        where jobs.id = chosen.id and jobs.is_available
+        returning jobs.id
+      ),
+      stopped as (
+        update @extschema@._private_jobs as jobs
+        set
+          last_error = pg_catalog.concat('Cancelled by ', v_by, ': ' || reason),
+          key = null, attempts = jobs.max_attempts,
+          updated_at = greatest(pg_catalog.now(), jobs.locked_at + interval '1 microsecond')
+        from chosen
+        where jobs.id = chosen.id
+        and jobs.locked_at is not null
+        and (
+          exists (
+            select from @extschema@._private_heartbeats as heartbeats
+            where heartbeats.worker_id = jobs.locked_by
+          )
+          or exists (
+            select from @extschema@._private_ended_workers as ended
+            where ended.worker_id = jobs.locked_by
+          )
+        )
+        returning jobs.id
+      ),
+      noted as (
+        insert into @extschema@._private_cancellations as cancellations (
+          job_id, reason, cancelled_by, cancelled_at
+        )
+        select stopped.id, reason, v_by, pg_catalog.clock_timestamp()
+        from stopped
+        on conflict on constraint cancellations_pkey do update set
+          reason = excluded.reason,
+          cancelled_by = excluded.cancelled_by,
+          cancelled_at = excluded.cancelled_at
+      )
+      select
+        array(select deleted.id from deleted),
+        array(select stopped.id from stopped),
+        array(select chosen.id from chosen where chosen.is_running),
+        array(select chosen.id from chosen where not (chosen.is_running or chosen.is_available))
+      into v_deleted, v_stopped, v_running, v_failed;
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      exit;
+    exception when lock_not_available then
+      perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, null);
+    end;
+  end loop;
+  if v_stopped <> '{}' then
+    perform @extschema@._notify_workers();
+  end if;
+  return query
+  select given.id, case
+    when given.id = any (v_deleted) then 'cancelled'
+    when given.id = any (v_stopped) then 'cancelling'
+    when given.id = any (v_running) then 'not_cancellable'
+    when given.id = any (v_failed) then 'failed'
+    else 'missing'
+  end
+  from pg_catalog.unnest(job_ids) with ordinality as given (id, place)
+  order by given.place;
+end;
+$$;
+
+-- What a worker has to know of the jobs that it holds: those to stop, since they were cancelled,
+-- with the reason and by whom; and of those that it has prefetched, which are given, those to return,
+-- since their task or queue or everything is paused. Call it when a notification comes on the
+-- channel jobs:control, and with each heartbeat while jobs are held.
+create or replace function @extschema@.review_jobs(
+  worker_id text,
+  prefetched_ids bigint[] = null
+)
+returns table (job_id bigint, verdict text, reason text, requested_by text)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+  select jobs.id, 'cancelled', cancellations.reason, cancellations.cancelled_by
+  from @extschema@._private_cancellations as cancellations
+  join @extschema@._private_jobs as jobs on jobs.id = cancellations.job_id
+  where jobs.locked_by = review_jobs.worker_id
+  and jobs.key is null
+          and jobs.attempts >= jobs.max_attempts
+          and jobs.updated_at > jobs.locked_at;
+  return query
+  select distinct on (jobs.id) jobs.id, 'paused', pauses.reason, pauses.paused_by
+  from @extschema@._private_jobs as jobs
+  join @extschema@._private_tasks as tasks on tasks.id = jobs.task_id
+  left join @extschema@._private_job_queues as queues on queues.id = jobs.job_queue_id
+  join @extschema@._private_pauses as pauses
+    on pauses.until > pg_catalog.clock_timestamp()
+    and case pauses.scope
+      when 'task' then (pauses.name = tasks.identifier
+        or pg_catalog.right(pauses.name, 1) = '*'
+        and pg_catalog.starts_with(tasks.identifier, pg_catalog.left(pauses.name, -1)))
+      when 'queue' then (pauses.name = queues.queue_name
+        or pg_catalog.right(pauses.name, 1) = '*'
+        and pg_catalog.starts_with(queues.queue_name, pg_catalog.left(pauses.name, -1)))
+      else true
+    end
+  where jobs.id = any (prefetched_ids) and jobs.locked_by = review_jobs.worker_id;
 end;
 $$;
 
@@ -5080,6 +5253,7 @@ begin
         %1$s.recover_dead_workers(text),
         %1$s.register_crontabs(text[]),
         %1$s.add_cron_jobs(timestamptz, json),
+        %1$s.review_jobs(text, bigint[]),
         %1$s.return_and_pause(text, bigint, text, timestamptz, text)
       to %2$I',
       v_schema, grantee
@@ -5103,6 +5277,7 @@ begin
         %1$s.delete_unused_tasks(text[]),
         %1$s.set_recovery(interval, integer),
         %1$s.unlock_queues(text[]),
+        %1$s.cancel_jobs(bigint[], text),
         %1$s.pause_queue(text, timestamptz, text),
         %1$s.resume_queue(text),
         %1$s.pause_task(text, timestamptz, text),
@@ -5203,6 +5378,7 @@ begin
       %1$s.recover_dead_workers(text),
       %1$s.register_crontabs(text[]),
       %1$s.add_cron_jobs(timestamptz, json),
+      %1$s.review_jobs(text, bigint[]),
       %1$s.return_and_pause(text, bigint, text, timestamptz, text),
       %1$s.remove_job(text),
       %1$s.complete_jobs(bigint[]),
@@ -5215,6 +5391,7 @@ begin
       %1$s.delete_unused_tasks(text[]),
       %1$s.set_recovery(interval, integer),
       %1$s.unlock_queues(text[]),
+      %1$s.cancel_jobs(bigint[], text),
       %1$s.pause_queue(text, timestamptz, text),
       %1$s.resume_queue(text),
       %1$s.pause_task(text, timestamptz, text),
@@ -5275,7 +5452,7 @@ begin
     v_schema, grantee
   );
   execute pg_catalog.format(
-    'revoke all on table %1$s._private_tasks, %1$s._private_job_queues, %1$s._private_jobs, %1$s._private_known_crontabs, %1$s._private_heartbeats, %1$s._private_ended_workers, %1$s._private_crashes, %1$s._private_settings, %1$s._private_pauses, %1$s._private_limits, %1$s._private_limit_states, %1$s.migrations, %1$s.jobs, %1$s.workers, %1$s.ended_workers, %1$s.queues, %1$s.crontabs, %1$s.pauses, %1$s.limits, %1$s.limit_states, %1$s._private_control_states from %2$I',
+    'revoke all on table %1$s._private_tasks, %1$s._private_job_queues, %1$s._private_jobs, %1$s._private_known_crontabs, %1$s._private_heartbeats, %1$s._private_ended_workers, %1$s._private_crashes, %1$s._private_settings, %1$s._private_pauses, %1$s._private_limits, %1$s._private_limit_states, %1$s._private_cancellations, %1$s.migrations, %1$s.jobs, %1$s.workers, %1$s.ended_workers, %1$s.queues, %1$s.crontabs, %1$s.pauses, %1$s.limits, %1$s.limit_states, %1$s._private_control_states from %2$I',
     v_schema, grantee
   );
   execute pg_catalog.format(
@@ -5313,6 +5490,7 @@ revoke all on function @extschema@.return_unknown_jobs(text, bigint[]) from publ
 revoke all on function @extschema@.recover_dead_workers(text) from public;
 revoke all on function @extschema@.register_crontabs(text[]) from public;
 revoke all on function @extschema@.add_cron_jobs(timestamptz, json) from public;
+revoke all on function @extschema@.review_jobs(text, bigint[]) from public;
 revoke all on function @extschema@.return_and_pause(text, bigint, text, timestamptz, text) from public;
 revoke all on function @extschema@.remove_job(text) from public;
 revoke all on function @extschema@.complete_jobs(bigint[]) from public;
@@ -5325,6 +5503,7 @@ revoke all on function @extschema@.delete_unused_queues() from public;
 revoke all on function @extschema@.delete_unused_tasks(text[]) from public;
 revoke all on function @extschema@.set_recovery(interval, integer) from public;
 revoke all on function @extschema@.unlock_queues(text[]) from public;
+revoke all on function @extschema@.cancel_jobs(bigint[], text) from public;
 revoke all on function @extschema@.pause_queue(text, timestamptz, text) from public;
 revoke all on function @extschema@.resume_queue(text) from public;
 revoke all on function @extschema@.pause_task(text, timestamptz, text) from public;
@@ -5499,6 +5678,11 @@ comment on view @extschema@.crontabs is 'The recurring jobs.';
 comment on column @extschema@.crontabs.identifier is 'Name of the recurring job.';
 comment on column @extschema@.crontabs.known_since is 'When the recurring job was registered.';
 comment on column @extschema@.crontabs.last_execution is 'The last time the job was added for.';
+comment on table @extschema@._private_cancellations is 'Internal: running jobs that were cancelled.';
+comment on column @extschema@._private_cancellations.job_id is 'The job.';
+comment on column @extschema@._private_cancellations.reason is 'Why, for people.';
+comment on column @extschema@._private_cancellations.cancelled_by is 'The role that cancelled it.';
+comment on column @extschema@._private_cancellations.cancelled_at is 'When it was cancelled.';
 comment on view @extschema@._private_control_states is 'Internal: what pauses and limits mean for each task and queue.';
 comment on column @extschema@._private_control_states.scope is 'task or queue.';
 comment on column @extschema@._private_control_states.id is 'What jobs point to.';
@@ -5579,6 +5763,7 @@ comment on index @extschema@.pauses_pkey is 'Finds a pause.';
 comment on index @extschema@.pauses_pattern_idx is 'Finds the pauses whose names end in an asterisk.';
 comment on index @extschema@.limits_pkey is 'Finds a limit.';
 comment on index @extschema@.limits_pattern_idx is 'Finds the limits whose names end in an asterisk.';
+comment on index @extschema@.cancellations_pkey is 'Finds the cancellation of a job.';
 comment on index @extschema@.limit_states_pkey is 'Finds the state of a task or queue.';
 comment on constraint tasks_identifier_check on @extschema@._private_tasks is 'At most 128 characters.';
 comment on constraint job_queues_queue_name_check on @extschema@._private_job_queues is 'At most 128 characters.';
@@ -5611,6 +5796,7 @@ comment on function @extschema@.return_unknown_jobs(text, bigint[]) is 'Returns 
 comment on function @extschema@.recover_dead_workers(text) is 'Unlocks what silent workers hold.';
 comment on function @extschema@.register_crontabs(text[]) is 'Registers recurring jobs and returns what is known of each, in order.';
 comment on function @extschema@.add_cron_jobs(timestamptz, json) is 'Adds the recurring jobs that are due at a time, each once however many callers there are; returns those it added.';
+comment on function @extschema@.review_jobs(text, bigint[]) is 'Returns the jobs of a worker that were cancelled, and those of its prefetched ones that are paused.';
 comment on function @extschema@.return_and_pause(text, bigint, text, timestamptz, text) is 'Returns a job that the worker holds, without using an attempt, and pauses its queue or task until a time.';
 comment on function @extschema@.remove_job(text) is 'Removes the job with the key; a running job loses its key and is not retried.';
 comment on function @extschema@.complete_jobs(bigint[]) is 'Completes jobs; running jobs are left out.';
@@ -5623,6 +5809,7 @@ comment on function @extschema@.delete_unused_queues() is 'Deletes the names of 
 comment on function @extschema@.delete_unused_tasks(text[]) is 'Deletes the names of tasks without jobs and returns their number; running Node workers must be restarted.';
 comment on function @extschema@.set_recovery(interval, integer) is 'Sets after how much silence a worker is presumed dead, and how many crashes a job survives; null keeps a value.';
 comment on function @extschema@.unlock_queues(text[]) is 'Unlocks queues that are locked although none of their jobs is; returns their names.';
+comment on function @extschema@.cancel_jobs(bigint[], text) is 'Cancels jobs: waiting ones are deleted, the workers of running ones are told to stop them. Returns what became of each.';
 comment on function @extschema@.pause_queue(text, timestamptz, text) is 'Pauses a queue until a time or until it is resumed; a name that ends in an asterisk stands for all that begin so.';
 comment on function @extschema@.resume_queue(text) is 'Resumes a queue; returns whether it was paused by this name.';
 comment on function @extschema@.pause_task(text, timestamptz, text) is 'Pauses a task until a time or until it is resumed; a name that ends in an asterisk stands for all that begin so.';
