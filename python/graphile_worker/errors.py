@@ -14,6 +14,7 @@ GraphileWorkerError
         InvalidConnection       what was passed as a connection
         InvalidFilter           filter or limit of list_jobs and cleanup (GWBST, GWBMJ)
         InvalidCrontab          schedule or option of a recurring job (GWBCR)
+        InvalidControl          scope, name, time or number of a pause or limit (GWBCO, GWBLI)
     SchemaError                 the database does not have the functions that were called
         SchemaMissing           there is no graphile_worker
         SchemaTooOld            it is older than this package needs, or Node's
@@ -22,6 +23,7 @@ GraphileWorkerError
     UntrustedOwner              a superuser would run what another role may have put into the schema
     Busy                        others were in the way for too long; retry later
     TasksError                  there are no tasks to run, or one of them cannot be loaded
+    JobCancelled                the job was cancelled; by whom, and why
     TaskCrashed                 the process or program of a task ended before the task did
     StopIncomplete              a worker had to leave before the database had heard of everything
     InstallError                the schema could not be installed, changed or examined
@@ -105,6 +107,10 @@ class InvalidCrontab(InvalidArgument):
     """The schedule or an option of a recurring job cannot be used."""
 
 
+class InvalidControl(InvalidArgument):
+    """The scope, name, time or a number of a pause or limit cannot be used."""
+
+
 class SchemaError(GraphileWorkerError):
     """The database does not have the functions that were called."""
 
@@ -135,6 +141,15 @@ class Busy(GraphileWorkerError):
 
 class TasksError(GraphileWorkerError):
     """There are no tasks to run, or one of them cannot be loaded."""
+
+
+class JobCancelled(GraphileWorkerError):
+    """The job was cancelled; ``cancelled_by`` and ``reason`` tell by whom and why."""
+
+    def __init__(self, cancelled_by: str | None = None, reason: str | None = None) -> None:
+        self.cancelled_by, self.reason = cancelled_by, reason
+        by = f"Cancelled by {cancelled_by}" if cancelled_by else "Cancelled"
+        super().__init__(f"{by}: {reason}" if reason else by)
 
 
 class TaskCrashed(GraphileWorkerError):

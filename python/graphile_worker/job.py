@@ -160,6 +160,35 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """What is paused: a task, a queue or all."""
+
+    scope: Literal["all", "task", "queue"]
+    #: One that ends in an asterisk stands for all that begin so.
+    name: str
+    #: None: until it is resumed.
+    until: datetime | None
+    reason: str | None
+    paused_at: datetime
+    paused_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How many jobs of a task or queue may run at once, and start in a time."""
+
+    scope: Literal["task", "queue"]
+    #: One that ends in an asterisk stands for all that begin so, each on its own.
+    name: str
+    max_running: int | None
+    rate: int | None
+    per: timedelta | None
+    burst: int | None
+    #: How many jobs run that it counts.
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cleaned:
     """How many things a cleanup removed.
 

@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 from graphile_worker.errors import InvalidArgument
 from graphile_worker.job import check_run_at
@@ -117,6 +118,50 @@ class Discard(TaskOutcome):
 
     def __init__(self, reason: str | None = None) -> None:
         super().__init__(reason or "Discarded")
+
+
+class _Pause(TaskOutcome):
+    """Return the job and pause what it belongs to."""
+
+    scope: Literal["queue", "task"]
+
+    def __init__(
+        self, for_seconds: float | timedelta | None = None, reason: str | None = None,
+        *, until: datetime | None = None,
+    ) -> None:  # fmt: skip
+        if (
+            (for_seconds is None) == (until is None)
+            or isinstance(for_seconds, datetime)
+            or not isinstance(until, datetime | None)
+        ):
+            raise InvalidArgument(
+                f"for_seconds is {for_seconds!r} and until is {until!r}: pass seconds or a"
+                " timedelta, or else until as an aware datetime"
+            )
+        self.when = _moment(for_seconds if until is None else until)  # type: ignore[arg-type]
+        self.reason = reason
+        super().__init__(reason or f"The {self.scope} is paused")
+
+
+class PauseQueue(_Pause):
+    """Return the job without using up its attempt, and pause its queue for so many seconds.
+
+    >>> raise PauseQueue(for_seconds=60, reason="the API asks for a minute")
+
+    No worker claims a job of the queue until then; what runs goes on. Pass ``until`` for a time
+    instead. A pause that ends later stays. The job fails where it has no queue: see PauseTask.
+    """
+
+    scope = "queue"
+
+
+class PauseTask(_Pause):
+    """Return the job without using up its attempt, and pause its task, as PauseQueue does a queue.
+
+    >>> raise PauseTask(timedelta(minutes=5))
+    """
+
+    scope = "task"
 
 
 def _moment(delay: float | timedelta | datetime) -> timedelta | datetime:

@@ -40,7 +40,9 @@ def fill(db: Database) -> None:
     db.rows("select graphile_worker.end_worker('ended')")
     db.rows("select graphile_worker.pause_queue('tenant-*', now() + interval '1 day', 'é')")
     db.rows("select graphile_worker.set_limit('task', '*', 3, 5, '1 minute')")
-    db.rows("insert into graphile_worker._private_cancellations values (4000000000, 'é', 'x', now())")
+    db.rows(
+        "insert into graphile_worker._private_cancellations values (4000000000, 'é', 'x', now())"
+    )
     db.rows("insert into graphile_worker.migrations (id) values (21)")  # of a later Node
 
 

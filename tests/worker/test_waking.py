@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from graphile_worker.worker import Worker
 from graphile_worker.worker import fetcher as taking
-from graphile_worker.worker.database.protocol import Protocol
+from graphile_worker.worker.database.protocol import Fetched, Protocol
 from support.live import running
 from support.pg import Database, wait_for
 
@@ -66,10 +66,10 @@ def test_a_worker_that_took_all_there_was_does_not_look_again(
     counts: list[int] = []
     take = Protocol.fetch
 
-    async def counted(*arguments: Any) -> tuple[list[Any], bool]:
-        rows, more = await take(*arguments)
-        counts.append(len(rows))
-        return rows, more
+    async def counted(*arguments: Any) -> Fetched:
+        fetched = await take(*arguments)
+        counts.append(len(fetched.rows))
+        return fetched
 
     monkeypatch.setattr(Protocol, "fetch", counted)
     ran: list[int] = []

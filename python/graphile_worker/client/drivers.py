@@ -283,6 +283,8 @@ _INVALID: dict[str, type[errors.GraphileWorkerError]] = {
     "GWBST": errors.InvalidFilter,
     "GWBMJ": errors.InvalidFilter,
     "GWBCR": errors.InvalidCrontab,
+    "GWBCO": errors.InvalidControl,
+    "GWBLI": errors.InvalidControl,
     "GWBTI": errors.InvalidConnection,
     "22P02": errors.InvalidPayload,  # what a dumps of the caller's made is no JSON
     "22008": errors.InvalidRunAt,  # a time beyond what PostgreSQL holds

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from graphile_worker import errors
 from graphile_worker.client.statements import Values, statement
-from graphile_worker.client.verbs import Settings, Verb, _flags, _named_job, _payload, _when, logger
+from graphile_worker.client.verbs import Settings, Verb, _flags, _named_job, _payload, logger, when
 from graphile_worker.job import (
     Job,
     JobSpec,
@@ -25,7 +25,7 @@ _DEFAULT = TaskSpec()
 
 
 def _values_of(spec: TaskSpec) -> Values:
-    run_at, delay = _when(spec.run_at)
+    run_at, delay = when(spec.run_at)
     return {
         "queue_name": spec.queue_name,
         "run_at": run_at,
@@ -134,7 +134,7 @@ def _document(new: _New, settings: Settings) -> str:
         value = getattr(spec, name)
         if value is not None:
             parts[name] = value
-    moment, delay = _when(spec.run_at)
+    moment, delay = when(spec.run_at)
     if moment is not None:
         parts["run_at"] = moment.isoformat()
     if delay is not None:

@@ -100,6 +100,13 @@ COUNTS = """select
   pg_catalog.count(*) filter (where locked_at is null and attempts >= max_attempts)
 from {s}.jobs"""
 
+_NAME = "cast(%(name)s as text)"
+_UNTIL = (
+    "coalesce(cast(%(until)s as timestamptz),"
+    " pg_catalog.clock_timestamp() + cast(cast(%(delay)s as text) as interval)),"
+    " cast(%(reason)s as text)"
+)
+
 # By verb: the level of access that it takes, and its text.
 _TEXTS = {
     # Without the names, which the caller knows but with unsafe_dedupe.
@@ -144,6 +151,33 @@ _TEXTS = {
     "delete_unused_queues": ("admin", "select {s}.delete_unused_queues()"),
     "delete_unused_tasks": ("admin", "select {s}.delete_unused_tasks(cast(%(keep)s as text[]))"),
     "counts": ("observe", COUNTS),
+    "pause_queue": ("admin", f"select {{s}}.pause_queue({_NAME}, {_UNTIL})"),
+    "resume_queue": ("admin", f"select {{s}}.resume_queue({_NAME})"),
+    "pause_task": ("admin", f"select {{s}}.pause_task({_NAME}, {_UNTIL})"),
+    "resume_task": ("admin", f"select {{s}}.resume_task({_NAME})"),
+    "pause_all": ("admin", f"select {{s}}.pause_all({_UNTIL})"),
+    "resume_all": ("admin", "select {s}.resume_all()"),
+    "pauses": (
+        "observe",
+        f"select p.scope, p.name, {_time('p.until')}, p.reason, p.paused_at, p.paused_by"
+        " from {s}.pauses as p order by p.scope, p.name",
+    ),
+    "set_limit": (
+        "admin",
+        f"select {{s}}.set_limit(cast(%(scope)s as text), {_NAME},"
+        " cast(%(max_running)s as integer), cast(%(rate)s as integer),"
+        " cast(cast(%(per)s as text) as interval), cast(%(burst)s as integer))",
+    ),
+    "remove_limit": ("admin", f"select {{s}}.remove_limit(cast(%(scope)s as text), {_NAME})"),
+    "limits": (
+        "observe",
+        "select l.scope, l.name, l.max_running, l.rate, l.per, l.burst, l.running"
+        " from {s}.limits as l order by l.scope, l.name",
+    ),
+    "cancel_jobs": (
+        "admin",
+        f"select c.job_id, c.outcome from {{s}}.cancel_jobs({_IDS}, cast(%(reason)s as text)) as c",
+    ),
     # Fails for no one and in no schema: an error would end the caller's transaction.
     "check": (
         "enqueue",

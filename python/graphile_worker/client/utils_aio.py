@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack
 import psycopg
 
 from graphile_worker.client import enqueue, verbs
+from graphile_worker.client.control_aio import ControlUtils
 from graphile_worker.client.drivers import (
     AsyncConn,
     arun,
@@ -35,7 +36,7 @@ __all__ = ["WorkerUtils"]
 T = TypeVar("T")
 
 
-class WorkerUtils:
+class WorkerUtils(ControlUtils):
     """Add jobs and manage the queue, with its own connections or yours.
 
     >>> async with WorkerUtils("dbname=app") as utils:

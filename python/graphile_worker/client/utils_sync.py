@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack
 import psycopg
 
 from graphile_worker.client import enqueue, verbs
+from graphile_worker.client.control_sync import ControlUtils
 from graphile_worker.client.drivers import (
     SyncConn,
     in_one_transaction,
@@ -35,7 +36,7 @@ __all__ = ["WorkerUtils"]
 T = TypeVar("T")
 
 
-class WorkerUtils:
+class WorkerUtils(ControlUtils):
     """Add jobs and manage the queue, with its own connections or yours.
 
     >>> with WorkerUtils("dbname=app") as utils:

@@ -32,8 +32,9 @@ Rows = Sequence[Sequence[Any]]
 T = TypeVar("T")
 Verb = Generator[tuple[Statement, Values], Rows, T]
 
-#: The oldest version of the extension that has every function called here.
+#: The oldest version of the extension on which a client can add jobs, and that a worker needs.
 OLDEST = "1.0.0"
+OLDEST_OF_WORKER = "1.1.0"
 #: The major version that this package knows.
 MAJOR = 1
 
@@ -76,7 +77,7 @@ def _named_job(row: Sequence[Any], asked: tuple[str, str | None] | None = None) 
     return Job(id_, str(identifier), queue_name, _payload(payload), _flags(flags), *rest)
 
 
-def _when(run_at: datetime | timedelta | None) -> tuple[datetime | None, str | None]:
+def when(run_at: datetime | timedelta | None) -> tuple[datetime | None, str | None]:
     """Return a moment, and an interval in hours: one in days is 23 or 25 hours now and then."""
     if not isinstance(run_at, timedelta):
         return run_at, None
@@ -97,7 +98,7 @@ def remove_job(settings: Settings, job_key: str) -> Verb[Job | None]:
 def _some_jobs(
     settings: Settings, verb: str, job_ids: Iterable[int], **values: Any
 ) -> Verb[list[Job]]:
-    rows = yield statement(verb, settings.schema), {"job_ids": _ids(job_ids), **values}
+    rows = yield statement(verb, settings.schema), {"job_ids": ids_of(job_ids), **values}
     return [_named_job(row) for row in rows]
 
 
@@ -127,7 +128,7 @@ def reschedule_jobs(
     TaskSpec(run_at=run_at, priority=priority, max_attempts=max_attempts)
     if attempts is not None and not (_is_whole(attempts) and 0 <= attempts <= 32767):
         raise errors.InvalidMaxAttempts(f"attempts is {attempts!r}: pass a number from 0 to 32767")
-    moment, delay = _when(run_at)
+    moment, delay = when(run_at)
     return _some_jobs(
         settings, "reschedule_jobs", job_ids, run_at=moment, delay=delay, priority=priority,
         attempts=attempts, max_attempts=max_attempts,
@@ -155,12 +156,12 @@ def list_jobs(
     if not _is_whole(limit) or not 1 <= limit <= 10000:
         raise errors.InvalidFilter(f"limit is {limit!r}: pass a number from 1 to 10000")
     values = {
-        "job_ids": None if ids is None else _ids(ids),
+        "job_ids": None if ids is None else ids_of(ids),
         "job_keys": _texts("keys", keys),
         "task_identifiers": _texts("tasks", tasks),
         "queue_names": _texts("queues", queues),
         "states": _texts("states", states),
-        "after_id": None if after is None else _ids([after])[0],
+        "after_id": None if after is None else ids_of([after])[0],
         "max_jobs": limit,
     }
     rows = yield statement("list_jobs", settings.schema), values
@@ -196,7 +197,7 @@ def cleanup(
     keep = _texts("keep_tasks", keep_tasks)
     if failed_before is not None:
         check_run_at(failed_before)
-    before, age = _when(failed_before)
+    before, age = when(failed_before)
     deleted = queues = tasks = 0
     if "failed_jobs" in what:
         values = {"failed_before": before, "age": age, "max_jobs": _CLEANED_AT_ONCE}
@@ -212,8 +213,8 @@ def cleanup(
     return Cleaned(deleted, queues, tasks)
 
 
-def check(schema: str) -> Verb[None]:
-    """Raise a SchemaError unless the schema has what this package calls."""
+def check(schema: str, oldest: str = OLDEST) -> Verb[None]:
+    """Raise a SchemaError unless the schema has the functions of a version."""
     ((exists, body, is_nodes),) = yield statement("check", schema), {"schema": schema}
     where = f"the schema {schema} of this database"
     named = "" if schema == SCHEMA else f" --schema {schema}"
@@ -225,9 +226,9 @@ def check(schema: str) -> Verb[None]:
     if version is None:
         what = "has no graphile_worker" if exists else "does not exist"
         raise errors.SchemaMissing(f"{where} {what}: run `gw-install install{named}`")
-    if version_key(version) < version_key(OLDEST):
+    if version_key(version) < version_key(oldest):
         raise errors.SchemaTooOld(
-            f"{where} has version {version}, and this package needs {OLDEST} or later:"
+            f"{where} has version {version}, and this package needs {oldest} or later:"
             f" run `gw-install upgrade{named}`"
         )
     if version_key(version)[0] > MAJOR:
@@ -244,7 +245,8 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _ids(ids: Iterable[int]) -> list[int]:
+def ids_of(ids: Iterable[int]) -> list[int]:
+    """Return the ids of jobs; raise InvalidFilter for what is none."""
     if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
         raise errors.InvalidFilter(f"{ids!r} is not a list of job ids")
     found = list(ids)

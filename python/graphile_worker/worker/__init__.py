@@ -5,7 +5,7 @@
 >>> asyncio.run(run({"send_email": send_email}, dsn="dbname=app"))
 """
 
-from graphile_worker.retry import Discard, Retry, RetryAfter, Snooze
+from graphile_worker.retry import Discard, PauseQueue, PauseTask, Retry, RetryAfter, Snooze
 from graphile_worker.worker.context import ClaimedJob, Context, Middleware, context
 from graphile_worker.worker.events import Event, Events
 from graphile_worker.worker.options import WorkerOptions
@@ -19,6 +19,8 @@ __all__ = [
     "Events",
     "Health",
     "Middleware",
+    "PauseQueue",
+    "PauseTask",
     "Retry",
     "RetryAfter",
     "Snooze",

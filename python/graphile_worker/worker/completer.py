@@ -169,9 +169,15 @@ class Completer:
 
     async def _snooze(self, identity: Identity, group: list[Completion]) -> None:
         by_time: dict[datetime | timedelta | None, list[int]] = defaultdict(list)
-        for _, job, outcome in group:
-            by_time[outcome.when].append(job.id)
         fetched_again = self._boxes["snooze"].fetched_again
+        for _, job, outcome in group:
+            if outcome.pause is None:
+                by_time[outcome.when].append(job.id)
+            elif job.id not in fetched_again:
+                assert outcome.when is not None
+                await self._protocol.return_and_pause(
+                    identity.worker_id, job.id, outcome.pause, outcome.when, outcome.reason
+                )
         for when, ids in by_time.items():
             await self._protocol.return_jobs(identity.worker_id, ids, when, fetched_again)
 

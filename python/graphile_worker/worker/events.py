@@ -27,6 +27,7 @@ EventName = Literal[
     "job:success",  # it returned: job, seconds
     "job:error",  # it raised, and will be retried: job, error, seconds
     "job:failed",  # it raised, and no attempts are left: job, error, seconds
+    "job:cancelled",  # it was told to stop, and did: job, error (a JobCancelled), seconds
     "job:snoozed",  # it asked for a later time: job, seconds
     "job:complete",  # the database knows how the job ended: job, error (None: success)
     "flush",  # results were written: count, seconds

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import time
 from collections import deque
+from collections.abc import Container
 from typing import Any
 
 from graphile_worker.errors import InvalidConnection
@@ -62,6 +63,8 @@ class Fetcher:
         self._awake_since = self._last_fetched = time.monotonic()
         self._open_writers: list[str] = []
         self._pause = PAUSE
+        #: Whether the last fetch left jobs that a limit or a pause may hold back.
+        self.is_limited = False
 
     def __len__(self) -> int:
         """How many jobs are fetched and have not started."""
@@ -128,7 +131,8 @@ class Fetcher:
                 # With nothing under way, a fetch that brings nothing is the last one.
                 is_quiet = self._is_quiet()
                 fetched, more = await self._fetch_round(backoff)
-                if fetched:
+                # A slot may have become free in the moment in which it was looked for.
+                if fetched or self.is_limited:
                     idle = FIRST_POLL
                 if self._once and is_quiet and self._is_quiet() and not (fetched or more):
                     return
@@ -239,7 +243,7 @@ class Fetcher:
         """Fetch jobs once; return how many, and whether there may be more."""
         started = time.perf_counter()
         try:
-            rows, more = await self._protocol.fetch(identity.worker_id, want, self._names, flags)
+            fetched = await self._protocol.fetch(identity.worker_id, want, self._names, flags)
         except Exception as error:
             if getattr(error, "sqlstate", None) == WORKER_ENDED:
                 await self._lease.ended(identity)
@@ -247,8 +251,11 @@ class Fetcher:
                 backoff.failed("fetching jobs failed", error)
                 await self._lease.replace(identity)
             raise
-        await self._received(rows, identity, time.perf_counter() - started)
-        return len(rows), more
+        self.is_limited = fetched.is_limited
+        if fetched.again_in is not None:
+            self.wake_in(fetched.again_in)
+        await self._received(fetched.rows, identity, time.perf_counter() - started)
+        return len(fetched.rows), fetched.more
 
     async def _received(self, rows: list[Row], identity: Identity, seconds: float) -> None:
         self.last_fetch = now = time.monotonic()
@@ -273,6 +280,19 @@ class Fetcher:
         queued = list(self._queue)
         self._queue.clear()
         await self._return_jobs(queued)
+
+    def prefetched(self, identity: Identity) -> list[int]:
+        """Return the ids of the jobs that have not started, of those held under this id."""
+        return [row[0] for row, holder, _ in self._queue if holder is identity]
+
+    async def return_paused(self, identity: Identity, ids: Container[int]) -> None:
+        """Return those of the jobs that have not started: they are paused."""
+        paused = [each for each in self._queue if each[1] is identity and each[0][0] in ids]
+        for each in paused:
+            self._queue.remove(each)
+        if paused:
+            logger.info("%d prefetched jobs are paused and are returned", len(paused))
+            await self._return_jobs(paused)
 
     async def _return_expired(self) -> None:
         """Return prefetched jobs that have waited for too long."""

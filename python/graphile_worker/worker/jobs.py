@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from psycopg_pool import AsyncConnectionPool
 
-from graphile_worker.errors import GraphileWorkerError, InvalidPayload
+from graphile_worker.errors import GraphileWorkerError, InvalidPayload, JobCancelled
 from graphile_worker.log import logger, shown
 from graphile_worker.worker.completer import Completer
 from graphile_worker.worker.context import ClaimedJob, Context
@@ -30,6 +30,7 @@ _scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # t
 
 #: Why a run is cancelled, as its task is told.
 _REASONS = {
+    "cancelled": "the job was cancelled",
     "lost": "the worker was presumed dead, and others run the job",
     "shutdown": "the worker stops, and its grace is over",
     "force": "the worker is stopped by force",
@@ -56,13 +57,16 @@ class AbortedError(GraphileWorkerError):
 class _RunningJob:
     """A job that runs."""
 
-    __slots__ = ("context", "identity", "task", "why")
+    __slots__ = ("cancelled", "context", "identity", "stopping", "task", "why")
 
     def __init__(self, identity: Identity, context: Context) -> None:
         self.identity, self.context = identity, context
         self.task: asyncio.Task[None] | None = None
-        #: Why it was cancelled, of _REASONS.
+        #: Why it was cancelled, of _REASONS; and by whom, where that was asked for.
         self.why: str | None = None
+        self.cancelled: JobCancelled | None = None
+        #: When its task is cancelled at last.
+        self.stopping: asyncio.TimerHandle | None = None
 
 
 class RunningJobs:
@@ -114,6 +118,22 @@ class RunningJobs:
             if run.identity is identity:
                 self._cancel(run, "lost")
 
+    def cancel_job(self, identity: Identity, job_id: int, cancelled: JobCancelled) -> None:
+        """Stop a job that was cancelled: a coroutine now, anything else after the grace.
+
+        What it does after it was told so does not count.
+        """
+        for run in list(self._runs):
+            if run.identity is identity and run.context.job.id == job_id and run.why is None:
+                logger.info("job %s is stopped: %s", job_id, cancelled)
+                run.why, run.cancelled = "cancelled", cancelled
+                run.context.abort.set(str(cancelled))
+                runnable = self._tasks[run.context.job.task_identifier]
+                grace = 0.0 if runnable.stops_at_once else self._options.grace
+                loop = asyncio.get_running_loop()
+                if run.task is not None:
+                    run.stopping = loop.call_later(grace, run.task.cancel)
+
     def cancel(self, why: str) -> None:
         """Stop all jobs: ``shutdown`` returns them, ``force`` fails them."""
         for run in list(self._runs):
@@ -146,12 +166,14 @@ class RunningJobs:
                 outcome = await self._outcome(run, error)
         except asyncio.CancelledError:
             # Aborted, it has no outcome; but a task may also cancel itself.
-            if run.why in (None, "force"):
+            if run.cancelled is None and run.why in (None, "force"):
                 why = "the worker was stopped by force" if run.why else "the task was cancelled"
                 outcome = failure(AbortedError(why), job, self._tasks[job.task_identifier].options)
         except BaseException as raised:
             # SystemExit and the like are the task's failure, not the worker's end.
             outcome = failure(raised, job, self._tasks[job.task_identifier].options)
+        if run.cancelled is not None and run.why != "lost":
+            outcome = Outcome("failure", run.cancelled, final=True)
         self._end(run, outcome, time.perf_counter() - started)
 
     async def _outcome(self, run: _RunningJob, error: Exception | None) -> Outcome:
@@ -181,6 +203,8 @@ class RunningJobs:
 
     def _end(self, run: _RunningJob, outcome: Outcome | None, seconds: float) -> None:
         self._runs.discard(run)
+        if run.stopping is not None:
+            run.stopping.cancel()
         average = self.average
         self.average = seconds if average is None else 0.9 * average + 0.1 * seconds
         job = run.context.job
@@ -205,6 +229,8 @@ class RunningJobs:
                 )
         elif outcome.kind == "snooze":
             name = "job:snoozed"
+        elif isinstance(outcome.error, JobCancelled):
+            name = "job:cancelled"
         else:
             assert outcome.error is not None
             name = "job:failed" if outcome.final else "job:error"

@@ -78,6 +78,11 @@ class Lease:
         return None if self._last_heartbeat is None else time.monotonic() - self._last_heartbeat
 
     @property
+    def holding(self) -> list[Identity]:
+        """The ids under which the worker holds jobs."""
+        return [identity for identity in [*self._old, self.current] if identity.held]
+
+    @property
     def held(self) -> int:
         """How many jobs are locked in the worker's names, as far as it knows."""
         return sum(len(identity.held) for identity in [*self._old, self.current])

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from graphile_worker.worker.events import Event, Events
 
 
+OUTCOMES = ("success", "error", "failed", "snoozed", "cancelled")
 _RUN = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 _WAIT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15, 60, 300, 900, 3600, 6 * 3600, 86400)
 _TRIP = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
@@ -58,7 +59,10 @@ class _Instruments:
             )
 
         self.jobs = counter(
-            "jobs", "Runs, by outcome: success, error, failed or snoozed", "task", "outcome"
+            "jobs",
+            f"Runs, by outcome: {', '.join(OUTCOMES)}",
+            "task",
+            "outcome",
         )
         self.run = histogram("job_run_seconds", "How long tasks ran", _RUN, "task")
         self.wait = histogram("job_wait_seconds", "From run_at to the start", _WAIT, "task")
@@ -99,7 +103,7 @@ class Metrics:
         # Looking up labels takes longer than counting.
         self._tasks: dict[str, _OfTask] = {}
         events.on("job:start")(self._on_start)
-        events.on("job:success", "job:error", "job:failed", "job:snoozed")(self._on_outcome)
+        events.on(*(f"job:{outcome}" for outcome in OUTCOMES))(self._on_outcome)
         events.on("fetch")(lambda event: _batch(event, self._all.fetch, self._all.fetched))
         events.on("flush")(lambda event: _batch(event, self._all.flush, self._all.flushed))
         events.on("listen:error")(lambda event: self._all.listen_errors.inc())
@@ -144,10 +148,7 @@ class _OfTask:
     def __init__(self, all_: _Instruments, task: str) -> None:
         self.run = all_.run.labels(task)
         self.wait = all_.wait.labels(task)
-        self.outcomes = {
-            f"job:{outcome}": all_.jobs.labels(task, outcome)
-            for outcome in ("success", "error", "failed", "snoozed")
-        }
+        self.outcomes = {f"job:{outcome}": all_.jobs.labels(task, outcome) for outcome in OUTCOMES}
 
 
 class Health(Protocol):

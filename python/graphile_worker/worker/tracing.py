@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 from graphile_worker.errors import InvalidArgument
-from graphile_worker.retry import Snooze
+from graphile_worker.retry import PauseQueue, PauseTask, Snooze
 from graphile_worker.worker.context import Context, Middleware
 
 
@@ -17,7 +17,7 @@ def tracing_middleware(*, follow: Literal["parent", "link"] = "parent") -> Middl
     consumer: ``process send_email``. It is a child of the span in which the job was added, where
     that was done with ``trace=True``; with ``follow="link"`` it begins a trace of its own, as suits
     jobs that run days later. Either way it links to that span. An exception is recorded, and makes
-    the status an error, but for a Snooze.
+    the status an error, but for a Snooze or a pause.
     """
     if follow not in ("parent", "link"):
         raise InvalidArgument(f"follow is {follow!r}: use 'parent' or 'link'")
@@ -46,7 +46,7 @@ def tracing_middleware(*, follow: Literal["parent", "link"] = "parent") -> Middl
         ) as span:
             try:
                 return await call_next()
-            except Snooze as snooze:
+            except (Snooze, PauseQueue, PauseTask) as snooze:
                 span.add_event("snoozed", {"reason": str(snooze)})
                 raise
             except BaseException as error:  # a cancellation, too

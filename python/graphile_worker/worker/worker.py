@@ -24,6 +24,7 @@ from graphile_worker.worker.fetcher import Fetcher
 from graphile_worker.worker.jobs import RunningJobs
 from graphile_worker.worker.lease import Identity, Lease
 from graphile_worker.worker.options import WorkerOptions
+from graphile_worker.worker.reviewer import Reviewer
 from graphile_worker.worker.scheduler import Scheduler
 from graphile_worker.worker.stopping import Stopping
 from graphile_worker.worker.task_loading import load_tasks
@@ -86,6 +87,7 @@ class Worker:
         self._fetcher = Fetcher(
             self._protocol, self._lease, self._runs, self._completer, options, names, once=once
         )
+        self._reviewer = Reviewer(self._protocol, self._lease, self._runs, self._fetcher)
         self._stopping = Stopping(
             self._fetcher, self._runs, self._completer, self._lease, options.grace
         )
@@ -94,7 +96,8 @@ class Worker:
         if options.listen and not once:
             self._listener = Listener(
                 options.listen_dsn or options.dsn, self.events, worker_id=lambda: self.worker_id,
-                on_jobs=self._fetcher.wake, on_migration=self._migrated,
+                on_jobs=self._fetcher.wake, on_control=self._reviewer.review_soon,
+                on_migration=self._migrated,
             )  # fmt: skip
 
     def _scheduler(self) -> Scheduler | None:
@@ -183,6 +186,7 @@ class Worker:
 
     async def _work(self) -> None:
         background = [_task(self._completer.run(), "write"), _task(self._lease.run(), "heartbeat")]
+        background.append(_task(self._reviewer.run(), "review"))
         if self._listener is not None:
             background.append(_task(self._listener.run(), "listen"))
         fetching = _task(self._fetcher.run(), "fetch")
@@ -243,7 +247,7 @@ class Worker:
 
     def _written(self, queues: bool, again: float | None) -> None:
         """A flush is done: queues may be free, and failed jobs are due some time."""
-        if queues or self._once:
+        if queues or self._once or self._fetcher.is_limited:
             self._fetcher.wake()
         if again is not None:
             self._fetcher.wake_in(again)

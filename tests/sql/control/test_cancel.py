@@ -32,7 +32,11 @@ def test_each_job_is_told_what_became_of_it(db: Database) -> None:
         (of_node, "not_cancellable"), (failed, "failed"), (waiting, "cancelled"),
         (waiting, "cancelled"),
     ]  # fmt: skip
-    assert db.column("select id from graphile_worker.jobs order by id") == [failed, running, of_node]
+    assert db.column("select id from graphile_worker.jobs order by id") == [
+        failed,
+        running,
+        of_node,
+    ]
     assert db.rows(REVIEW, "w", None) == [(running, "cancelled", "wrong customer", "postgres")]
     assert db.rows(REVIEW, "node", None) == []
     error = db.value("select last_error from graphile_worker.jobs where id = %s", running)
@@ -72,7 +76,9 @@ def test_a_cancelled_job_does_not_run_again_however_its_run_ends(db: Database, e
             pass
     for statement in ENDS[end].format(job=job).split(";"):
         db._main().execute(statement.encode())
-    rows = db.rows("select locked_by, attempts >= max_attempts, last_error from graphile_worker.jobs")
+    rows = db.rows(
+        "select locked_by, attempts >= max_attempts, last_error from graphile_worker.jobs"
+    )
     if end == "finish":
         assert rows == [], "it was done before it could be stopped"
     else:
@@ -92,7 +98,10 @@ def test_a_cancelled_job_that_is_retried_by_hand_is_not_cancelled_again(db: Data
     take(db)
     db.rows(CANCEL, [job], None)
     db.rows("select * from graphile_worker.fail_jobs('w', %s)", f'[{{"id": {job}}}]')
-    db.rows("select graphile_worker.reschedule_jobs(array[%s::bigint], attempts := 0, run_at := now())", job)
+    db.rows(
+        "select graphile_worker.reschedule_jobs(array[%s::bigint], attempts := 0, run_at := now())",
+        job,
+    )
     assert take(db) == [job]
     assert db.rows(REVIEW, "w", None) == []
     db.rows("select * from graphile_worker.finish_jobs('w', array[%s::bigint])", job)
@@ -125,7 +134,9 @@ def test_in_whatever_order_they_come_there_is_one_end(
         ((said[order[0]],),) = first.execute(STEPS[order[0]].format(job=job).encode()).fetchall()
 
         def run_second() -> None:
-            ((said[order[1]],),) = second.execute(STEPS[order[1]].format(job=job).encode()).fetchall()
+            ((said[order[1]],),) = second.execute(
+                STEPS[order[1]].format(job=job).encode()
+            ).fetchall()
 
         other = threading.Thread(target=run_second)
         other.start()
@@ -161,7 +172,9 @@ def test_prefetched_jobs_of_what_is_paused_are_to_be_returned(db: Database) -> N
     jobs = [add(db, queue_name="q"), add(db, "u"), add(db, "v"), add(db, "v", queue_name="r")]
     assert take(db) == jobs
     other = add(db, "u")
-    db.rows("select graphile_worker.pause_task('u', reason := 'x'), graphile_worker.pause_queue('r*')")
+    db.rows(
+        "select graphile_worker.pause_task('u', reason := 'x'), graphile_worker.pause_queue('r*')"
+    )
     assert take(db, "other", tasks=["v"]) == []
     assert sorted(db.rows(REVIEW, "w", [*jobs, other])) == [
         (jobs[1], "paused", "x", "postgres"), (jobs[3], "paused", None, "postgres"),

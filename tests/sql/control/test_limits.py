@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Any
 
@@ -131,9 +132,7 @@ def test_however_a_job_ends_its_slot_is_free(db: Database, how: str) -> None:
     first, second = add(db), add(db)
     assert take(db) == [first]
     for statement in how.split(";"):
-        db._main().execute(
-            statement.encode(), {"job": first} if "%(job)s" in statement else None
-        )
+        db._main().execute(statement.encode(), {"job": first} if "%(job)s" in statement else None)
     (again,) = take(db, "other")
     assert again in (first, second)
     assert take(db, "other") == []
@@ -180,7 +179,9 @@ def test_a_rate_lets_so_many_start_in_a_time(db: Database) -> None:
     db.rows(state, "10 hours")
     assert take(db) == jobs[6:9]
     # a clock that was set back by years
-    db.rows("update graphile_worker._private_limit_states set next_start_at = now() + interval '9 y'")
+    db.rows(
+        "update graphile_worker._private_limit_states set next_start_at = now() + interval '9 y'"
+    )
     add(db)
     assert take(db) == []
     assert float(more(db)) <= 1800
@@ -286,9 +287,8 @@ def test_an_old_snapshot_claims_nothing_beyond_a_limit(db: Database, level: str)
     old.execute(f"set transaction isolation level {level}".encode())
     old.execute("select 1 from graphile_worker.jobs")
     assert len(take(db)) == 1
-    with pytest.raises(psycopg.errors.SerializationFailure):
+    with contextlib.suppress(psycopg.errors.SerializationFailure):  # both keep the limit
         assert take(old, "old") == []
-        raise psycopg.errors.SerializationFailure("or nothing")
 
 
 @pytest.mark.parametrize(
@@ -328,6 +328,8 @@ def test_states_that_say_nothing_are_forgotten(db: Database) -> None:
     jobs = [add(db), add(db, "u", queue_name="q")]
     assert take(db) == jobs
     finish(db, *jobs)
-    db.rows("update graphile_worker._private_limit_states set started_at = now() - interval '1 day'")
+    db.rows(
+        "update graphile_worker._private_limit_states set started_at = now() - interval '1 day'"
+    )
     db.rows("select * from graphile_worker.release_stale_locks()")
     assert db.column("select name from graphile_worker._private_limit_states") == ["q"]

@@ -122,13 +122,17 @@ class Hammer:
                 for job in ids:
                     how = rng.random()
                     if how < 0.6:
-                        conn.execute("select * from graphile_worker.finish_jobs(%s, %s)", (name, [job]))
+                        conn.execute(
+                            "select * from graphile_worker.finish_jobs(%s, %s)", (name, [job])
+                        )
                         conn.execute(
                             "select graphile_worker.add_job(%s, queue_name := %s)",
                             (rng.choice(TASKS), rng.choice(QUEUES)),
                         )
                     elif how < 0.7:
-                        conn.execute("select * from graphile_worker.return_jobs(%s, %s)", (name, [job]))
+                        conn.execute(
+                            "select * from graphile_worker.return_jobs(%s, %s)", (name, [job])
+                        )
                     elif how < 0.8:
                         conn.execute(
                             "select * from graphile_worker.fail_jobs(%s, json_build_array("
@@ -153,7 +157,8 @@ class Hammer:
                     " and pid <> pg_backend_pid() and query like '%get_jobs%' limit 1"
                 )
                 conn.execute(
-                    "select graphile_worker.force_unlock_workers(%s)", ([f"w{rng.randrange(WORKERS)}"],)
+                    "select graphile_worker.force_unlock_workers(%s)",
+                    ([f"w{rng.randrange(WORKERS)}"],),
                 )
 
 
@@ -161,7 +166,7 @@ class Hammer:
     "seconds", [pytest.param(6, id="6s"), pytest.param(60, id="60s", marks=pytest.mark.slow)]
 )
 def test_no_limit_is_ever_exceeded_and_no_slot_is_lost(db: Database, seconds: int) -> None:
-    db.connect().execute(WATCH)  # type: ignore[arg-type]
+    db.connect().execute(WATCH)
     for queue in QUEUES:
         for task in TASKS:
             db.rows(
@@ -206,7 +211,8 @@ def test_a_rate_holds_however_many_claim_at_once(db: Database) -> None:
             while after < deadline:
                 ((before,),) = conn.execute(clock).fetchall()
                 got = conn.execute(
-                    "select id from graphile_worker.get_jobs(%s, %s)", (name, rng.choice([1, 3, 50]))
+                    "select id from graphile_worker.get_jobs(%s, %s)",
+                    (name, rng.choice([1, 3, 50])),
                 ).fetchall()
                 ((after,),) = conn.execute(clock).fetchall()
                 calls.append((before, after, len(got)))
@@ -220,7 +226,7 @@ def test_a_rate_holds_however_many_claim_at_once(db: Database) -> None:
     calls = sorted(call for call in calls if call[2])
     for first in range(len(calls)):
         total, last = 0, 0.0
-        for before, after, count in calls[first:]:
+        for _, after, count in calls[first:]:
             total, last = total + count, max(last, after)
             assert total <= burst + rate * (last - calls[first][0]) + 1e-6
     started = sum(count for _, _, count in calls)

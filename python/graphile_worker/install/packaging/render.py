@@ -115,9 +115,11 @@ def _stamped(text: str, version: str) -> str:
     return re.sub(r"sql/graphile_worker--[\d.]+\.sql", f"sql/graphile_worker--{version}.sql", text)
 
 
+_AWAITED = ("aio.py", "utils_aio.py", "control_aio.py")
 # From what is awaited to what is not, in this order.
 _SYNCHRONOUS = (
     ("client.utils_aio", "client.utils_sync"),
+    ("client.control_aio", "client.control_sync"),
     ("import asyncio\n", "import threading\n"),
     ("asyncio.Lock()", "threading.Lock()"),
     ("AsyncIterator, Iterable", "Iterable, Iterator"),
@@ -132,7 +134,7 @@ _SYNCHRONOUS = (
     ),
     ("in_one_transaction_async", "in_one_transaction"),
     ("arun(", "run("),
-    ("AsyncConn ", "SyncConn "), ("AsyncConn,", "SyncConn,"),
+    ("AsyncConn ", "SyncConn "), ("AsyncConn,", "SyncConn,"), ("AsyncConn\n", "SyncConn\n"),
     ("Registry[Awaitable[Job]]", "Registry[Job]"),
     (".AsyncConnection.", ".Connection."),
     ("AsyncConnectionPool", "ConnectionPool"), ("AsyncEngine", "Engine"),
@@ -165,7 +167,7 @@ def wanted(root: Path) -> dict[Path, str]:
     for name in ("graphile_worker.control", "META.json"):
         files[root / name] = _stamped((root / name).read_text(), __version__)
     client = root / "python" / "graphile_worker" / "client"
-    sources = {name: (client / name).read_text() for name in ("aio.py", "utils_aio.py")}
+    sources = {name: (client / name).read_text() for name in _AWAITED}
     for name, text in synchronous(sources).items():
         files[client / name.replace("aio", "sync")] = text
     return files

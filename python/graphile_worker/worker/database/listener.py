@@ -19,18 +19,21 @@ TRIED_AFTER, ANSWERS_WITHIN = 60.0, 10.0
 
 
 class Listener:
-    """Listens for new jobs and for changes of the schema.
+    """Listens for new jobs, for changes of those that the worker holds, and of the schema.
 
-    ``on_jobs`` is called for each notification, and after each reconnect, when some may have been
-    missed. ``on_migration`` is called where someone says that the schema was migrated.
+    ``on_jobs`` and ``on_control`` are called for each such notification, and after each reconnect,
+    when some may have been missed. ``on_migration`` is called where someone says that the schema
+    was migrated.
     """
 
     def __init__(
         self, dsn: str, events: Events, *, worker_id: Callable[[], str],
-        on_jobs: Callable[[], None], on_migration: Callable[[], None],
+        on_jobs: Callable[[], None], on_control: Callable[[], None],
+        on_migration: Callable[[], None],
     ) -> None:  # fmt: skip
         self._dsn, self._events, self._worker_id = conninfo(dsn), events, worker_id
-        self._on_jobs, self._on_migration = on_jobs, on_migration
+        self._on_jobs, self._on_control = on_jobs, on_control
+        self._on_migration = on_migration
         self.listening = False
 
     async def run(self) -> None:
@@ -52,12 +55,14 @@ class Listener:
             conn.add_notify_handler(self._heard)
             async with asyncio.timeout(ANSWERS_WITHIN):
                 await conn.execute('listen "jobs:insert"')
+                await conn.execute('listen "jobs:control"')
                 await conn.execute('listen "worker:migrate"')
             self.listening = True
             logger.debug("LISTEN holds")
             backoff.reset()
             self._events.emit(Event("listen:start", self._worker_id()))
             self._on_jobs()
+            self._on_control()
             while True:
                 await self._hear(conn, TRIED_AFTER)
                 # A peer that vanished, or returns nothing, is not noticed by listening alone.
@@ -97,5 +102,7 @@ class Listener:
     def _heard(self, note: psycopg.Notify) -> None:
         if note.channel == "jobs:insert":
             self._on_jobs()
+        elif note.channel == "jobs:control":
+            self._on_control()
         else:
             self._on_migration()

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -41,13 +41,16 @@ _TEXTS = {
   queue_name, priority, run_at, attempts, max_attempts, left(last_error, 10000),
   created_at, updated_at, key, locked_at, locked_by, revision, flags::text,
   current_setting('graphile_worker.more', true)
-from {s}.get_jobs(%s, %s, %s, %s)""",
+from (values (1)) as one left join {s}.get_jobs(%s, %s, %s, %s) as jobs on true""",
     "get_payload": "select {s}.get_payload(%s, %s)::text",
     "schema_revision": "select breaking_revision from {s}.schema_revision()",
     "finish_jobs": "select job_id from {s}.finish_jobs(%s, %s::text::bigint[]) where not done",
     "fail_jobs": "select job_id from {s}.fail_jobs(%s, %s) where not done",
     "return_jobs": """select job_id, done
 from {s}.return_jobs(%s, %s, coalesce(%s::timestamptz, now() + %s::interval))""",
+    "return_and_pause": """select {s}.return_and_pause(
+  %s, %s, %s, coalesce(%s::timestamptz, clock_timestamp() + %s::interval), %s)""",
+    "review_jobs": "select job_id, verdict, reason, requested_by from {s}.review_jobs(%s, %s)",
     "heartbeat": """select beat.is_known, extract(epoch from beat.dead_after)::float8,
   extract(epoch from beat.next_job_in)::float8, beat.is_due,
   coalesce(current_setting('graphile_worker.notify', true) = 'idle', false),
@@ -110,6 +113,27 @@ class Heartbeat(NamedTuple):
     dead: list[tuple[str, int]]
 
 
+class Fetched(NamedTuple):
+    """What a fetch brought."""
+
+    rows: list[Row]
+    #: Whether there may be more, to be fetched at once.
+    more: bool
+    #: Seconds until a rate or a pause lets more start; None: neither holds a job back.
+    again_in: float | None
+    #: Whether a limit, a rate or a pause may hold jobs back.
+    is_limited: bool
+
+
+class Verdict(NamedTuple):
+    """What the worker is to do with a job that it holds: it is cancelled, or paused."""
+
+    job_id: int
+    verdict: Literal["cancelled", "paused"]
+    reason: str | None
+    requested_by: str | None
+
+
 class Protocol:
     """The functions of the extension that a worker calls.
 
@@ -152,7 +176,7 @@ class Protocol:
             async with asyncio.timeout(DEADLINE):
                 cursor = await conn.execute(OWNERS, [self._schema])
                 check_owners(await cursor.fetchall(), self._schema, self._trusted)
-                await arun(conn, verbs.check(self._schema))
+                await arun(conn, verbs.check(self._schema, verbs.OLDEST_OF_WORKER))
         except psycopg.errors.DuplicatePreparedStatement as error:
             raise InvalidConnection(_MIXED_UP) from error
         except TimeoutError as error:
@@ -213,14 +237,19 @@ class Protocol:
 
     async def fetch(
         self, worker_id: str, count: int, tasks: list[str], forbidden: list[str] | None
-    ) -> tuple[list[Row], bool]:
+    ) -> Fetched:
         """Take up to so many jobs, once; see ``is_uncertain`` for errors.
 
-        Return them, and whether there may be more. Large payloads are None: see ``payload``.
+        Large payloads are None: see ``payload``.
         """
         largest = min(MOST_PAYLOAD, max(LEAST_PAYLOAD, FETCH_BYTES // count))
         rows = await self._rows("fetch", "get_jobs", (largest, worker_id, count, tasks, forbidden))
-        return rows, len(rows) == count or (bool(rows) and rows[0][-1] == "true")
+        hint = rows[0][-1] or ""
+        if rows[0][0] is None:
+            rows = []
+        again_in = float(hint) if hint[:1].isdigit() else None
+        is_limited = hint == "limited" or again_in is not None
+        return Fetched(rows, len(rows) == count or hint == "true", again_in, is_limited)
 
     async def payload(self, worker_id: str, job_id: int) -> str | None:
         """Return the payload of a job; None: the worker does not hold it any more."""
@@ -270,6 +299,21 @@ class Protocol:
             return worker_id, [job_id for job_id in ids if job_id not in fetched_again], at, delay
 
         await self._persist("complete", "return_jobs", values(), values, unless=_of_jobs)
+
+    async def return_and_pause(
+        self, worker_id: str, job_id: int, scope: str, when: datetime | timedelta,
+        reason: str | None,
+    ) -> None:  # fmt: skip
+        """Return a job without using up the attempt, and pause its queue or task until then."""
+        at = when if isinstance(when, datetime) else None
+        delay = when if isinstance(when, timedelta) else None
+        values = (worker_id, job_id, scope, at, delay, reason)
+        await self._persist("complete", "return_and_pause", values, unless=_of_jobs)
+
+    async def review(self, worker_id: str, prefetched: list[int]) -> list[Verdict]:
+        """Return which jobs of the worker were cancelled, and which prefetched ones are paused."""
+        rows = await self._persist("other", "review_jobs", (worker_id, prefetched))
+        return [Verdict(*row) for row in rows]
 
     async def heartbeat(
         self, worker_id: str, tasks: list[str], details: dict[str, Any], busy: bool,

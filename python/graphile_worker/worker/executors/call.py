@@ -32,6 +32,8 @@ class RunnableTask(Protocol):
     origin: str
     #: When it is due by itself.
     crontab: Sequence[CronItem]
+    #: Whether it is cancelled as soon as it is told to stop; else it has the grace to end.
+    stops_at_once: bool
 
     def call(self, payload: Any, context: Context) -> Coroutine[Any, Any, Any]:
         """Run the task with a payload, in this context; await what it returns.
@@ -122,6 +124,7 @@ def _is_async(function: Any) -> bool:
 
 class _FunctionTask:
     crontab: Sequence[CronItem] = ()
+    stops_at_once = False
 
     def __init__(
         self, identifier: str, function: Callable[..., Any], options: RunOptions, bind: Any
@@ -136,6 +139,8 @@ class _FunctionTask:
 
 class CoroutineTask(_FunctionTask):
     """A coroutine function, awaited in the worker's loop."""
+
+    stops_at_once = True
 
     def call(self, payload: Any, context: Context) -> Coroutine[Any, Any, Any]:
         """Call the function; the context stays that of the asyncio task in which this is done."""

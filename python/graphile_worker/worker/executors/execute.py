@@ -15,7 +15,7 @@ from typing import Any, Literal
 from graphile_worker.client.tasks import RunOptions
 from graphile_worker.errors import GraphileWorkerError, TaskCrashed
 from graphile_worker.log import logger, represented, shown
-from graphile_worker.retry import Discard, RetryAfter, Snooze, TaskOutcome
+from graphile_worker.retry import Discard, PauseQueue, PauseTask, RetryAfter, Snooze, TaskOutcome
 from graphile_worker.worker.context import ClaimedJob, Context, Middleware
 from graphile_worker.worker.executors.call import RunnableTask
 
@@ -41,6 +41,9 @@ class Outcome:
     when: datetime | timedelta | None = None
     #: No attempt is left.
     final: bool = False
+    #: What to pause until then: the job's queue or task, and why.
+    pause: Literal["queue", "task"] | None = None
+    reason: str | None = None
     #: The elements of a batch that are left.
     payload: list[Any] | None = None
 
@@ -64,10 +67,23 @@ async def execute(
         if not _is_moment(snooze.when):
             return failure(TaskCrashed(f"snoozed until {snooze.when!r}"), job, options)
         return Outcome("snooze", snooze, snooze.when)
+    except (PauseQueue, PauseTask) as pause:
+        return _paused(pause, job, options)
     except SystemExit as error:  # which would end the worker
         return failure(TaskCrashed(f"the task raised {represented(error)}"), job, options)
     except Exception as error:
         return failure(error, job, options)
+
+
+def _paused(pause: PauseQueue | PauseTask, job: ClaimedJob, options: RunOptions) -> Outcome:
+    """Return the outcome of a job that pauses what it belongs to."""
+    if not _is_moment(pause.when):
+        return failure(TaskCrashed(f"paused until {pause.when!r}"), job, options)
+    if pause.scope == "queue" and job.queue_name is None:
+        text = f"job {job.id} has no queue to pause: add it with a queue_name, or raise PauseTask"
+        return failure(TaskCrashed(text), job, options)
+    reason = None if pause.reason is None else error_text(pause)
+    return Outcome("snooze", pause, pause.when, pause=pause.scope, reason=reason)
 
 
 def _call(
@@ -166,7 +182,8 @@ async def _batch(
         f"{len(failed)} of {len(payload)} elements failed\n" + "\n".join(lines),
     )
     outcome = failure(error, job, options)
-    return Outcome("failure", error, outcome.when, outcome.final, [payload[n] for n in failed])
+    left = [payload[n] for n in failed]
+    return Outcome("failure", error, outcome.when, outcome.final, payload=left)
 
 
 async def _settle(element: Any) -> Any:

@@ -45,6 +45,7 @@ class ProgramTask:
     """An executable file, which gets the job in its environment and the payload on stdin."""
 
     crontab: Sequence[CronItem] = ()
+    stops_at_once = True
 
     def __init__(self, identifier: str, path: Path) -> None:
         self.identifier = identifier
