@@ -30,7 +30,8 @@ def cancel(db: Database, job: int, reason: str | None = None) -> str:
 
 
 def heard() -> tuple[Events, list[Event]]:
-    events, seen = Events(), []
+    events = Events()
+    seen: list[Event] = []
     events.on("job:success", "job:error", "job:failed", "job:cancelled")(seen.append)
     return events, seen
 
@@ -116,7 +117,7 @@ def test_a_process_is_killed_after_the_grace(db: Database, tmp_path: Path) -> No
         wait_for(file.read_text)
         cancel(db, job)
         wait_for(ended(db, job), "it was stopped", 30)
-        wait_for(lambda: not alive(int(file.read_text())), "it is dead")
+        wait_for(lambda: not alive(int(file.read_text().split()[0])), "it is dead")
     assert db.row(JOB, job)[0] is True
 
 
@@ -132,7 +133,7 @@ def test_a_program_gets_a_signal_and_then_is_killed(db: Database, tmp_path: Path
         wait_for(file.read_text)
         cancel(db, job, "no")
         wait_for(ended(db, job), "it was stopped", 30)
-        wait_for(lambda: not alive(int(file.read_text())), "it is dead")
+        wait_for(lambda: not alive(int(file.read_text().split()[0])), "it is dead")
     assert db.row(JOB, job) == (True, None, "Cancelled by postgres: no")
 
 
@@ -188,7 +189,7 @@ def test_notifications_that_anybody_can_send_cost_little(db: Database) -> None:
             asked.append(1)
             return await review(*arguments)
 
-        worker._protocol.review = counted  # type: ignore[method-assign]
+        worker._protocol.review = counted
         flooded = db.value("select clock_timestamp()")
         for n in range(2000):
             db.rows("select pg_notify('jobs:control', %s)", f"not json {n}")
