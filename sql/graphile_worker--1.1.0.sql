@@ -15,6 +15,7 @@
 -- _private_pauses          the tasks and queues whose jobs wait
 -- _private_limits          how many jobs of a task or queue may run, or start in a time
 -- _private_limit_states    the jobs that these limits count
+-- _private_schedules       the recurring jobs that clients have set in the database
 -- _private_cancellations   the running jobs that were cancelled
 -- migrations               the schema revisions that Node's graphile-worker looks for
 --
@@ -267,6 +268,32 @@ create table @extschema@._private_cancellations (
   constraint cancellations_pkey primary key (job_id)
 );
 alter table @extschema@._private_cancellations enable row level security;
+
+-- The schedules that clients have set. One that was unscheduled stays for a while, so that it can be
+-- set again without a run lost or doubled.
+create table @extschema@._private_schedules (
+  name text not null,
+  task text not null,
+  cron text not null,
+  tz text not null,
+  payload json not null default '{}'::json,
+  queue_name text,
+  priority integer,
+  max_attempts integer,
+  job_key text,
+  flags text[],
+  catch_up interval not null default interval '0',
+  overlap text not null default 'allow',
+  is_paused boolean not null default false,
+  next_runs timestamptz[] not null default '{}'::timestamptz[],
+  last_run_at timestamptz,
+  last_job_id bigint,
+  last_error text,
+  unscheduled_at timestamptz,
+  constraint schedules_pkey primary key (name),
+  constraint schedules_overlap_check check (overlap in ('allow', 'skip', 'replace'))
+);
+alter table @extschema@._private_schedules enable row level security;
 
 -- The schema revisions that Node's graphile-worker keeps here. It migrates when its own revision is
 -- higher than the highest id, and refuses to run when its own is below the highest breaking one.
@@ -549,6 +576,29 @@ left join (
   from @extschema@.limit_states as states
   group by states.scope, states.limit_name
 ) as uses on uses.scope = limits.scope and uses.limit_name = limits.name;
+
+-- The schedules that clients have set, with their next runs.
+create view @extschema@.schedules as
+select
+  schedules.name,
+  schedules.task,
+  schedules.cron,
+  schedules.tz,
+  schedules.payload,
+  schedules.queue_name,
+  schedules.priority,
+  schedules.max_attempts,
+  schedules.job_key,
+  schedules.flags,
+  schedules.catch_up,
+  schedules.overlap,
+  schedules.is_paused,
+  schedules.next_runs,
+  schedules.last_run_at,
+  schedules.last_job_id,
+  schedules.last_error
+from @extschema@._private_schedules as schedules
+where schedules.unscheduled_at is null;
 
 -- Raises the error that names what is wrong with a job to be added, and how to mend it. Called only
 -- when something is wrong, so that good calls pay for one condition.
@@ -2122,7 +2172,7 @@ begin
 end;
 $$;
 
--- Forgets pauses that are over, cancelled jobs that run no more, and the states of limits that say
+-- Forgets pauses that are over, schedules that were ended, cancelled jobs that run no more, and the states of limits that say
 -- nothing any more.
 create function @extschema@._forget_controls()
 returns void
@@ -2140,6 +2190,16 @@ begin
   delete from @extschema@._private_pauses as pauses
   using over
   where pauses.scope = over.scope and pauses.name = over.name;
+
+  with ended as materialized (
+    select schedules.name
+    from @extschema@._private_schedules as schedules
+    where schedules.unscheduled_at < pg_catalog.clock_timestamp() - interval '1 day'
+    for update skip locked
+  )
+  delete from @extschema@._private_schedules as schedules
+  using ended
+  where schedules.name = ended.name;
 
   with gone as materialized (
     select cancellations.job_id
@@ -5319,6 +5379,390 @@ begin
 end;
 $$;
 
+-- Schedules that the database keeps: recurring jobs that any client can set, and that every Python
+-- worker adds when they are due. The row of a schedule is what makes each of its runs come once:
+-- next_runs moves on in the transaction that adds the job.
+-- Sets the schedule with this name and returns when it is due next. Setting it again replaces it;
+-- with the same cron and tz its runs go on, and none comes twice or is lost, also where it was
+-- unscheduled in the last five minutes.
+--
+-- catch_up: runs that no worker was there for are added later if they are not older. overlap: what
+-- happens to a run whose predecessor has not ended: allow adds it, skip leaves it out, replace
+-- cancels the predecessor.
+create function @extschema@.schedule(
+  name text,
+  task text,
+  cron text,
+  tz text = 'UTC',
+  payload json = '{}',
+  queue_name text = null,
+  priority integer = null,
+  max_attempts integer = null,
+  job_key text = null,
+  flags text[] = null,
+  catch_up interval = '0 seconds',
+  overlap text = 'allow'
+)
+returns timestamptz
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_now timestamptz := pg_catalog.clock_timestamp();
+  v_old @extschema@._private_schedules;
+  v_runs timestamptz[];
+  v_last timestamptz;
+begin
+  perform @extschema@._reject_schedule(name, payload, catch_up, overlap);
+  perform @extschema@._reject_job(task, queue_name, max_attempts, job_key, priority, flags);
+  insert into @extschema@._private_schedules as schedules (name, task, cron, tz)
+  values (schedule.name, '', '', '')
+  on conflict on constraint schedules_pkey do nothing;
+  select * into v_old
+  from @extschema@._private_schedules as schedules
+  where schedules.name = schedule.name
+  for update;
+  if v_old.cron = cron and v_old.tz = tz
+    and coalesce(v_old.unscheduled_at > v_now - interval '5 minutes', true)
+  then
+    v_runs := v_old.next_runs;
+  else
+    v_last := greatest(v_now, v_old.last_run_at);
+    v_runs := array(select * from @extschema@.next_runs(cron, tz, 3, v_last));
+  end if;
+  update @extschema@._private_schedules as schedules
+  set
+    task = schedule.task,
+    cron = schedule.cron,
+    tz = schedule.tz,
+    payload = coalesce(schedule.payload, '{}'),
+    queue_name = schedule.queue_name,
+    priority = schedule.priority,
+    max_attempts = schedule.max_attempts,
+    job_key = schedule.job_key,
+    flags = schedule.flags,
+    catch_up = schedule.catch_up,
+    overlap = schedule.overlap,
+    next_runs = v_runs,
+    last_error = null,
+    unscheduled_at = null
+  where schedules.name = schedule.name;
+  perform @extschema@._notify_workers();
+  return v_runs[1];
+end;
+$$;
+
+-- Raises the error for what a schedule cannot have.
+create function @extschema@._reject_schedule(
+  name text,
+  payload json,
+  catch_up interval,
+  overlap text
+)
+returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if name is null or pg_catalog.length(name) not between 1 and 128 then
+    raise exception 'Name of a schedule is null, empty or too long: "%"', pg_catalog.left(name, 40)
+      using errcode = 'GWBCR', hint = 'Use 1 to 128 characters.';
+  elsif overlap is null or overlap not in ('allow', 'skip', 'replace') then
+    raise exception 'Overlap of a schedule is unknown: "%"', overlap
+      using errcode = 'GWBCR', hint = 'Use allow, skip or replace.';
+  elsif catch_up is null
+    or extract(epoch from catch_up) not between 0 and 366 * 86400
+  then
+    raise exception 'Catch up of a schedule is out of range: %', catch_up
+      using errcode = 'GWBCR', hint = 'Use 0 to 366 days.';
+  end if;
+  if pg_catalog.json_typeof(payload) is distinct from 'object' and payload is not null then
+    raise exception 'Payload of a schedule is not an object but: %', pg_catalog.json_typeof(payload)
+      using errcode = 'GWBCR', hint = 'Pass an object: _cron is added to it.';
+  end if;
+  begin
+    perform payload::jsonb;
+  exception when data_exception then
+    raise exception 'Payload of a schedule holds what jsonb cannot: %', sqlerrm
+      using errcode = 'GWBCR', hint = 'Leave out NUL and halves of surrogate pairs.';
+  end;
+end;
+$$;
+
+-- Raises the error for a schedule that does not exist.
+create function @extschema@._reject_unknown_schedule(
+  name text
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'There is no schedule "%"', name
+    using errcode = 'GWBCR', hint = 'The view schedules lists those there are.';
+end;
+$$;
+
+-- Ends a schedule; its jobs stay. Returns whether there was one.
+create function @extschema@.unschedule(
+  name text
+)
+returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update @extschema@._private_schedules as schedules
+  set unscheduled_at = pg_catalog.clock_timestamp()
+  where schedules.name = unschedule.name and schedules.unscheduled_at is null;
+  return found;
+end;
+$$;
+
+-- Pauses a schedule: its runs are left out until it is resumed.
+create function @extschema@.pause_schedule(
+  name text
+)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update @extschema@._private_schedules as schedules
+  set is_paused = true
+  where schedules.name = pause_schedule.name and schedules.unscheduled_at is null;
+  if not found then
+    perform @extschema@._reject_unknown_schedule(name);
+  end if;
+end;
+$$;
+
+-- Resumes a schedule, and returns when it is due next. Runs that it missed meanwhile are added as
+-- far back as its catch_up.
+create function @extschema@.resume_schedule(
+  name text
+)
+returns timestamptz
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_schedule @extschema@._private_schedules;
+begin
+  select * into v_schedule
+  from @extschema@._private_schedules as schedules
+  where schedules.name = resume_schedule.name and schedules.unscheduled_at is null
+  for update;
+  if not found then
+    perform @extschema@._reject_unknown_schedule(name);
+  end if;
+  if v_schedule.is_paused then
+    v_schedule.next_runs := array(
+      select * from @extschema@.next_runs(
+        v_schedule.cron, v_schedule.tz, 3,
+        greatest(
+          v_schedule.next_runs[1] - interval '1 microsecond',
+          pg_catalog.clock_timestamp() - v_schedule.catch_up
+        )
+      )
+    );
+    update @extschema@._private_schedules as schedules
+    set is_paused = false, next_runs = v_schedule.next_runs
+    where schedules.name = resume_schedule.name;
+    perform @extschema@._notify_workers();
+  end if;
+  return v_schedule.next_runs[1];
+end;
+$$;
+
+-- Adds the job of a schedule for a time, unless the overlap forbids it. Returns its id, or null.
+create function @extschema@._run_schedule(
+  schedule @extschema@._private_schedules,
+  at timestamptz,
+  is_late boolean
+)
+returns bigint
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if schedule.overlap <> 'allow' and exists (
+    select from @extschema@._private_jobs as jobs
+    where jobs.id = schedule.last_job_id
+    and (jobs.locked_at is not null or jobs.attempts < jobs.max_attempts)
+  ) then
+    if schedule.overlap = 'skip' then
+      return null;
+    end if;
+    perform from @extschema@.cancel_jobs(
+      array[schedule.last_job_id], pg_catalog.format('schedule "%s" has run again', schedule.name)
+    );
+  end if;
+  return (
+    select added.id
+    from @extschema@.add_job(
+      schedule.task,
+      payload => (
+        schedule.payload::jsonb || pg_catalog.jsonb_build_object(
+          '_cron',
+          pg_catalog.jsonb_build_object(
+            'ts',
+            pg_catalog.to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+            'backfilled', is_late
+          )
+        )
+      )::json,
+      queue_name => schedule.queue_name,
+      run_at => at,
+      max_attempts => schedule.max_attempts,
+      job_key => schedule.job_key,
+      priority => schedule.priority,
+      flags => schedule.flags
+    ) as added
+  );
+end;
+$$;
+
+-- Adds the job of a schedule now, beside its runs, and returns its id. Null where its overlap is
+-- skip and the last one has not ended.
+create function @extschema@.run_schedule_now(
+  name text
+)
+returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_schedule @extschema@._private_schedules;
+  v_job_id bigint;
+begin
+  select * into v_schedule
+  from @extschema@._private_schedules as schedules
+  where schedules.name = run_schedule_now.name and schedules.unscheduled_at is null
+  for update;
+  if not found then
+    perform @extschema@._reject_unknown_schedule(name);
+  end if;
+  v_job_id := @extschema@._run_schedule(v_schedule, pg_catalog.clock_timestamp(), false);
+  update @extschema@._private_schedules as schedules
+  set last_job_id = coalesce(v_job_id, schedules.last_job_id)
+  where schedules.name = run_schedule_now.name;
+  return v_job_id;
+end;
+$$;
+
+-- Adds the jobs of the schedules that are due, each run once however many callers there are.
+-- Returns the runs, as json objects with name, at, job_id (null where the overlap left it out) and
+-- backfilled; and how long it is until the next one is due, null where there is none. A schedule
+-- whose job is refused keeps the error, and goes on with its next run.
+create function @extschema@.run_schedules(
+  out runs json,
+  out next_run_in interval
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_lock_timeout text;
+  v_lock_set text;
+  v_lock_started timestamptz;
+  v_now timestamptz;
+  v_schedule @extschema@._private_schedules;
+  v_at timestamptz;
+  v_is_late boolean;
+  v_job_id bigint;
+  v_runs json[];
+begin
+  v_lock_timeout := pg_catalog.current_setting('lock_timeout');
+  v_lock_started := pg_catalog.clock_timestamp();
+  loop
+    begin
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
+      v_runs := '{}';
+      v_now := pg_catalog.clock_timestamp();
+      for v_schedule in
+        select schedules.*
+        from @extschema@._private_schedules as schedules
+        where schedules.next_runs[1] <= v_now
+        and not schedules.is_paused
+        and schedules.unscheduled_at is null
+        order by schedules.name
+        for update skip locked
+      loop
+        begin
+          for v_at in
+            select due.at
+            from @extschema@.next_runs(
+              v_schedule.cron, v_schedule.tz, 1000,
+              greatest(
+                v_schedule.next_runs[1] - interval '1 microsecond',
+                v_now - greatest(v_schedule.catch_up, interval '5 minutes')
+              )
+            ) as due (at)
+            where due.at <= v_now
+          loop
+            v_schedule.last_run_at := v_at;
+            v_is_late := v_at < pg_catalog.date_trunc('minute', v_now);
+            v_job_id := @extschema@._run_schedule(v_schedule, v_at, v_is_late);
+            v_schedule.last_job_id := coalesce(v_job_id, v_schedule.last_job_id);
+            v_runs := v_runs || pg_catalog.json_build_object(
+              'name', v_schedule.name, 'at', v_at, 'job_id', v_job_id, 'backfilled', v_is_late
+            );
+          end loop;
+          v_schedule.last_error := null;
+        exception when others then
+          if sqlstate not like 'GWB%' then
+            raise;
+          end if;
+          v_schedule.last_error := sqlerrm;
+        end;
+        update @extschema@._private_schedules as schedules
+        set
+          last_run_at = v_schedule.last_run_at,
+          last_job_id = v_schedule.last_job_id,
+          last_error = v_schedule.last_error,
+          next_runs = array(
+            select * from @extschema@.next_runs(
+              v_schedule.cron, v_schedule.tz, 3, greatest(v_now, v_schedule.last_run_at)
+            )
+          )
+        where schedules.name = v_schedule.name;
+      end loop;
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      exit;
+    exception when lock_not_available then
+      perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, interval '1 second');
+    end;
+  end loop;
+  runs := pg_catalog.array_to_json(v_runs);
+  next_run_in := (
+    select greatest(schedules.next_runs[1] - pg_catalog.clock_timestamp(), interval '0')
+    from @extschema@._private_schedules as schedules
+    where not schedules.is_paused
+    and schedules.unscheduled_at is null
+    and schedules.next_runs <> '{}'
+    order by schedules.next_runs[1]
+    limit 1
+  );
+end;
+$$;
+
 -- The version of the installed objects, whichever road they came by.
 create function @extschema@.version()
 returns text
@@ -5409,6 +5853,7 @@ begin
         %1$s.recover_dead_workers(text),
         %1$s.register_crontabs(text[]),
         %1$s.add_cron_jobs(timestamptz, json),
+        %1$s.run_schedules(),
         %1$s.review_jobs(text, bigint[]),
         %1$s.return_and_pause(text, bigint, text, timestamptz, text)
       to %2$I',
@@ -5434,6 +5879,11 @@ begin
         %1$s.set_recovery(interval, integer),
         %1$s.unlock_queues(text[]),
         %1$s.cancel_jobs(bigint[], text),
+        %1$s.schedule(text, text, text, text, json, text, integer, integer, text, text[], interval, text),
+        %1$s.unschedule(text),
+        %1$s.pause_schedule(text),
+        %1$s.resume_schedule(text),
+        %1$s.run_schedule_now(text),
         %1$s.pause_queue(text, timestamptz, text),
         %1$s.resume_queue(text),
         %1$s.pause_task(text, timestamptz, text),
@@ -5455,6 +5905,7 @@ begin
     execute pg_catalog.format('grant select on %s.pauses to %I', v_schema, grantee);
     execute pg_catalog.format('grant select on %s.limits to %I', v_schema, grantee);
     execute pg_catalog.format('grant select on %s.limit_states to %I', v_schema, grantee);
+    execute pg_catalog.format('grant select on %s.schedules to %I', v_schema, grantee);
   end if;
 end;
 $$;
@@ -5534,6 +5985,7 @@ begin
       %1$s.recover_dead_workers(text),
       %1$s.register_crontabs(text[]),
       %1$s.add_cron_jobs(timestamptz, json),
+      %1$s.run_schedules(),
       %1$s.review_jobs(text, bigint[]),
       %1$s.return_and_pause(text, bigint, text, timestamptz, text),
       %1$s.remove_job(text),
@@ -5548,6 +6000,11 @@ begin
       %1$s.set_recovery(interval, integer),
       %1$s.unlock_queues(text[]),
       %1$s.cancel_jobs(bigint[], text),
+      %1$s.schedule(text, text, text, text, json, text, integer, integer, text, text[], interval, text),
+      %1$s.unschedule(text),
+      %1$s.pause_schedule(text),
+      %1$s.resume_schedule(text),
+      %1$s.run_schedule_now(text),
       %1$s.pause_queue(text, timestamptz, text),
       %1$s.resume_queue(text),
       %1$s.pause_task(text, timestamptz, text),
@@ -5599,6 +6056,9 @@ begin
       %1$s._recover_locks(text[]),
       %1$s._next_due(),
       %1$s._cron_numbers(text, text, integer, integer, text[]),
+      %1$s._reject_schedule(text, json, interval, text),
+      %1$s._reject_unknown_schedule(text),
+      %1$s._run_schedule(%1$s._private_schedules, timestamptz, boolean),
       %1$s._runs_of_day(date, integer[], integer[], boolean, text),
       %1$s._any_worker_idle(),
       %1$s._add_access(name, text),
@@ -5608,7 +6068,7 @@ begin
     v_schema, grantee
   );
   execute pg_catalog.format(
-    'revoke all on table %1$s._private_tasks, %1$s._private_job_queues, %1$s._private_jobs, %1$s._private_known_crontabs, %1$s._private_heartbeats, %1$s._private_ended_workers, %1$s._private_crashes, %1$s._private_settings, %1$s._private_pauses, %1$s._private_limits, %1$s._private_limit_states, %1$s._private_cancellations, %1$s.migrations, %1$s.jobs, %1$s.workers, %1$s.ended_workers, %1$s.queues, %1$s.crontabs, %1$s.pauses, %1$s.limits, %1$s.limit_states, %1$s._private_control_states from %2$I',
+    'revoke all on table %1$s._private_tasks, %1$s._private_job_queues, %1$s._private_jobs, %1$s._private_known_crontabs, %1$s._private_heartbeats, %1$s._private_ended_workers, %1$s._private_crashes, %1$s._private_settings, %1$s._private_pauses, %1$s._private_limits, %1$s._private_limit_states, %1$s._private_cancellations, %1$s._private_schedules, %1$s.migrations, %1$s.jobs, %1$s.workers, %1$s.ended_workers, %1$s.queues, %1$s.crontabs, %1$s.pauses, %1$s.limits, %1$s.limit_states, %1$s.schedules, %1$s._private_control_states from %2$I',
     v_schema, grantee
   );
   execute pg_catalog.format(
@@ -5646,6 +6106,7 @@ revoke all on function @extschema@.return_unknown_jobs(text, bigint[]) from publ
 revoke all on function @extschema@.recover_dead_workers(text) from public;
 revoke all on function @extschema@.register_crontabs(text[]) from public;
 revoke all on function @extschema@.add_cron_jobs(timestamptz, json) from public;
+revoke all on function @extschema@.run_schedules() from public;
 revoke all on function @extschema@.review_jobs(text, bigint[]) from public;
 revoke all on function @extschema@.return_and_pause(text, bigint, text, timestamptz, text) from public;
 revoke all on function @extschema@.remove_job(text) from public;
@@ -5660,6 +6121,11 @@ revoke all on function @extschema@.delete_unused_tasks(text[]) from public;
 revoke all on function @extschema@.set_recovery(interval, integer) from public;
 revoke all on function @extschema@.unlock_queues(text[]) from public;
 revoke all on function @extschema@.cancel_jobs(bigint[], text) from public;
+revoke all on function @extschema@.schedule(text, text, text, text, json, text, integer, integer, text, text[], interval, text) from public;
+revoke all on function @extschema@.unschedule(text) from public;
+revoke all on function @extschema@.pause_schedule(text) from public;
+revoke all on function @extschema@.resume_schedule(text) from public;
+revoke all on function @extschema@.run_schedule_now(text) from public;
 revoke all on function @extschema@.pause_queue(text, timestamptz, text) from public;
 revoke all on function @extschema@.resume_queue(text) from public;
 revoke all on function @extschema@.pause_task(text, timestamptz, text) from public;
@@ -5711,6 +6177,9 @@ revoke all on function @extschema@._settled_ended_workers() from public;
 revoke all on function @extschema@._recover_locks(text[]) from public;
 revoke all on function @extschema@._next_due() from public;
 revoke all on function @extschema@._cron_numbers(text, text, integer, integer, text[]) from public;
+revoke all on function @extschema@._reject_schedule(text, json, interval, text) from public;
+revoke all on function @extschema@._reject_unknown_schedule(text) from public;
+revoke all on function @extschema@._run_schedule(@extschema@._private_schedules, timestamptz, boolean) from public;
 revoke all on function @extschema@._runs_of_day(date, integer[], integer[], boolean, text) from public;
 revoke all on function @extschema@._any_worker_idle() from public;
 revoke all on function @extschema@._add_access(name, text) from public;
@@ -5752,6 +6221,7 @@ begin
         'recover_dead_workers',
         'register_crontabs',
         'add_cron_jobs',
+        'run_schedules',
         'review_jobs',
         'return_and_pause',
         'remove_job',
@@ -5766,6 +6236,11 @@ begin
         'set_recovery',
         'unlock_queues',
         'cancel_jobs',
+        'schedule',
+        'unschedule',
+        'pause_schedule',
+        'resume_schedule',
+        'run_schedule_now',
         'pause_queue',
         'resume_queue',
         'pause_task',
@@ -5817,6 +6292,9 @@ begin
         '_recover_locks',
         '_next_due',
         '_cron_numbers',
+        '_reject_schedule',
+        '_reject_unknown_schedule',
+        '_run_schedule',
         '_runs_of_day',
         '_any_worker_idle',
         '_add_access',
@@ -5842,6 +6320,7 @@ begin
         '_private_limits',
         '_private_limit_states',
         '_private_cancellations',
+        '_private_schedules',
         'migrations',
         'jobs',
         'workers',
@@ -5851,6 +6330,7 @@ begin
         'pauses',
         'limits',
         'limit_states',
+        'schedules',
         '_private_control_states',
         'tasks_id_seq',
         'job_queues_id_seq',
@@ -5997,6 +6477,43 @@ comment on column @extschema@._private_cancellations.job_id is 'The job.';
 comment on column @extschema@._private_cancellations.reason is 'Why, for people.';
 comment on column @extschema@._private_cancellations.cancelled_by is 'The role that cancelled it.';
 comment on column @extschema@._private_cancellations.cancelled_at is 'When it was cancelled.';
+comment on table @extschema@._private_schedules is 'Internal: the schedules that clients have set. Read the view schedules.';
+comment on column @extschema@._private_schedules.name is 'Name of the schedule.';
+comment on column @extschema@._private_schedules.task is 'Task of its jobs.';
+comment on column @extschema@._private_schedules.cron is 'When it is due: minute, hour, day of the month, month, day of the week; or @daily and the like.';
+comment on column @extschema@._private_schedules.tz is 'The time zone of the hours and days.';
+comment on column @extschema@._private_schedules.payload is 'Payload of its jobs, to which _cron is added.';
+comment on column @extschema@._private_schedules.queue_name is 'Queue of its jobs; null if none.';
+comment on column @extschema@._private_schedules.priority is 'Priority of its jobs; null means 0.';
+comment on column @extschema@._private_schedules.max_attempts is 'Number of attempts of its jobs; null means 25.';
+comment on column @extschema@._private_schedules.job_key is 'Job key of its jobs; null if none.';
+comment on column @extschema@._private_schedules.flags is 'Flags of its jobs.';
+comment on column @extschema@._private_schedules.catch_up is 'How old a missed run may be to be added later.';
+comment on column @extschema@._private_schedules.overlap is 'What happens to a run whose predecessor has not ended: allow, skip or replace.';
+comment on column @extschema@._private_schedules.is_paused is 'Whether its runs are left out.';
+comment on column @extschema@._private_schedules.next_runs is 'The next runs, three at most.';
+comment on column @extschema@._private_schedules.last_run_at is 'The last run that was due.';
+comment on column @extschema@._private_schedules.last_job_id is 'The job of the last run that added one.';
+comment on column @extschema@._private_schedules.last_error is 'Why the job of the last run was refused; null if it was not.';
+comment on column @extschema@._private_schedules.unscheduled_at is 'When it was unscheduled; null if it holds.';
+comment on view @extschema@.schedules is 'The schedules that clients have set.';
+comment on column @extschema@.schedules.name is 'Name of the schedule.';
+comment on column @extschema@.schedules.task is 'Task of its jobs.';
+comment on column @extschema@.schedules.cron is 'When it is due: minute, hour, day of the month, month, day of the week; or @daily and the like.';
+comment on column @extschema@.schedules.tz is 'The time zone of the hours and days.';
+comment on column @extschema@.schedules.payload is 'Payload of its jobs, to which _cron is added.';
+comment on column @extschema@.schedules.queue_name is 'Queue of its jobs; null if none.';
+comment on column @extschema@.schedules.priority is 'Priority of its jobs; null means 0.';
+comment on column @extschema@.schedules.max_attempts is 'Number of attempts of its jobs; null means 25.';
+comment on column @extschema@.schedules.job_key is 'Job key of its jobs; null if none.';
+comment on column @extschema@.schedules.flags is 'Flags of its jobs.';
+comment on column @extschema@.schedules.catch_up is 'How old a missed run may be to be added later.';
+comment on column @extschema@.schedules.overlap is 'What happens to a run whose predecessor has not ended: allow, skip or replace.';
+comment on column @extschema@.schedules.is_paused is 'Whether its runs are left out.';
+comment on column @extschema@.schedules.next_runs is 'The next runs, three at most.';
+comment on column @extschema@.schedules.last_run_at is 'The last run that was due.';
+comment on column @extschema@.schedules.last_job_id is 'The job of the last run that added one.';
+comment on column @extschema@.schedules.last_error is 'Why the job of the last run was refused; null if it was not.';
 comment on view @extschema@._private_control_states is 'Internal: what pauses and limits mean for each task and queue.';
 comment on column @extschema@._private_control_states.scope is 'task or queue.';
 comment on column @extschema@._private_control_states.id is 'What jobs point to.';
@@ -6077,6 +6594,7 @@ comment on index @extschema@.pauses_pkey is 'Finds a pause.';
 comment on index @extschema@.pauses_pattern_idx is 'Finds the pauses whose names end in an asterisk.';
 comment on index @extschema@.limits_pkey is 'Finds a limit.';
 comment on index @extschema@.limits_pattern_idx is 'Finds the limits whose names end in an asterisk.';
+comment on index @extschema@.schedules_pkey is 'Finds a schedule.';
 comment on index @extschema@.cancellations_pkey is 'Finds the cancellation of a job.';
 comment on index @extschema@.limit_states_pkey is 'Finds the state of a task or queue.';
 comment on constraint tasks_identifier_check on @extschema@._private_tasks is 'At most 128 characters.';
@@ -6085,6 +6603,7 @@ comment on constraint jobs_key_check on @extschema@._private_jobs is '1 to 512 c
 comment on constraint jobs_max_attempts_check on @extschema@._private_jobs is 'At least one attempt.';
 comment on constraint settings_id_check on @extschema@._private_settings is 'One row at most.';
 comment on constraint pauses_scope_check on @extschema@._private_pauses is 'The scopes there are.';
+comment on constraint schedules_overlap_check on @extschema@._private_schedules is 'The overlaps there are.';
 comment on constraint limits_scope_check on @extschema@._private_limits is 'The scopes there are.';
 comment on sequence @extschema@.jobs_id_seq1 is 'Ids of jobs.';
 comment on sequence @extschema@.tasks_id_seq is 'Ids of tasks.';
@@ -6110,6 +6629,7 @@ comment on function @extschema@.return_unknown_jobs(text, bigint[]) is 'Returns 
 comment on function @extschema@.recover_dead_workers(text) is 'Unlocks what silent workers hold.';
 comment on function @extschema@.register_crontabs(text[]) is 'Registers recurring jobs and returns what is known of each, in order.';
 comment on function @extschema@.add_cron_jobs(timestamptz, json) is 'Adds the recurring jobs that are due at a time, each once however many callers there are; returns those it added.';
+comment on function @extschema@.run_schedules() is 'Adds the jobs of the schedules that are due, each run once; returns the runs, and the time until the next one.';
 comment on function @extschema@.review_jobs(text, bigint[]) is 'Returns the jobs of a worker that were cancelled, and those of its prefetched ones that are paused.';
 comment on function @extschema@.return_and_pause(text, bigint, text, timestamptz, text) is 'Returns a job that the worker holds, without using an attempt, and pauses its queue or task until a time.';
 comment on function @extschema@.remove_job(text) is 'Removes the job with the key; a running job loses its key and is not retried.';
@@ -6124,6 +6644,11 @@ comment on function @extschema@.delete_unused_tasks(text[]) is 'Deletes the name
 comment on function @extschema@.set_recovery(interval, integer) is 'Sets after how much silence a worker is presumed dead, and how many crashes a job survives; null keeps a value.';
 comment on function @extschema@.unlock_queues(text[]) is 'Unlocks queues that are locked although none of their jobs is; returns their names.';
 comment on function @extschema@.cancel_jobs(bigint[], text) is 'Cancels jobs: waiting ones are deleted, the workers of running ones are told to stop them. Returns what became of each.';
+comment on function @extschema@.schedule(text, text, text, text, json, text, integer, integer, text, text[], interval, text) is 'Sets a schedule, whose jobs the workers add, and returns when it is due next.';
+comment on function @extschema@.unschedule(text) is 'Ends a schedule; returns whether there was one.';
+comment on function @extschema@.pause_schedule(text) is 'Pauses a schedule.';
+comment on function @extschema@.resume_schedule(text) is 'Resumes a schedule, and returns when it is due next.';
+comment on function @extschema@.run_schedule_now(text) is 'Adds the job of a schedule now, and returns its id.';
 comment on function @extschema@.pause_queue(text, timestamptz, text) is 'Pauses a queue until a time or until it is resumed; a name that ends in an asterisk stands for all that begin so.';
 comment on function @extschema@.resume_queue(text) is 'Resumes a queue; returns whether it was paused by this name.';
 comment on function @extschema@.pause_task(text, timestamptz, text) is 'Pauses a task until a time or until it is resumed; a name that ends in an asterisk stands for all that begin so.';
@@ -6175,6 +6700,9 @@ comment on function @extschema@._settled_ended_workers() is 'Internal: ended wor
 comment on function @extschema@._recover_locks(text[]) is 'Internal: unlocks what workers hold, and returns what was unlocked.';
 comment on function @extschema@._next_due() is 'Internal: whether a job is due, and the time until the next scheduled one is.';
 comment on function @extschema@._cron_numbers(text, text, integer, integer, text[]) is 'Internal: the numbers that a field of a cron expression stands for.';
+comment on function @extschema@._reject_schedule(text, json, interval, text) is 'Internal: raises the error for what a schedule cannot have.';
+comment on function @extschema@._reject_unknown_schedule(text) is 'Internal: raises the error for a schedule that does not exist.';
+comment on function @extschema@._run_schedule(@extschema@._private_schedules, timestamptz, boolean) is 'Internal: adds the job of a schedule for a time.';
 comment on function @extschema@._runs_of_day(date, integer[], integer[], boolean, text) is 'Internal: the times at which clocks of a zone show these hours and minutes on a day.';
 comment on function @extschema@._any_worker_idle() is 'Internal: whether a worker may be idle, so that new jobs need a notification.';
 comment on function @extschema@._add_access(name, text) is 'Internal: grants a role the rights of a level.';
@@ -6197,6 +6725,7 @@ select pg_catalog.pg_extension_config_dump('@extschema@._private_pauses', '');
 select pg_catalog.pg_extension_config_dump('@extschema@._private_limits', '');
 select pg_catalog.pg_extension_config_dump('@extschema@._private_limit_states', '');
 select pg_catalog.pg_extension_config_dump('@extschema@._private_cancellations', '');
+select pg_catalog.pg_extension_config_dump('@extschema@._private_schedules', '');
 select pg_catalog.pg_extension_config_dump('@extschema@.tasks_id_seq', '');
 select pg_catalog.pg_extension_config_dump('@extschema@.job_queues_id_seq', '');
 select pg_catalog.pg_extension_config_dump('@extschema@.jobs_id_seq1', '');

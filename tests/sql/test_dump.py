@@ -16,7 +16,7 @@ from support.pg import CLIENTS, Database, Server, run, wait_for
 TABLES = (
     "_private_jobs", "_private_tasks", "_private_job_queues", "_private_known_crontabs",
     "_private_heartbeats", "_private_ended_workers", "_private_crashes", "_private_settings",
-    "_private_pauses", "_private_limits", "_private_limit_states", "_private_cancellations", "migrations where id > 20",
+    "_private_pauses", "_private_limits", "_private_limit_states", "_private_cancellations", "_private_schedules", "migrations where id > 20",
 )  # fmt: skip
 SEQUENCES = ("jobs_id_seq1", "tasks_id_seq", "job_queues_id_seq")
 
@@ -43,6 +43,7 @@ def fill(db: Database) -> None:
     db.rows(
         "insert into graphile_worker._private_cancellations values (4000000000, 'é', 'x', now())"
     )
+    db.rows("select graphile_worker.schedule('s', 't', '@daily', 'Europe/London', flags => '{f}')")
     db.rows("insert into graphile_worker.migrations (id) values (21)")  # of a later Node
 
 
