@@ -3013,7 +3013,7 @@ $$;
 -- that others hold (for the lock_timeout); the caller must hold no lock yet. Without it, no job of
 -- theirs may be claimed. With may_insert it makes the states that are missing, and may wait for
 -- somebody who makes the same ones.
-create or replace function @extschema@._hold_limits(
+create or replace function @extschema@._lock_limits(
   picked_ids bigint[],
   may_wait boolean,
   may_insert boolean,
@@ -3246,9 +3246,9 @@ declare
   v_free_queue_ids integer[];
 begin
   begin
-    v_held := @extschema@._hold_limits(picked_ids, may_wait, true);
+    v_held := @extschema@._lock_limits(picked_ids, may_wait, true);
   exception when lock_not_available then
-    v_held := @extschema@._hold_limits(picked_ids, false, false);
+    v_held := @extschema@._lock_limits(picked_ids, false, false);
   end;
   v_counted := @extschema@._count_within_limits(
     picked_ids, v_held.held_scopes, v_held.held_name_ids, v_held.held_slots
@@ -5886,7 +5886,7 @@ begin
       %1$s._pick_from_partitions(integer, integer[], text[], boolean, boolean, bigint[], integer[]),
       %1$s._still_claimed(bigint[]),
       %1$s._next_start(timestamptz, bigint, integer, integer),
-      %1$s._hold_limits(bigint[], boolean, boolean),
+      %1$s._lock_limits(bigint[], boolean, boolean),
       %1$s._count_within_limits(bigint[], text[], integer[], integer[]),
       %1$s._claim_within_limits(text, bigint[], boolean, integer[], text[]),
       %1$s._claim_jobs(text, tid[], integer[], integer[], text[]),
@@ -6007,7 +6007,7 @@ revoke all on function @extschema@._find_partitions(integer[], integer[], boolea
 revoke all on function @extschema@._pick_from_partitions(integer, integer[], text[], boolean, boolean, bigint[], integer[]) from public;
 revoke all on function @extschema@._still_claimed(bigint[]) from public;
 revoke all on function @extschema@._next_start(timestamptz, bigint, integer, integer) from public;
-revoke all on function @extschema@._hold_limits(bigint[], boolean, boolean) from public;
+revoke all on function @extschema@._lock_limits(bigint[], boolean, boolean) from public;
 revoke all on function @extschema@._count_within_limits(bigint[], text[], integer[], integer[]) from public;
 revoke all on function @extschema@._claim_within_limits(text, bigint[], boolean, integer[], text[]) from public;
 revoke all on function @extschema@._claim_jobs(text, tid[], integer[], integer[], text[]) from public;
@@ -6361,7 +6361,7 @@ comment on function @extschema@._find_partitions(integer[], integer[], boolean, 
 comment on function @extschema@._pick_from_partitions(integer, integer[], text[], boolean, boolean, bigint[], integer[]) is 'Internal: picks jobs to claim, from partition to partition.';
 comment on function @extschema@._still_claimed(bigint[]) is 'Internal: those of the jobs that are still claimed.';
 comment on function @extschema@._next_start(timestamptz, bigint, integer, integer) is 'Internal: the state of a rate after so many more starts.';
-comment on function @extschema@._hold_limits(bigint[], boolean, boolean) is 'Internal: locks the states of the limits of picked jobs, and how many more each allows.';
+comment on function @extschema@._lock_limits(bigint[], boolean, boolean) is 'Internal: locks the states of the limits of picked jobs, and how many more each allows.';
 comment on function @extschema@._count_within_limits(bigint[], text[], integer[], integer[]) is 'Internal: which picked jobs may be claimed within the limits.';
 comment on function @extschema@._claim_within_limits(text, bigint[], boolean, integer[], text[]) is 'Internal: claims picked jobs within the limits.';
 comment on function @extschema@._claim_jobs(text, tid[], integer[], integer[], text[]) is 'Internal: locks picked jobs, checks them again and claims them.';

@@ -119,7 +119,7 @@ alter extension graphile_worker add function @extschema@._find_partitions(intege
 alter extension graphile_worker add function @extschema@._pick_from_partitions(integer, integer[], text[], boolean, boolean, bigint[], integer[]);
 alter extension graphile_worker add function @extschema@._still_claimed(bigint[]);
 alter extension graphile_worker add function @extschema@._next_start(timestamptz, bigint, integer, integer);
-alter extension graphile_worker add function @extschema@._hold_limits(bigint[], boolean, boolean);
+alter extension graphile_worker add function @extschema@._lock_limits(bigint[], boolean, boolean);
 alter extension graphile_worker add function @extschema@._count_within_limits(bigint[], text[], integer[], integer[]);
 alter extension graphile_worker add function @extschema@._claim_within_limits(text, bigint[], boolean, integer[], text[]);
 alter extension graphile_worker add function @extschema@._claim_jobs(text, tid[], integer[], integer[], text[]);

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from graphile_worker.client.sync import Tasks, WorkerUtils, add_job, add_job_adhoc, add_jobs
     from graphile_worker.client.tasks import Task
     from graphile_worker.errors import GraphileWorkerError
-    from graphile_worker.job import Cleaned, Counts, Job, JobSpec, Limit, Pause, TaskSpec
+    from graphile_worker.job import Cleaned, Counts, Job, JobSpec, Limit, Pause, Schedule, TaskSpec
 
 __version__ = "1.1.0"
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "JobSpec",
     "Limit",
     "Pause",
+    "Schedule",
     "Task",
     "TaskSpec",
     "Tasks",
@@ -40,7 +41,9 @@ __all__ = [
 _CLIENT = ["Tasks", "WorkerUtils", "add_job", "add_job_adhoc", "add_jobs"]
 _HOMES = {
     **dict.fromkeys(_CLIENT, "client.sync"),
-    **dict.fromkeys(["Cleaned", "Counts", "Job", "JobSpec", "Limit", "Pause", "TaskSpec"], "job"),
+    **dict.fromkeys(
+        ["Cleaned", "Counts", "Job", "JobSpec", "Limit", "Pause", "Schedule", "TaskSpec"], "job"
+    ),
     "GraphileWorkerError": "errors",
     "Task": "client.tasks",
 }

@@ -189,6 +189,31 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
+class Schedule:
+    """A recurring job that the database keeps."""
+
+    name: str
+    task: str
+    cron: str
+    tz: str
+    payload: Any
+    queue_name: str | None
+    priority: int | None
+    max_attempts: int | None
+    job_key: str | None
+    flags: list[str] | None
+    catch_up: timedelta
+    overlap: Literal["allow", "skip", "replace"]
+    is_paused: bool
+    #: The next three.
+    next_runs: list[datetime]
+    last_run_at: datetime | None
+    last_job_id: int | None
+    #: Why the job of the last run was refused.
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Cleaned:
     """How many things a cleanup removed.
 

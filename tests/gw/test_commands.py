@@ -118,6 +118,7 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
     selects = {"task", "queue", "state", "yes"}  # a variable must not choose what is changed
     assert without_twin(commands) == {
         *((name, flag) for name in ("retry", "fail", "complete", "reschedule") for flag in selects),
+        *(("cancel", flag) for flag in (*selects, "key")), ("limit", "remove"),
         ("retry", "all_failed"), ("remove", "key"), ("unlock", "force"), ("cleanup", "yes"),
         ("doctor", "fix"),
     }  # fmt: skip

@@ -1,7 +1,8 @@
-"""The verbs that pause, limit and cancel, each once, without input or output: see verbs."""
+"""The verbs that pause, limit, cancel and schedule, each once, without input or output."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -9,9 +10,11 @@ from typing import Any, Literal
 from graphile_worker import errors
 from graphile_worker.client.statements import statement
 from graphile_worker.client.verbs import Settings, Verb, ids_of, when
-from graphile_worker.job import Limit, Pause, check_run_at
+from graphile_worker.job import Limit, Pause, Schedule, TaskSpec, check_run_at
+from graphile_worker.payload import to_json
 
 Scope = Literal["task", "queue"]
+Overlap = Literal["allow", "skip", "replace"]
 
 
 def pause(
@@ -84,6 +87,48 @@ def cancel_jobs(
     rows = yield statement("cancel_jobs", settings.schema), values
     outcomes: dict[int, str] = dict(map(tuple, rows))
     return outcomes
+
+
+def schedule(
+    settings: Settings, name: str, task: str, cron: str, tz: str, payload: Any,
+    spec: TaskSpec, catch_up: timedelta, overlap: str,
+) -> Verb[datetime | None]:  # fmt: skip
+    """Set a schedule."""
+    if not isinstance(catch_up, timedelta):
+        raise errors.InvalidCrontab(f"catch_up is {catch_up!r}: pass a timedelta")
+    values = {
+        "name": _name("schedule", name),
+        "task": _name("task", task),
+        "cron": _name("cron expression", cron),
+        "tz": _name("time zone", tz),
+        "payload": to_json(payload, settings.dumps),
+        "queue_name": spec.queue_name,
+        "priority": spec.priority,
+        "max_attempts": spec.max_attempts,
+        "job_key": spec.job_key,
+        "flags": None if spec.flags is None else list(spec.flags),
+        "catch_up": when(catch_up)[1],
+        "overlap": _text("overlap", overlap),
+    }
+    ((due,),) = yield statement("schedule", settings.schema), values
+    found: datetime | None = due
+    return found
+
+
+def of_schedule(settings: Settings, verb: str, name: str) -> Verb[Any]:
+    """End, pause, resume or run a schedule."""
+    values = {"name": _name("schedule", name)}
+    ((answer,),) = yield statement(verb, settings.schema), values
+    return answer
+
+
+def schedules(settings: Settings) -> Verb[list[Schedule]]:
+    """Read the schedules."""
+    rows = yield statement("schedules", settings.schema), {}
+    return [
+        Schedule(*(json.loads(value) if n == 4 else value for n, value in enumerate(row)))
+        for row in rows
+    ]
 
 
 def _name(scope: str, name: object) -> str:

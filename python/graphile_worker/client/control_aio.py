@@ -1,4 +1,4 @@
-"""The part of WorkerUtils that pauses, limits and cancels, with connections that are awaited.
+"""Pausing, limiting, cancelling and scheduling, with connections that are awaited.
 
 The synchronous one, in control_sync.py, is generated from this module.
 """
@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from graphile_worker.client import control, verbs
 from graphile_worker.client.drivers import AsyncConn
-from graphile_worker.job import Limit, Pause
+from graphile_worker.job import Limit, Pause, Schedule, TaskSpec
 
 __all__ = ["ControlUtils"]
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class ControlUtils:
-    """The verbs of WorkerUtils that control what runs; they need the level admin."""
+    """The verbs of WorkerUtils that control what runs. They need the level admin."""
 
     _settings: verbs.Settings
 
@@ -155,3 +155,86 @@ class ControlUtils:
         >>> await utils.cancel_jobs([4, 5], "the customer is gone")
         """
         return await self._run(control.cancel_jobs(self._settings, job_ids, reason), conn)
+
+    async def schedule(
+        self,
+        name: str,
+        task: str,
+        cron: str,
+        *,
+        tz: str = "UTC",
+        payload: Any = None,
+        queue_name: str | None = None,
+        priority: int | None = None,
+        max_attempts: int | None = None,
+        job_key: str | None = None,
+        flags: Iterable[str] | None = None,
+        catch_up: timedelta = timedelta(),
+        overlap: control.Overlap = "allow",
+        conn: AsyncConn | None = None,
+    ) -> datetime | None:
+        """Set a schedule in the database; return when it is due next, None: never.
+
+        Every worker adds its jobs, each run once. Setting it again replaces it. ``payload`` is an
+        object, to which ``_cron`` is added. Runs that no worker was there for are added later if
+        they are not older than ``catch_up``. Where the last run's job has not ended, ``overlap``
+        decides: ``allow`` adds another, ``skip`` leaves the run out, ``replace`` cancels the last
+        one.
+
+        Raise InvalidCrontab for a wrong expression, time zone or option.
+
+        >>> await utils.schedule("nightly", "report", "30 1 * * MON-FRI", tz="Europe/London")
+        """
+        spec = TaskSpec(
+            queue_name=queue_name, priority=priority, max_attempts=max_attempts,
+            job_key=job_key, flags=flags,
+        )  # fmt: skip
+        verb = control.schedule(
+            self._settings, name, task, cron, tz, payload, spec, catch_up, overlap
+        )
+        return await self._run(verb, conn)
+
+    async def unschedule(self, name: str, *, conn: AsyncConn | None = None) -> bool:
+        """End a schedule; its jobs stay. Return whether there was one.
+
+        >>> await utils.unschedule("nightly")
+        """
+        ended: bool = await self._run(control.of_schedule(self._settings, "unschedule", name), conn)
+        return ended
+
+    async def pause_schedule(self, name: str, *, conn: AsyncConn | None = None) -> None:
+        """Leave the runs of a schedule out until it is resumed. Raise InvalidCrontab if unknown.
+
+        >>> await utils.pause_schedule("nightly")
+        """
+        await self._run(control.of_schedule(self._settings, "pause_schedule", name), conn)
+
+    async def resume_schedule(self, name: str, *, conn: AsyncConn | None = None) -> datetime | None:
+        """Resume a schedule, and return when it is due next. Raise InvalidCrontab if unknown.
+
+        Runs that it missed are added as far back as its ``catch_up``.
+
+        >>> await utils.resume_schedule("nightly")
+        """
+        verb = control.of_schedule(self._settings, "resume_schedule", name)
+        due: datetime | None = await self._run(verb, conn)
+        return due
+
+    async def run_schedule_now(self, name: str, *, conn: AsyncConn | None = None) -> int | None:
+        """Add the job of a schedule now, beside its runs, and return its id.
+
+        None: the overlap is ``skip``, and the last one has not ended. Raise InvalidCrontab if there
+        is no such schedule.
+
+        >>> await utils.run_schedule_now("nightly")
+        """
+        verb = control.of_schedule(self._settings, "run_schedule_now", name)
+        job_id: int | None = await self._run(verb, conn)
+        return job_id
+
+    async def schedules(self, *, conn: AsyncConn | None = None) -> list[Schedule]:
+        """Return the schedules of the database. Needs the level observe.
+
+        >>> [schedule.next_runs[0] for schedule in await utils.schedules()]
+        """
+        return await self._run(control.schedules(self._settings), conn)

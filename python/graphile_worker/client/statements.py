@@ -174,6 +174,24 @@ _TEXTS = {
         "select l.scope, l.name, l.max_running, l.rate, l.per, l.burst, l.running"
         " from {s}.limits as l order by l.scope, l.name",
     ),
+    "schedule": (
+        "admin",
+        f"select {{s}}.schedule({_NAME}, cast(%(task)s as text), cast(%(cron)s as text),"
+        " cast(%(tz)s as text), cast(%(payload)s as json), cast(%(queue_name)s as text),"
+        " cast(%(priority)s as integer), cast(%(max_attempts)s as integer),"
+        " cast(%(job_key)s as text), cast(%(flags)s as text[]),"
+        " cast(cast(%(catch_up)s as text) as interval), cast(%(overlap)s as text))",
+    ),
+    "unschedule": ("admin", f"select {{s}}.unschedule({_NAME})"),
+    "pause_schedule": ("admin", f"select {{s}}.pause_schedule({_NAME})"),
+    "resume_schedule": ("admin", f"select {{s}}.resume_schedule({_NAME})"),
+    "run_schedule_now": ("admin", f"select {{s}}.run_schedule_now({_NAME})"),
+    "schedules": (
+        "observe",
+        "select s.name, s.task, s.cron, s.tz, cast(s.payload as text), s.queue_name, s.priority,"
+        " s.max_attempts, s.job_key, s.flags, s.catch_up, s.overlap, s.is_paused, s.next_runs,"
+        " s.last_run_at, s.last_job_id, s.last_error from {s}.schedules as s order by s.name",
+    ),
     "cancel_jobs": (
         "admin",
         f"select c.job_id, c.outcome from {{s}}.cancel_jobs({_IDS}, cast(%(reason)s as text)) as c",

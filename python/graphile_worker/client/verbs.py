@@ -32,9 +32,8 @@ Rows = Sequence[Sequence[Any]]
 T = TypeVar("T")
 Verb = Generator[tuple[Statement, Values], Rows, T]
 
-#: The oldest version of the extension on which a client can add jobs, and that a worker needs.
+#: The oldest version of the extension on which jobs can be added and run.
 OLDEST = "1.0.0"
-OLDEST_OF_WORKER = "1.1.0"
 #: The major version that this package knows.
 MAJOR = 1
 
@@ -213,8 +212,11 @@ def cleanup(
     return Cleaned(deleted, queues, tasks)
 
 
-def check(schema: str, oldest: str = OLDEST) -> Verb[None]:
-    """Raise a SchemaError unless the schema has the functions of a version."""
+def check(schema: str) -> Verb[str]:
+    """Return the version of the schema.
+
+    Raise a SchemaError unless it has what this package cannot do without.
+    """
     ((exists, body, is_nodes),) = yield statement("check", schema), {"schema": schema}
     where = f"the schema {schema} of this database"
     named = "" if schema == SCHEMA else f" --schema {schema}"
@@ -226,9 +228,9 @@ def check(schema: str, oldest: str = OLDEST) -> Verb[None]:
     if version is None:
         what = "has no graphile_worker" if exists else "does not exist"
         raise errors.SchemaMissing(f"{where} {what}: run `gw-install install{named}`")
-    if version_key(version) < version_key(oldest):
+    if version_key(version) < version_key(OLDEST):
         raise errors.SchemaTooOld(
-            f"{where} has version {version}, and this package needs {oldest} or later:"
+            f"{where} has version {version}, and this package needs {OLDEST} or later:"
             f" run `gw-install upgrade{named}`"
         )
     if version_key(version)[0] > MAJOR:
@@ -236,6 +238,7 @@ def check(schema: str, oldest: str = OLDEST) -> Verb[None]:
             f"{where} has version {version}, and this package knows only {MAJOR}.x:"
             " run `pip install -U graphile-worker`"
         )
+    return version
 
 
 _CLEANED_AT_ONCE = 10000

@@ -1,9 +1,10 @@
-"""gw retry, fail, complete, reschedule and remove: change jobs that are not running."""
+"""gw retry, fail, complete, reschedule, cancel and remove: change jobs."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
@@ -27,6 +28,13 @@ _MATCHING = f"""
     and {STATE} = any (%(states)s::text[])
     order by id
 """
+_BY_KEY = "select id, key from {s}.jobs where key = any (%(keys)s::text[])"
+#: What became of jobs that were not cancelled.
+_UNTOUCHED = {
+    "not_cancellable": "runs in a worker that cannot be told to stop it (Node's)",
+    "failed": "has permanently failed",
+    "missing": "is not there",
+}
 _WHY = """
     select ids.id, jobs.id is not null as is_there, jobs.locked_by
     from pg_catalog.unnest(%(ids)s::bigint[]) as ids (id) left join {s}.jobs on jobs.id = ids.id
@@ -34,15 +42,15 @@ _WHY = """
 """
 
 
-def _selects(parser: Parser, states: Sequence[str]) -> None:
+def _selects(parser: Parser, states: Sequence[str], *, running: bool = False) -> None:
     """Add the flags that select jobs. They have no variables: a variable must not choose jobs."""
     connects(parser)
     parser.add_argument("ids", type=job_id, nargs="*", metavar="ID", help="id of a job")
     parser.add_argument("--task", action="append", help="all for this task; may be repeated")
     parser.add_argument("--queue", action="append", help="all in this queue; may be repeated")
-    idle = [state for state in STATES if state != "running"]
+    choices = [state for state in STATES if running or state != "running"]
     parser.add_argument(
-        "--state", action="append", choices=idle,
+        "--state", action="append", choices=choices,
         help=f"only those in this state; may be repeated (default: {', '.join(states)})",
     )  # fmt: skip
     parser.add_argument("--yes", action="store_true", help="do not ask before changing many jobs")
@@ -73,6 +81,13 @@ def configure_reschedule(parser: Parser) -> None:
     flags.env(parser, "--priority", type=whole(-32768, 32767), help="lower numbers run first")
     flags.env(parser, "--attempts", type=whole(0, 32767), help="number of used attempts")
     flags.env(parser, "--max-attempts", type=whole(1, 32767), help="how many attempts")
+
+
+def configure_cancel(parser: Parser) -> None:
+    """Add the flags of gw cancel."""
+    _selects(parser, ["ready", "scheduled", "running"], running=True)
+    parser.add_argument("--key", action="append", help="key of a job; may be repeated")
+    flags.env(parser, "--reason", help="why, for people")
 
 
 def configure_remove(parser: Parser) -> None:
@@ -132,12 +147,7 @@ def _change(options: argparse.Namespace, name: str, verb: Verb) -> int:
     with opened(options) as queue:
         ids: list[int] = list(dict.fromkeys(options.ids))
         if chosen:
-            with queue.limited():
-                found = queue.rows(
-                    _MATCHING, tasks=options.task, queues=options.queue,
-                    states=options.state or options.default_states,
-                )  # fmt: skip
-            ids = [row["id"] for row in found]
+            ids = _matching(queue, options)
             if ids:
                 agreed(options, f"{many(len(ids), 'job')}, id {ids[0]} to {ids[-1]}: {name}")
         changed: list[int] = []
@@ -154,6 +164,15 @@ def _change(options: argparse.Namespace, name: str, verb: Verb) -> int:
             changed += (job.id for job in jobs)
         left = _left_out(queue, sorted(set(ids) - set(changed)))
     return _told(options, changed, left, strict=not chosen)
+
+
+def _matching(queue: Queue, options: argparse.Namespace) -> list[int]:
+    with queue.limited():
+        found = queue.rows(
+            _MATCHING, tasks=options.task, queues=options.queue,
+            states=options.state or options.default_states,
+        )  # fmt: skip
+    return [row["id"] for row in found]
 
 
 def _left_out(queue: Queue, ids: list[int]) -> dict[int, str]:
@@ -183,6 +202,45 @@ def _told(
     for id_, why in left.items():
         print(f"{options.prog}: job {id_} {why}; it was not changed", file=sys.stderr)
     return 1 if left and strict else 0
+
+
+def run_cancel(options: argparse.Namespace) -> int:
+    """Cancel the named jobs, or all that match after a confirmation."""
+    chosen = bool(options.task or options.queue or options.state)
+    named = bool(options.ids or options.key)
+    if named == chosen:
+        raise InvalidFilter(
+            "say which jobs: their IDs or --key, or else --task, --queue, --state;"
+            " nothing was changed"
+        )
+    with opened(options) as queue:
+        ids, absent = _named_ids(queue, options) if named else (_matching(queue, options), [])
+        if chosen and ids:
+            agreed(options, f"{many(len(ids), 'job')}, id {ids[0]} to {ids[-1]}: cancel")
+        outcomes: dict[int, str] = {}
+        for start in range(0, len(ids), AT_ONCE):
+            with queue.limited():
+                some = ids[start : start + AT_ONCE]
+                outcomes |= queue.utils.cancel_jobs(some, options.reason)
+    counts = Counter(outcomes.values())
+    text = f"Cancelled {many(counts['cancelled'], 'waiting job')}"
+    if counts["cancelling"]:
+        text += f", and told the workers of {many(counts['cancelling'], 'running job')} to stop"
+    flags.out(options, {"outcomes": outcomes, "absent_keys": absent}, f"{text}.")
+    for key in absent:
+        print(f"{options.prog}: no job has the key {plain(key)}", file=sys.stderr)
+    left = {id_: _UNTOUCHED[why] for id_, why in outcomes.items() if why in _UNTOUCHED}
+    for id_, why in left.items():
+        print(f"{options.prog}: job {id_} {why}; it was not changed", file=sys.stderr)
+    return 1 if named and (left or absent) else 0
+
+
+def _named_ids(queue: Queue, options: argparse.Namespace) -> tuple[list[int], list[str]]:
+    keys: list[str] = options.key or []
+    with queue.limited(read_only=True):
+        by_key = {row["key"]: row["id"] for row in queue.rows(_BY_KEY, keys=keys)}
+    ids = dict.fromkeys([*options.ids, *(by_key[key] for key in keys if key in by_key)])
+    return list(ids), [key for key in keys if key not in by_key]
 
 
 def run_remove(options: argparse.Namespace) -> int:

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from graphile_worker import __version__
 from graphile_worker.cli import command, flags
 from graphile_worker.cli.flags import Parser
-from graphile_worker.gw import add, change, explain, jobs, locks, stats, top
+from graphile_worker.gw import add, change, control, explain, jobs, locks, schedule, stats, top
 from graphile_worker.gw.doctor import command as doctor
+from graphile_worker.gw.queue import connects
 from graphile_worker.gw.run import command as run
 
 Configure = Callable[[Parser], None]
@@ -37,7 +38,23 @@ COMMANDS: dict[str, tuple[str, Configure, Run]] = {
         change.configure_reschedule,
         change.run_reschedule,
     ),
+    "cancel": (
+        "cancel jobs, also running ones", change.configure_cancel, change.run_cancel,
+    ),
     "remove": ("remove jobs by id or key", change.configure_remove, change.run_remove),
+    "pause": (
+        "pause a queue, a task or everything", control.configure_pause, control.run_pause,
+    ),
+    "resume": ("resume what is paused", control.configure_resume, control.run_resume),
+    "pauses": ("list what is paused", connects, control.run_pauses),
+    "limit": (
+        "limit how many jobs run at once, or start in a time", control.configure_limit,
+        control.run_limit,
+    ),
+    "limits": ("list the limits and what is in use", connects, control.run_limits),
+    "schedule": (
+        "list, set, end, pause, resume or run schedules", schedule.configure, schedule.run,
+    ),
     "queues": ("list queues and what locks them", locks.configure_queues, locks.run_queues),
     "unlock": ("unlock what dead workers hold", locks.configure_unlock, locks.run_unlock),
     "cleanup": (

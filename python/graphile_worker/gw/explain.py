@@ -40,6 +40,30 @@ _AHEAD = """
       limit %(most)s
     ) as first
 """
+_COVERS = """({0}.name = {1} or pg_catalog.right({0}.name, 1) = '*'
+      and pg_catalog.starts_with({1}, pg_catalog.left({0}.name, -1)))"""
+_PAUSES = f"""
+    select * from {{s}}.pauses where case scope
+      when 'task' then {_COVERS.format("pauses", "%(task)s::text")}
+      when 'queue' then {_COVERS.format("pauses", "%(queue)s::text")}
+      else true
+    end
+    order by scope, name
+"""
+_STATES = """
+    select * from {s}.limit_states
+    where (scope = 'task' and name = %(task)s) or (scope = 'queue' and name = %(queue)s)
+    order by scope
+"""
+# How many jobs of its queue may run side by side.
+_QUEUE_LIMIT = f"""
+    select coalesce((
+      select max_running from {{s}}.limits
+      where scope = 'queue' and {_COVERS.format("limits", "%(queue)s::text")}
+      order by name = %(queue)s desc, pg_catalog.length(name) desc
+      limit 1
+    ), 1) as most
+"""
 _HELD = "select pg_catalog.count(*) as jobs from {s}.jobs where locked_by = any (%(ids)s)"
 
 
@@ -72,6 +96,8 @@ class _Facts:
         self.now: datetime = job["now"]
         self.workers = queue.rows(_WORKERS)
         self.lock: Row | None = None
+        self.pauses: list[Row]
+        self.states: list[Row]
         self.ahead_in_queue = 0
         name = job["queue_name"]
         where = {key: job[key] for key in ("priority", "run_at", "id")}
@@ -79,6 +105,12 @@ class _Facts:
             found = queue.rows(_IN_QUEUE, queue_name=name)
             self.lock = found[0] if found else None
             self.ahead_in_queue = queue.row(_AHEAD, **where, queue_name=name, most=MANY)["ahead"]
+        names = {"task": job["task_identifier"], "queue": name}
+        self.pauses, self.states, self.side_by_side = [], [], 1
+        if queue.has_controls:
+            self.pauses = queue.rows(_PAUSES, **names)
+            self.states = queue.rows(_STATES, **names)
+            self.side_by_side = queue.row(_QUEUE_LIMIT, queue=name)["most"]
         self.ahead = queue.row(_AHEAD, **where, queue_name=None, most=MANY)["ahead"]
         self.alive = [worker for worker in self.workers if worker["is_alive"]]
         task = job["task_identifier"]
@@ -167,6 +199,8 @@ def _reasons(facts: _Facts) -> Iterator[Reason]:
             )
         else:
             yield Reason("not_due", f"it is not due: {_time(job['run_at'], now)}{why}")
+    yield from _pauses(facts)
+    yield from _limits(facts)
     yield from _queue(facts)
     yield from _workers(facts)
     if job["flags"]:
@@ -182,10 +216,51 @@ def _reasons(facts: _Facts) -> Iterator[Reason]:
         )  # fmt: skip
 
 
+def _pauses(facts: _Facts) -> Iterator[Reason]:
+    for pause in facts.pauses:
+        scope, name = pause["scope"], plain(pause["name"])
+        what = "everything is" if scope == "all" else f"its {scope} is"
+        by = "" if scope == "all" or not name.endswith("*") else f" (by the name {name})"
+        why = f": {plain(pause['reason'])}" if pause["reason"] else ""
+        until = pause["until"]
+        named = "all" if scope == "all" else f"{scope} '{name}'"
+        end = f"it ends {since(until, facts.now)}"
+        if until is None:
+            end = f"`gw resume {named}` resumes it"
+        yield Reason(
+            f"{scope}_paused",
+            f"{what} paused{by} since {_time(pause['paused_at'], facts.now)}, by"
+            f" {plain(pause['paused_by'])}{why}; {end}",
+        )
+
+
+def _limits(facts: _Facts) -> Iterator[Reason]:
+    for state in facts.states:
+        if state["slots"] > 0 or state["limit_name"] is None:
+            continue
+        scope, name, limit = state["scope"], plain(state["name"]), plain(state["limit_name"])
+        by = f"the limit of the {scope} {limit}"
+        most = state["max_running"]
+        if most is not None and state["running"] >= most:
+            yield Reason(
+                f"{scope}_limit",
+                f"{many(state['running'], 'job')} of its {scope} {name}"
+                f" run{'s' if state['running'] == 1 else ''}, as many as {by} allows: it waits for"
+                " the end of one",
+            )
+        if state["next_start_at"] > facts.now:
+            yield Reason(
+                f"{scope}_rate",
+                f"{by} allows the next start of its {scope} {name}"
+                f" {since(state['next_start_at'], facts.now)}",
+            )
+
+
 def _queue(facts: _Facts) -> Iterator[Reason]:
     job, lock = facts.job, facts.lock
     name = plain(job["queue_name"])
-    if lock is not None and lock["locked_at"] is not None:
+    is_serial = facts.side_by_side == 1
+    if lock is not None and lock["locked_at"] is not None and is_serial:
         kind, text = facts.holder(lock["locked_by"], lock["locked_at"])
         since_when = _time(lock["locked_at"], facts.now)
         if lock["running_job"] is None:
@@ -202,7 +277,7 @@ def _queue(facts: _Facts) -> Iterator[Reason]:
             )
     if facts.ahead_in_queue:
         number = _number(facts.ahead_in_queue)
-        yield Reason("queue_behind", f"before it in its queue {name}: {number}")
+        yield Reason("queue_behind", f"before it in its queue {name}: {number}", stops=is_serial)
 
 
 def _workers(facts: _Facts) -> Iterator[Reason]:

@@ -13,6 +13,7 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.datetime import TimestamptzLoader
 
+from graphile_worker import __version__
 from graphile_worker.cli import flags
 from graphile_worker.cli.flags import Parser
 from graphile_worker.client import drivers, verbs
@@ -20,7 +21,7 @@ from graphile_worker.client.sync import WorkerUtils
 from graphile_worker.errors import AccessDenied, Busy, GraphileWorkerError
 from graphile_worker.gw.values import seconds
 from graphile_worker.install.session import acting_role
-from graphile_worker.naming import SCHEMA, quote_ident
+from graphile_worker.naming import SCHEMA, quote_ident, version_key
 from graphile_worker.ownership import OWNERS, check_owners
 
 Row = dict[str, Any]
@@ -34,8 +35,15 @@ class Queue:
     ) -> None:
         self.conn, self.schema, self.timeout = conn, schema, timeout
         conn.adapters.register_loader("timestamptz", _CalendarLoader)
+        #: The version of the extension, as far as it was looked at.
+        self.version = __version__
         #: Its verbs; they run in the transaction of ``limited``.
         self.utils = WorkerUtils(conn, schema=schema)
+
+    @property
+    def has_controls(self) -> bool:
+        """Whether it has pauses, limits and schedules, as from version 1.1.0 on."""
+        return version_key(self.version) >= (1, 1, 0)
 
     @contextmanager
     def limited(self, *, snapshot: bool = False, read_only: bool = False) -> Iterator[None]:
@@ -115,7 +123,7 @@ def opened(options: argparse.Namespace) -> Iterator[Queue]:
         with queue.limited(read_only=True):
             owners = conn.execute(OWNERS, [options.schema]).fetchall()
             check_owners(owners, options.schema, options.trust_owner or ())
-            drivers.run(conn, verbs.check(options.schema))
+            queue.version = drivers.run(conn, verbs.check(options.schema))
         yield queue
 
 

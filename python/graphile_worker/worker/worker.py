@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from graphile_worker.worker.lease import Identity, Lease
 from graphile_worker.worker.options import WorkerOptions
 from graphile_worker.worker.reviewer import Reviewer
 from graphile_worker.worker.scheduler import Scheduler
+from graphile_worker.worker.schedules import Schedules
 from graphile_worker.worker.stopping import Stopping
 from graphile_worker.worker.task_loading import load_tasks
 
@@ -87,6 +88,7 @@ class Worker:
         self._fetcher = Fetcher(
             self._protocol, self._lease, self._runs, self._completer, options, names, once=once
         )
+        self._schedules = Schedules(self._protocol, self.events, worker_id=lambda: self.worker_id)
         self._reviewer = Reviewer(self._protocol, self._lease, self._runs, self._fetcher)
         self._stopping = Stopping(
             self._fetcher, self._runs, self._completer, self._lease, options.grace
@@ -96,7 +98,7 @@ class Worker:
         if options.listen and not once:
             self._listener = Listener(
                 options.listen_dsn or options.dsn, self.events, worker_id=lambda: self.worker_id,
-                on_jobs=self._fetcher.wake, on_control=self._reviewer.review_soon,
+                on_jobs=self._fetcher.wake, on_control=self._controlled,
                 on_migration=self._migrated,
             )  # fmt: skip
 
@@ -186,12 +188,17 @@ class Worker:
 
     async def _work(self) -> None:
         background = [_task(self._completer.run(), "write"), _task(self._lease.run(), "heartbeat")]
-        background.append(_task(self._reviewer.run(), "review"))
+        if self._protocol.has_controls:
+            background.append(_task(self._reviewer.run(), "review"))
         if self._listener is not None:
             background.append(_task(self._listener.run(), "listen"))
         fetching = _task(self._fetcher.run(), "fetch")
         # Ends at once when the worker is told to stop.
-        passing = [] if self._cron is None else [_task(self._keep_scheduling(), "cron")]
+        passing = []
+        if self._cron is not None:
+            passing.append(_task(_kept(self._cron.run, "recurring jobs"), "cron"))
+        if self._protocol.has_controls and not self._once:
+            passing.append(_task(_kept(self._schedules.run, "scheduled jobs"), "schedules"))
         every = [*background, *passing, fetching]
         stopping = _task(self._stopping.asked.wait(), "stop")
         try:
@@ -213,16 +220,6 @@ class Worker:
             for task in (*every, stopping):
                 task.cancel()
             await asyncio.wait({*every, stopping}, timeout=0.3)
-
-    async def _keep_scheduling(self) -> None:
-        """Run the scheduler; restart it after an error."""
-        assert self._cron is not None
-        backoff = Backoff(first=1.0, cap=60.0)
-        while True:
-            try:
-                await self._cron.run()
-            except Exception as error:
-                await asyncio.sleep(backoff.failed("adding recurring jobs failed", error))
 
     async def _close(self) -> None:
         self._fetcher.close()
@@ -252,6 +249,11 @@ class Worker:
         if again is not None:
             self._fetcher.wake_in(again)
 
+    def _controlled(self) -> None:
+        """Look what has changed about the jobs held and the schedules."""
+        self._reviewer.review_soon()
+        self._schedules.check_soon()
+
     def _migrated(self) -> None:
         """Check whether the schema was migrated: any client can send this notification."""
         if self._checking is None or self._checking.done():
@@ -279,6 +281,16 @@ class Worker:
 
     def _emit(self, name: str, **more: Any) -> None:
         self.events.emit(Event(name, self.worker_id, **more))
+
+
+async def _kept(run: Callable[[], Awaitable[None]], what: str) -> None:
+    """Run what adds jobs; start it again after an error."""
+    backoff = Backoff(first=1.0, cap=60.0)
+    while True:
+        try:
+            await run()
+        except Exception as error:
+            await asyncio.sleep(backoff.failed(f"adding {what} failed", error))
 
 
 def _task(coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:

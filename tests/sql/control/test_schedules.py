@@ -53,7 +53,9 @@ def test_a_schedule_is_shown_with_its_next_three_runs(db: Database) -> None:
     runs = db.column("select * from graphile_worker.next_runs('30 1 * * 1-5', 'Europe/London', 3)")
     assert shown[13:] == (runs, None, None, None)
     assert due == runs[0]
-    (seconds,) = db.column("select extract(epoch from next_run_in) from graphile_worker.run_schedules()")
+    (seconds,) = db.column(
+        "select extract(epoch from next_run_in) from graphile_worker.run_schedules()"
+    )
     assert abs(float(seconds) - (due - db.value("select clock_timestamp()")).total_seconds()) < 5
     assert take(db) == []
 
@@ -75,7 +77,9 @@ def test_a_run_that_is_due_adds_its_job_once(db: Database) -> None:
     assert payload["a"] == 1
     assert datetime.fromisoformat(payload["_cron"]["ts"].replace("Z", "+00:00")) == stamp
     assert payload["_cron"]["backfilled"] == ran["backfilled"]
-    last = db.row("select last_run_at, last_job_id, next_runs[1] > last_run_at from graphile_worker.schedules")
+    last = db.row(
+        "select last_run_at, last_job_id, next_runs[1] > last_run_at from graphile_worker.schedules"
+    )
     assert last == (at, job[0], True)
     assert run(db) == []
     assert db.value("select count(*) from graphile_worker.jobs") == 1
@@ -157,8 +161,12 @@ def test_a_paused_schedule_leaves_its_runs_out_and_catches_up_as_asked(db: Datab
     assert run(db) == []
     assert db.value("select next_run_in from graphile_worker.run_schedules()") is None
     assert db.column("select is_paused from graphile_worker.schedules") == [True, True]
-    assert db.value("select graphile_worker.resume_schedule('s')") > db.value("select clock_timestamp()")
-    assert db.value("select graphile_worker.resume_schedule('other')") < db.value("select clock_timestamp()")
+    assert db.value("select graphile_worker.resume_schedule('s')") > db.value(
+        "select clock_timestamp()"
+    )
+    assert db.value("select graphile_worker.resume_schedule('other')") < db.value(
+        "select clock_timestamp()"
+    )
     assert {each["name"] for each in run(db)} == {"other"}
     assert db.value("select count(*) from graphile_worker.jobs") >= 10
 
@@ -185,10 +193,14 @@ def test_a_schedule_that_is_set_again_goes_on_where_it_was(db: Database) -> None
     due_since(db, 3)
     db.rows("select graphile_worker.unschedule('s')")
     assert run(db) == []
-    db.rows("update graphile_worker._private_schedules set unscheduled_at = now() - interval '1 hour'")
+    db.rows(
+        "update graphile_worker._private_schedules set unscheduled_at = now() - interval '1 hour'"
+    )
     assert schedule(db) > db.value("select now()"), "one that ended an hour ago begins anew"
     assert schedule(db, cron="@hourly") > db.value("select now()")
-    db.rows("update graphile_worker._private_schedules set unscheduled_at = now() - interval '2 days'")
+    db.rows(
+        "update graphile_worker._private_schedules set unscheduled_at = now() - interval '2 days'"
+    )
     db.rows("select * from graphile_worker.release_stale_locks()")
     assert db.value("select count(*) from graphile_worker._private_schedules") == 0
 
@@ -233,8 +245,10 @@ def test_deploys_that_end_and_set_schedules_neither_double_nor_lose_a_run(db: Da
                 "select from graphile_worker._private_schedules where next_runs[1] > now()"
             ).rowcount:
                 pass
-            main.execute("delete from graphile_worker._private_jobs where run_at < ("
-                         " select max(run_at) from graphile_worker._private_jobs) - interval '2 hours'")
+            main.execute(
+                "delete from graphile_worker._private_jobs where run_at < ("
+                " select max(run_at) from graphile_worker._private_jobs) - interval '2 hours'"
+            )
     finally:
         stop.set()
         for thread in threads:
@@ -254,7 +268,9 @@ def test_a_job_that_is_refused_is_shown_and_the_schedule_goes_on(db: Database) -
     db.rows("update graphile_worker._private_schedules set job_key = '' where name = 's'")
     due_since(db, 0), due_since(db, 0, "other")
     assert {each["name"] for each in run(db)} == {"other"}
-    errors = db.rows("select name, last_error, next_runs[1] > now() from graphile_worker.schedules order by 1")
+    errors = db.rows(
+        "select name, last_error, next_runs[1] > now() from graphile_worker.schedules order by 1"
+    )
     assert errors == [("other", None, True), ("s", "Job key is empty", True)]
 
 

@@ -12,7 +12,7 @@ import psycopg
 from graphile_worker.cli import flags
 from graphile_worker.cli.flags import Parser
 from graphile_worker.errors import AccessDenied, Busy
-from graphile_worker.gw.doctor import checks, server_checks
+from graphile_worker.gw.doctor import checks, control_checks, server_checks
 from graphile_worker.gw.doctor.findings import Examination, Finding, SkippedError
 from graphile_worker.gw.queue import connects, opened
 
@@ -25,6 +25,9 @@ CHECKS: dict[str, Check] = {
     "stuck-queues": checks.stuck_queues,
     "failed-jobs": checks.failed_jobs,
     "tasks": checks.unknown_tasks,
+    "pauses": control_checks.pauses,
+    "limits": control_checks.limits,
+    "schedules": control_checks.schedules,
     "queue-names": checks.many_queues,
     "drift": checks.drift,
     "vacuum": server_checks.vacuum,
@@ -36,6 +39,8 @@ CHECKS: dict[str, Check] = {
 }
 #: It compares what several transactions see, and so runs in none.
 _OUTSIDE = "pooler"
+#: They read what versions before 1.1.0 do not have.
+_NEED_CONTROLS = ("pauses", "limits", "schedules")
 
 
 @dataclass
@@ -53,6 +58,8 @@ def examine(
     """Make the checks; with ``fix`` repair what is safe, and check the repaired again."""
     found = Diagnosis([], [], {})
     for name in only or CHECKS:
+        if name in _NEED_CONTROLS and not exam.queue.has_controls:
+            continue
         findings = _made(exam, name, found.skipped)
         repairs = dict.fromkeys(finding.repair for finding in findings if finding.repair)
         if fix and repairs:

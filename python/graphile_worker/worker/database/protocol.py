@@ -19,6 +19,7 @@ from graphile_worker.errors import (
     InvalidConnection,
 )
 from graphile_worker.log import logger
+from graphile_worker.naming import version_key
 from graphile_worker.ownership import OWNERS, check_owners
 from graphile_worker.worker.database.backoff import Backoff
 from graphile_worker.worker.database.connections import (
@@ -51,6 +52,8 @@ from {s}.return_jobs(%s, %s, coalesce(%s::timestamptz, now() + %s::interval))"""
     "return_and_pause": """select {s}.return_and_pause(
   %s, %s, %s, coalesce(%s::timestamptz, clock_timestamp() + %s::interval), %s)""",
     "review_jobs": "select job_id, verdict, reason, requested_by from {s}.review_jobs(%s, %s)",
+    "run_schedules": """select runs::text, extract(epoch from next_run_in)::float8
+from {s}.run_schedules()""",
     "heartbeat": """select beat.is_known, extract(epoch from beat.dead_after)::float8,
   extract(epoch from beat.next_job_in)::float8, beat.is_due,
   coalesce(current_setting('graphile_worker.notify', true) = 'idle', false),
@@ -85,6 +88,8 @@ _CONNECTION = {
     "tcp_user_timeout": 30000,
 }
 _MIXED_UP = "the worker's prepared statements are mixed up by a pooler: pass prepare=False"
+#: The first version of the extension with pauses, limits, cancellations and schedules.
+CONTROLS_SINCE = "1.1.0"
 #: Bytes of payloads that one fetch brings, in about.
 FETCH_BYTES = 32 << 20
 LEAST_PAYLOAD, MOST_PAYLOAD = 1 << 10, 256 << 10
@@ -155,6 +160,8 @@ class Protocol:
             # For what may take long: no heartbeat and no result waits for it.
             "other": Connection(self._connect),
         }
+        #: Whether the database knows pauses, cancellations and schedules.
+        self.has_controls = True
         #: Held from a take until its jobs are known, and while it is said again how jobs ended.
         self.fetching = asyncio.Lock()
         self._statements = {
@@ -170,13 +177,18 @@ class Protocol:
         )
 
     async def check(self) -> None:
-        """Raise a SchemaError unless the schema has what is called here."""
+        """Raise a SchemaError unless the schema has what is called here.
+
+        On an older one ``has_controls`` is false: nothing can be cancelled or scheduled there, and
+        a job that pauses its queue only waits itself.
+        """
         conn = await self._connections["heartbeat"].connection()
         try:
             async with asyncio.timeout(DEADLINE):
                 cursor = await conn.execute(OWNERS, [self._schema])
                 check_owners(await cursor.fetchall(), self._schema, self._trusted)
-                await arun(conn, verbs.check(self._schema, verbs.OLDEST_OF_WORKER))
+                version = await arun(conn, verbs.check(self._schema))
+                self.has_controls = version_key(version) >= version_key(CONTROLS_SINCE)
         except psycopg.errors.DuplicatePreparedStatement as error:
             raise InvalidConnection(_MIXED_UP) from error
         except TimeoutError as error:
@@ -307,8 +319,16 @@ class Protocol:
         """Return a job without using up the attempt, and pause its queue or task until then."""
         at = when if isinstance(when, datetime) else None
         delay = when if isinstance(when, timedelta) else None
+        if not self.has_controls:
+            await self.return_jobs(worker_id, [job_id], when)
+            return
         values = (worker_id, job_id, scope, at, delay, reason)
         await self._persist("complete", "return_and_pause", values, unless=_of_jobs)
+
+    async def run_schedules(self) -> tuple[list[dict[str, Any]], float | None]:
+        """Add what is due by the schedules; return the runs, and the seconds until the next one."""
+        ((runs, seconds),) = await self._persist("other", "run_schedules", ())
+        return json.loads(runs), seconds
 
     async def review(self, worker_id: str, prefetched: list[int]) -> list[Verdict]:
         """Return which jobs of the worker were cancelled, and which prefetched ones are paused."""
