@@ -26,14 +26,14 @@ def pause(
         check_run_at(until)
     moment, delay = when(until)
     values = {"until": moment, "delay": delay, "reason": _text("reason", reason)}
-    if name is not None:
+    if scope != "all":
         values["name"] = _name(scope, name)
     yield statement(f"pause_{scope}", settings.schema), values
 
 
 def resume(settings: Settings, scope: str, name: str | None) -> Verb[bool]:
     """Resume a queue, a task or everything."""
-    values: dict[str, Any] = {} if name is None else {"name": _name(scope, name)}
+    values: dict[str, Any] = {} if scope == "all" else {"name": _name(scope, name)}
     ((resumed,),) = yield statement(f"resume_{scope}", settings.schema), values
     return bool(resumed)
 
