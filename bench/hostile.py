@@ -61,6 +61,8 @@ class State:
     task: str = BENCH_TASK
     run_at: str = "now() - interval '1 day' + i * interval '1 microsecond'"
     attempts: int = 0
+    #: Node's schema has no such thing.
+    is_ours: bool = False
 
     def scaled(self, scale: float) -> int:
         return max(1, int(self.count * scale))
@@ -86,6 +88,28 @@ STATES = (
         title="{:,} jobs behind 2 locked queues", count=100_000, first=LOCKED,
         queue="""(array(select id from graphile_worker._private_job_queues
   where queue_name like 'locked %'))[1 + i % 2]""",
+    ),
+    State(
+        title="{:,} jobs of a paused task", count=1_000_000, is_ours=True,
+        first=f"{UNKNOWN}; select graphile_worker.pause_task('known to no worker')",
+        task="(select id from graphile_worker._private_tasks where identifier like 'known to no%')",
+    ),
+    State(
+        title="{:,} jobs of 100 paused queues", count=1_000_000, is_ours=True,
+        first="""insert into graphile_worker._private_job_queues (queue_name)
+select 'paused ' || i from generate_series(1, 100) as i;
+select graphile_worker.pause_queue('paused *')""",
+        queue="""(array(select id from graphile_worker._private_job_queues
+  where queue_name like 'paused %'))[1 + i % 100]""",
+    ),
+    State(
+        title="a limit on every task", count=1, is_ours=True,
+        first="select graphile_worker.set_limit('task', '*', max_running => 10000)",
+    ),
+    State(
+        title="a limit and a rate on every task", count=1, is_ours=True,
+        first="""select graphile_worker.set_limit('task', '*', max_running => 10000,
+  rate => 1000000, per => '1 second')""",
     ),
 )  # fmt: skip
 
@@ -224,13 +248,19 @@ def hostile(bench: Bench) -> None:
     measures: dict[str, Callable[[str, Peer], dict[str, float]]] = {
         state.title.format(state.scaled(scale)): partial(_beside, bench, state) for state in STATES
     }
+    ours = {state.title.format(state.scaled(scale)) for state in STATES if state.is_ours}
     for most in MANY_QUEUES:
         queues = max(1, int(most * scale))
         title = f"{queues:,} queues with {QUEUED} jobs each"
         measures[title] = partial(_queued, bench, queues)
     for title, measure in measures.items():
         bench.compare_all(
-            _figures(title), {peer.name: partial(measure, title, peer) for peer in peers}
+            _figures(title),
+            {
+                peer.name: partial(measure, title, peer)
+                for peer in peers
+                if peer is PEERS[0] or title not in ours
+            },
         )
 
 

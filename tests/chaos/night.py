@@ -17,6 +17,8 @@ from support.fragile import FragileServer
 from support.network import Network
 from support.pg import wait_for
 
+from chaos import controls
+from chaos.controls import Controls
 from chaos.invariants import effects_are_there, jobs_end, locks_end
 from chaos.processes import BOUND, FORCED_BOUND, GRACE, Gw
 
@@ -30,11 +32,11 @@ SETTINGS = (
 )  # fmt: skip
 GARBAGE = (
     ("worker:migrate", '{"migrationNumber": 999, "breaking": true}'), ("worker:migrate", "junk"),
-    ("worker:migrate", "[" * 3000), ("jobs:insert", "junk"), ("jobs:insert", "\\"),
+    ("worker:migrate", "[" * 3000), ("jobs:insert", "junk"), ("jobs:control", "\\"),
 )  # fmt: skip
 
 
-class Night:
+class Night(Controls):
     """A history of faults, and what has to hold after it."""
 
     def __init__(self, server: FragileServer, folder: Path, seed: int, workers: int = 3) -> None:
@@ -66,6 +68,7 @@ class Night:
             conn.execute("create role worker login")
             conn.execute("select graphile_worker.grant_access('worker', 'work')")
             conn.execute(f"select {G}.set_recovery(make_interval(secs => %s), 1000)", [DEAD_AFTER])
+            controls.prepare(conn)
 
     def connect(self, timeout: float = 60) -> psycopg.Connection[Any]:
         """Connect as the owner, past the network, as soon as the server is there."""
@@ -108,7 +111,7 @@ class Night:
             payload["until"] = time.monotonic() + 3
         if rng.random() < 0.05:
             payload["text"] = "x" * 1_000_000
-        queue = rng.choice([None, None, "q0", "q1", "q2"])
+        queue = rng.choice([None, None, "q0", "q1", "q2", "wide0", "wide1"])
         rows = conn.execute(
             f"select job.id from generate_series(1, %s), lateral {G}.add_job(%s, %s, queue_name :="
             " %s, max_attempts := case when %s = 'bad' then 1 else 25 end) as job",
@@ -126,12 +129,8 @@ class Night:
             conn.execute(f"select from {G}.add_job('ok', '[]', run_at := %s::timestamptz)", [when])
 
     def _watch(self, conn: psycopg.Connection[Any]) -> None:
-        """No queue has two jobs in flight, ever."""
-        rows = conn.execute(
-            f"select job_queue_id from {G}._private_jobs where locked_at is not null"
-            " and job_queue_id is not null group by 1 having count(*) > 1"
-        ).fetchall()
-        assert rows == [], "a queue has two jobs in flight"
+        """No queue has two jobs in flight, ever, and no limit is exceeded."""
+        controls.watch(conn)
         self._ended.wait(0.02)
 
     # --- what happens
@@ -142,7 +141,7 @@ class Night:
         faults = [
             self.freeze, self.kill, self.stop, self.stop_twice, self.cut, self.swallow, self.crash,
             self.read_only, self.revoke, self.limit, self.garbage, self.setting, self.manage,
-            self.drain, self.stop_while_away,
+            self.drain, self.stop_while_away, self.pause, self.cancel, self.deploy,
         ]  # fmt: skip
         while time.monotonic() < end:
             self._meet(self.rng.choice(faults))
@@ -331,6 +330,7 @@ class Night:
             jobs_end(self, conn)
             locks_end(conn)
             effects_are_there(self)
+            controls.schedules_are_kept(conn, self.runs_file, self.managed)
             for worker in self.workers:
                 worker.signal(signal.SIGTERM)
             for worker in self.workers:

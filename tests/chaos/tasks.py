@@ -82,6 +82,10 @@ async def later(payload: Any, context: Context) -> None:
     note(context, "done")
 
 
+async def tick(payload: Any, context: Context) -> None:
+    note(context, f"tick {payload['_cron']['ts']}")
+
+
 tasks = {
-    "ok": ok, "thread": thread, "bad": bad, "block": block, "stubborn": stubborn, "later": later,
+    "tick": tick, "ok": ok, "thread": thread, "bad": bad, "block": block, "stubborn": stubborn, "later": later,
 }  # fmt: skip

@@ -214,12 +214,25 @@ def test_drain_waits_until_no_job_runs(empty_db: Database, offering: Scripts) ->
     finish.join()
 
 
+def installed(conn: psycopg.Connection[Any], version: str, mode: Any) -> None:
+    """Install a version as it was released."""
+    scripts = Scripts()
+    if version == __version__:
+        install(conn, mode=mode)
+    elif mode == "extension":
+        conn.execute(f"create extension graphile_worker version '{version}'".encode())
+    else:
+        conn.execute("create schema graphile_worker")
+        conn.execute(scripts.plain(scripts.read(version)).encode())
+
+
 @pytest.mark.parametrize("mode", ["extension", "plain"])
+@pytest.mark.parametrize("version", Scripts().versions())
 def test_workers_and_producers_under_load_see_no_error(
-    empty_db: Database, offering: Scripts, mode: Any
+    empty_db: Database, offering: Scripts, mode: Any, version: str
 ) -> None:
     conn = empty_db.connect()
-    install(conn, mode=mode)
+    installed(conn, version, mode)
     stop, added_all, trouble = threading.Event(), threading.Event(), []
     added, ran = [], []
 
@@ -260,10 +273,11 @@ def test_workers_and_producers_under_load_see_no_error(
         thread.start()
     try:
         wait_for(lambda: len(ran) > 50)
+        to = offering if version == __version__ else Scripts()
         run(
             [
                 Path(sys.executable).parent / "gw-install", "upgrade", "--dsn", empty_db.dsn,
-                "--scripts", offering.folder,
+                "--scripts", to.folder,
             ]
         )  # fmt: skip
         seen = len(ran)
@@ -278,7 +292,7 @@ def test_workers_and_producers_under_load_see_no_error(
     assert trouble == []
     assert set(ran) == set(added)
     assert len(ran) == len(set(ran))
-    assert verify(conn, scripts=offering) == []
+    assert verify(conn, scripts=to) == []
 
 
 @pytest.mark.parametrize("mode", ["extension", "plain"])
@@ -286,13 +300,8 @@ def test_workers_and_producers_under_load_see_no_error(
 def test_a_released_version_becomes_this_one_and_keeps_every_row(
     empty_db: Database, released: str, mode: str
 ) -> None:
-    scripts = Scripts()
     conn = empty_db.connect()
-    if mode == "extension":
-        conn.execute(f"create extension graphile_worker version '{released}'")
-    else:
-        conn.execute("create schema graphile_worker")
-        conn.execute(scripts.plain(scripts.read(released)).encode())
+    installed(conn, released, mode)
     conn.execute("select graphile_worker.add_job('t', queue_name := 'q', job_key := 'k')")
     conn.execute("select graphile_worker.heartbeat('w')")
     conn.execute("select graphile_worker.get_jobs('w')")
