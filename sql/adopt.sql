@@ -2984,7 +2984,7 @@ begin
     update @extschema@._private_job_queues as queues
     set locked_at = pg_catalog.now(), locked_by = worker_id
     from claimed
-    where claimed.job_queue_id is not null and queues.id = claimed.job_queue_id
+    where claimed.job_queue_id = any (v_free_queue_ids) and queues.id = claimed.job_queue_id
   )
   select
     claimed.id, tasks.identifier, claimed.payload,
@@ -3253,9 +3253,6 @@ begin
   v_counted := @extschema@._count_within_limits(
     picked_ids, v_held.held_scopes, v_held.held_name_ids, v_held.held_slots
   );
-  if v_counted.ids is null then
-    return;
-  end if;
   select pg_catalog.array_agg(free.id) into v_free_queue_ids
   from (
     select queues.id
@@ -3472,7 +3469,10 @@ $$;
 --
 -- Assumes that the worker may fetch, and that task_ids are tasks that it may claim jobs of. With
 -- is_limited each round claims within the limits; with has_queue_limits it goes from partition to
--- partition from the start, so that each queue gets its turn. Locks what it claims. Ends when it has what is wanted; when
+-- partition from the start, so that each queue gets its turn. Locks what it claims. No second round
+-- starts while one holds locks that others may wait for in another order: a round that claimed
+-- nothing is undone, and one that claimed keyed jobs is the last, since their rows are locked in
+-- order of key, as by add_jobs. Ends when it has what is wanted; when
 -- there is no more; when others fetch the same jobs, since it is better to begin with what they
 -- left than to compete for more; or after eight tries from partition to partition. If it claimed
 -- fewer than wanted and there may be more, it sets graphile_worker.more to true. If it claimed
@@ -3558,9 +3558,6 @@ begin
     end if;
     continue when v_picked.ids is null;
 
-    -- No second round starts while this one holds locks: a round that claimed nothing is undone,
-    -- and one that claimed keyed jobs is the last. Their rows are locked in order of key, as by
-    -- add_jobs.
     v_claimed := 0;
     begin
       if is_limited then
@@ -3619,6 +3616,38 @@ begin
   end if;
   raise exception 'Max jobs is out of range: %', max_jobs
     using errcode = 'GWBMJ', hint = 'Ask for 1 to 100000 jobs.';
+end;
+$$;
+
+-- Raises the error for a worker that has ended or was presumed dead; what get_jobs has just claimed
+-- for it is undone.
+--
+-- By now the table of jobs is locked, so whoever ends the worker later waits for this transaction. A
+-- snapshot from before does not show that it ended, nor that a limit was set; but then the row of
+-- its heartbeat is gone, and locking that fails.
+create or replace function @extschema@._refuse_ended_worker(
+  worker_id text
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+    perform @extschema@._reject_old_snapshot();
+    perform from @extschema@._private_heartbeats as heartbeats
+    where heartbeats.worker_id = _refuse_ended_worker.worker_id
+    for key share;
+  end if;
+  if exists (
+    select from @extschema@._private_ended_workers as ended
+    where ended.worker_id = _refuse_ended_worker.worker_id
+  ) then
+    raise exception 'Worker "%" has ended or was presumed dead', worker_id
+      using errcode = 'GWBWE',
+        hint = 'Its jobs were given to others. Go on under a new id, and call heartbeat first.';
+  end if;
 end;
 $$;
 
@@ -3746,21 +3775,11 @@ begin
   if v_is_controlled and v_claimed < max_jobs then
     perform @extschema@._wait_for_controls();
   end if;
-  if v_claimed > 0 then
-    if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
-      perform @extschema@._reject_old_snapshot();
-      perform from @extschema@._private_heartbeats as heartbeats
-      where heartbeats.worker_id = get_jobs.worker_id
-      for key share;
-    end if;
-    if exists (
-      select from @extschema@._private_ended_workers as ended
-      where ended.worker_id = get_jobs.worker_id
-    ) then
-      raise exception 'Worker "%" has ended or was presumed dead', worker_id
-        using errcode = 'GWBWE',
-          hint = 'Its jobs were given to others. Go on under a new id, and call heartbeat first.';
-    end if;
+  if v_claimed > 0 and (pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') or exists (
+    select from @extschema@._private_ended_workers as ended
+    where ended.worker_id = get_jobs.worker_id
+  )) then
+    perform @extschema@._refuse_ended_worker(worker_id);
   end if;
 end;
 $$;
@@ -5778,6 +5797,78 @@ begin
 end;
 $$;
 
+-- Takes away the rights that a role has on internal functions, which no level gives.
+create or replace function @extschema@._revoke_internal(
+  in_schema text,
+  grantee name
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  execute pg_catalog.format(
+    'revoke all on function
+      %1$s._reject_job(text, text, integer, text, integer, text[]),
+      %1$s._reject_mode(text),
+      %1$s._merge_payloads(json, json),
+      %1$s._ensure_names(text[], text[]),
+      %1$s._reject_old_snapshot(),
+      %1$s._block_enqueues(),
+      %1$s._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text),
+      %1$s._prepare_specs(%1$s.job_spec[]),
+      %1$s._upsert_jobs(%1$s.job_spec[], bigint[], text[], bigint[], %1$s._private_jobs[]),
+      %1$s._visible_rows(%1$s._private_jobs[], %1$s.job_spec[], text[]),
+      %1$s._add_keyed_jobs(%1$s.job_spec[], text[]),
+      %1$s._before_lock_retry(text, timestamptz, interval),
+      %1$s._without_content(%1$s._private_jobs, json, text),
+      %1$s._reject_fetch(text, integer),
+      %1$s._refuse_ended_worker(text),
+      %1$s._claim_first_jobs(text, integer, integer[], text[]),
+      %1$s._reject_control(text, text),
+      %1$s._notify_workers(),
+      %1$s._pause(text, text, timestamptz, text),
+      %1$s._resume(text, text),
+      %1$s._is_paused(text, text),
+      %1$s._forget_controls(),
+      %1$s._note_running_jobs(text, text),
+      %1$s._find_controls(integer[]),
+      %1$s._wait_for_controls(),
+      %1$s._wake_limited(bigint[]),
+      %1$s._pick_from_window(smallint, timestamptz, bigint, integer, integer, integer[], text[], boolean, boolean),
+      %1$s._find_partitions(integer[], integer[], boolean, boolean, boolean, integer),
+      %1$s._pick_from_partitions(integer, integer[], text[], boolean, boolean, bigint[], integer[]),
+      %1$s._still_claimed(bigint[]),
+      %1$s._next_start(timestamptz, bigint, integer, integer),
+      %1$s._lock_limits(bigint[], boolean, boolean),
+      %1$s._count_within_limits(bigint[], text[], integer[], integer[]),
+      %1$s._claim_within_limits(text, bigint[], boolean, integer[], text[]),
+      %1$s._claim_jobs(text, tid[], integer[], integer[], text[]),
+      %1$s._skip_ahead_cursors(text),
+      %1$s._remember_cursors(text, boolean, timestamptz, smallint[], timestamptz[], bigint[]),
+      %1$s._claim_in_order(text, integer, integer[], text[], text, boolean, boolean, boolean),
+      %1$s._return_held_jobs(text, bigint[]),
+      %1$s._end_workers(text[]),
+      %1$s._settled_ended_workers(),
+      %1$s._recover_locks(text[]),
+      %1$s._next_due(),
+      %1$s._cron_numbers(text, text, integer, integer, text[]),
+      %1$s._reject_schedule(text, json, interval, text),
+      %1$s._reject_unknown_schedule(text),
+      %1$s._run_schedule(%1$s._private_schedules, timestamptz, boolean),
+      %1$s._runs_of_day(date, integer[], integer[], boolean, text),
+      %1$s._any_worker_idle(),
+      %1$s._revoke_internal(text, name),
+      %1$s._add_access(name, text),
+      %1$s.grant_access(name, text),
+      %1$s.revoke_access(name)
+    from %2$I',
+    in_schema, grantee
+  );
+end;
+$$;
+
 -- Takes away every right that a role has here. Only the owner of the objects can call it. Named one
 -- by one, since the schema may hold other objects as well.
 create or replace function @extschema@.revoke_access(
@@ -5855,61 +5946,11 @@ begin
       %1$s.pause_all(timestamptz, text),
       %1$s.resume_all(),
       %1$s.set_limit(text, text, integer, integer, interval, integer),
-      %1$s.remove_limit(text, text),
-      %1$s._reject_job(text, text, integer, text, integer, text[]),
-      %1$s._reject_mode(text),
-      %1$s._merge_payloads(json, json),
-      %1$s._ensure_names(text[], text[]),
-      %1$s._reject_old_snapshot(),
-      %1$s._block_enqueues(),
-      %1$s._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text),
-      %1$s._prepare_specs(%1$s.job_spec[]),
-      %1$s._upsert_jobs(%1$s.job_spec[], bigint[], text[], bigint[], %1$s._private_jobs[]),
-      %1$s._visible_rows(%1$s._private_jobs[], %1$s.job_spec[], text[]),
-      %1$s._add_keyed_jobs(%1$s.job_spec[], text[]),
-      %1$s._before_lock_retry(text, timestamptz, interval),
-      %1$s._without_content(%1$s._private_jobs, json, text),
-      %1$s._reject_fetch(text, integer),
-      %1$s._claim_first_jobs(text, integer, integer[], text[]),
-      %1$s._reject_control(text, text),
-      %1$s._notify_workers(),
-      %1$s._pause(text, text, timestamptz, text),
-      %1$s._resume(text, text),
-      %1$s._is_paused(text, text),
-      %1$s._forget_controls(),
-      %1$s._note_running_jobs(text, text),
-      %1$s._find_controls(integer[]),
-      %1$s._wait_for_controls(),
-      %1$s._wake_limited(bigint[]),
-      %1$s._pick_from_window(smallint, timestamptz, bigint, integer, integer, integer[], text[], boolean, boolean),
-      %1$s._find_partitions(integer[], integer[], boolean, boolean, boolean, integer),
-      %1$s._pick_from_partitions(integer, integer[], text[], boolean, boolean, bigint[], integer[]),
-      %1$s._still_claimed(bigint[]),
-      %1$s._next_start(timestamptz, bigint, integer, integer),
-      %1$s._lock_limits(bigint[], boolean, boolean),
-      %1$s._count_within_limits(bigint[], text[], integer[], integer[]),
-      %1$s._claim_within_limits(text, bigint[], boolean, integer[], text[]),
-      %1$s._claim_jobs(text, tid[], integer[], integer[], text[]),
-      %1$s._skip_ahead_cursors(text),
-      %1$s._remember_cursors(text, boolean, timestamptz, smallint[], timestamptz[], bigint[]),
-      %1$s._claim_in_order(text, integer, integer[], text[], text, boolean, boolean, boolean),
-      %1$s._return_held_jobs(text, bigint[]),
-      %1$s._end_workers(text[]),
-      %1$s._settled_ended_workers(),
-      %1$s._recover_locks(text[]),
-      %1$s._next_due(),
-      %1$s._cron_numbers(text, text, integer, integer, text[]),
-      %1$s._reject_schedule(text, json, interval, text),
-      %1$s._reject_unknown_schedule(text),
-      %1$s._run_schedule(%1$s._private_schedules, timestamptz, boolean),
-      %1$s._runs_of_day(date, integer[], integer[], boolean, text),
-      %1$s._any_worker_idle(),
-      %1$s._add_access(name, text),
-      %1$s.grant_access(name, text),
-      %1$s.revoke_access(name)
+      %1$s.remove_limit(text, text)
     from %2$I',
     v_schema, grantee
   );
+  perform @extschema@._revoke_internal(v_schema, grantee);
   execute pg_catalog.format(
     'revoke all on table %1$s._private_tasks, %1$s._private_job_queues, %1$s._private_jobs, %1$s._private_known_crontabs, %1$s._private_heartbeats, %1$s._private_ended_workers, %1$s._private_crashes, %1$s._private_settings, %1$s._private_pauses, %1$s._private_limits, %1$s._private_limit_states, %1$s._private_cancellations, %1$s._private_schedules, %1$s.migrations, %1$s.jobs, %1$s.workers, %1$s.ended_workers, %1$s.queues, %1$s.crontabs, %1$s.pauses, %1$s.limits, %1$s.limit_states, %1$s.schedules, %1$s._private_control_states from %2$I',
     v_schema, grantee
@@ -5991,6 +6032,7 @@ revoke all on function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[
 revoke all on function @extschema@._before_lock_retry(text, timestamptz, interval) from public;
 revoke all on function @extschema@._without_content(@extschema@._private_jobs, json, text) from public;
 revoke all on function @extschema@._reject_fetch(text, integer) from public;
+revoke all on function @extschema@._refuse_ended_worker(text) from public;
 revoke all on function @extschema@._claim_first_jobs(text, integer, integer[], text[]) from public;
 revoke all on function @extschema@._reject_control(text, text) from public;
 revoke all on function @extschema@._notify_workers() from public;
@@ -6025,6 +6067,7 @@ revoke all on function @extschema@._reject_unknown_schedule(text) from public;
 revoke all on function @extschema@._run_schedule(@extschema@._private_schedules, timestamptz, boolean) from public;
 revoke all on function @extschema@._runs_of_day(date, integer[], integer[], boolean, text) from public;
 revoke all on function @extschema@._any_worker_idle() from public;
+revoke all on function @extschema@._revoke_internal(text, name) from public;
 revoke all on function @extschema@._add_access(name, text) from public;
 revoke all on function @extschema@.grant_access(name, text) from public;
 revoke all on function @extschema@.revoke_access(name) from public;
@@ -6345,6 +6388,7 @@ comment on function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]) 
 comment on function @extschema@._before_lock_retry(text, timestamptz, interval) is 'Internal: pauses before locks are requested again.';
 comment on function @extschema@._without_content(@extschema@._private_jobs, json, text) is 'Internal: hides what others wrote from a caller who may not read it.';
 comment on function @extschema@._reject_fetch(text, integer) is 'Internal: raises the error for a wrong argument of get_jobs.';
+comment on function @extschema@._refuse_ended_worker(text) is 'Internal: raises the error for a worker that has ended.';
 comment on function @extschema@._claim_first_jobs(text, integer, integer[], text[]) is 'Internal: claims the first few jobs, if they decide the call.';
 comment on function @extschema@._reject_control(text, text) is 'Internal: raises the error for a scope or name that cannot be paused or limited.';
 comment on function @extschema@._notify_workers() is 'Internal: tells the workers that something about their jobs has changed.';
@@ -6379,6 +6423,7 @@ comment on function @extschema@._reject_unknown_schedule(text) is 'Internal: rai
 comment on function @extschema@._run_schedule(@extschema@._private_schedules, timestamptz, boolean) is 'Internal: adds the job of a schedule for a time.';
 comment on function @extschema@._runs_of_day(date, integer[], integer[], boolean, text) is 'Internal: the times at which clocks of a zone show these hours and minutes on a day.';
 comment on function @extschema@._any_worker_idle() is 'Internal: whether a worker may be idle, so that new jobs need a notification.';
+comment on function @extschema@._revoke_internal(text, name) is 'Internal: revokes the rights on internal functions from a role.';
 comment on function @extschema@._add_access(name, text) is 'Internal: grants a role the rights of a level.';
 comment on function @extschema@.grant_access(name, text) is 'Gives a role one level of access: enqueue, work, admin or observe.';
 comment on function @extschema@.revoke_access(name) is 'Revokes every right on the queue from a role.';

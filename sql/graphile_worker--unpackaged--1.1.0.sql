@@ -103,6 +103,7 @@ alter extension graphile_worker add function @extschema@._add_keyed_jobs(@extsch
 alter extension graphile_worker add function @extschema@._before_lock_retry(text, timestamptz, interval);
 alter extension graphile_worker add function @extschema@._without_content(@extschema@._private_jobs, json, text);
 alter extension graphile_worker add function @extschema@._reject_fetch(text, integer);
+alter extension graphile_worker add function @extschema@._refuse_ended_worker(text);
 alter extension graphile_worker add function @extschema@._claim_first_jobs(text, integer, integer[], text[]);
 alter extension graphile_worker add function @extschema@._reject_control(text, text);
 alter extension graphile_worker add function @extschema@._notify_workers();
@@ -137,6 +138,7 @@ alter extension graphile_worker add function @extschema@._reject_unknown_schedul
 alter extension graphile_worker add function @extschema@._run_schedule(@extschema@._private_schedules, timestamptz, boolean);
 alter extension graphile_worker add function @extschema@._runs_of_day(date, integer[], integer[], boolean, text);
 alter extension graphile_worker add function @extschema@._any_worker_idle();
+alter extension graphile_worker add function @extschema@._revoke_internal(text, name);
 alter extension graphile_worker add function @extschema@._add_access(name, text);
 alter extension graphile_worker add function @extschema@.grant_access(name, text);
 alter extension graphile_worker add function @extschema@.revoke_access(name);
