@@ -16,8 +16,10 @@ SECONDS = 25
 LOOKS = 6
 #: Every ten seconds, and soon after a look, since the answer says when the next job is due.
 BEATS = 8
-#: Asking for the schema, LISTEN twice, and the end of the heartbeat.
-OTHERS = 4
+#: For schedules, at the start and when LISTEN holds; later once a minute.
+SCHEDULES = 2
+#: Asking for the schema, LISTEN three times, and the end of the heartbeat.
+OTHERS = 5
 
 
 @pytest.mark.majors(18)
@@ -52,4 +54,5 @@ def test_a_worker_of_twenty_places_that_is_idle_sends_a_handful_of_statements(
 
     assert 1 < count(".get_jobs(") <= LOOKS, calls
     assert 2 < count(".heartbeat(") <= BEATS, calls
-    assert count("") <= LOOKS + BEATS + OTHERS, calls
+    assert 0 < count(".run_schedules(") <= SCHEDULES, calls
+    assert count("") <= LOOKS + BEATS + SCHEDULES + OTHERS, calls

@@ -41,6 +41,7 @@ def test_a_fleet_adds_each_run_once_and_hears_of_schedules_at_once(db: Database)
     assert [event.data["identifier"] for event in fired if event.data] == ["s"] * len(ran)
 
 
+@pytest.mark.majors(18)
 def test_a_worker_wakes_at_the_next_minute(db: Database) -> None:
     """No notification comes: it knows when the next run is due."""
     ran: list[Any] = []
