@@ -142,6 +142,7 @@ create table @extschema@._private_limit_states (
 );
 alter table @extschema@._private_limit_states enable row level security;
 alter table @extschema@._private_limit_states set (fillfactor = 30);
+alter table @extschema@._private_limit_states alter column job_ids set storage external;
 
 -- The running jobs that were cancelled, until they are gone.
 create table @extschema@._private_cancellations (
@@ -185,10 +186,11 @@ from pg_catalog.generate_series(19, 20) as revision (id)
 on conflict (id) do nothing;
 
 -- The state of each task and queue: its limit, the best of those that cover its name; how many of
--- the jobs noted for it are still claimed; how many more may be claimed now (slots); when the last
--- one was; and how long the rate makes the next one wait (wait, in microseconds). Without a limit a
--- queue runs one job at a time, a task any number. To be read by scope and id or name, for one row: in a
--- lateral subquery with limit 1, since a join would compute the states of all names.
+-- the jobs noted for it are still claimed; how many more may be claimed now (slots), at least: where
+-- that is a thousand or more, noted jobs are taken for claimed ones, since to look costs time; when
+-- the last one was; and how long the rate makes the next one wait (wait, in microseconds). Without a
+-- limit a queue runs one job at a time, a task any number. To be read by scope and id or name, for
+-- one row: in a lateral subquery with limit 1, since a join would compute the states of all names.
 --
 -- The rate: each start moves next_start_at on by the spacing, from now at the earliest; it may lie
 -- less than burst spacings ahead. Where it lies further ahead than any start can have put it, the
@@ -196,7 +198,12 @@ on conflict (id) do nothing;
 create or replace view @extschema@._private_control_states as
 select
   'task' as scope, names.id, names.identifier as name, limits.name as limit_name,
-  limits.max_running, limits.spacing, limits.burst, used.started_at, used.running,
+  limits.max_running, limits.spacing, limits.burst, states.started_at,
+  (
+    select pg_catalog.count(*)
+    from @extschema@._private_jobs as jobs
+    where jobs.id = any (states.job_ids) and jobs.locked_at is not null
+  ) as running,
   case
     when exists (
       select from (
@@ -211,15 +218,23 @@ select
         and pauses.name <> names.identifier
         and pg_catalog.starts_with(names.identifier, pg_catalog.left(pauses.name, -1))
       ) as pauses
-      where pauses.until > pg_catalog.clock_timestamp()
+      where pauses.until > pg_catalog.statement_timestamp()
     )
       then 0
     else greatest(0, least(
-      coalesce(limits.max_running, 2147483647) - used.running,
-      (limits.burst * limits.spacing - used.ahead) / limits.spacing
+      case
+        when coalesce(pg_catalog.cardinality(states.job_ids), 0) <= limits.max_running - 1000
+          then limits.max_running - coalesce(pg_catalog.cardinality(states.job_ids), 0)
+        else coalesce(limits.max_running, 2147483647) - (
+          select pg_catalog.count(*)
+          from @extschema@._private_jobs as jobs
+          where jobs.id = any (states.job_ids) and jobs.locked_at is not null
+        )
+      end,
+      (limits.burst * limits.spacing - rates.ahead) / limits.spacing
     ))::integer
   end as slots,
-  greatest(used.ahead - (limits.burst - 1) * limits.spacing, 0) as wait
+  greatest(rates.ahead - (limits.burst - 1) * limits.spacing, 0) as wait
 from @extschema@._private_tasks as names
 left join lateral (
   select covering.name, covering.max_running, covering.spacing, covering.burst
@@ -238,27 +253,23 @@ left join lateral (
   order by covering.name = names.identifier desc, pg_catalog.length(covering.name) desc
   limit 1
 ) as limits on true
+left join @extschema@._private_limit_states as states
+  on states.scope = 'task' and states.name = names.identifier
 cross join lateral (
-  select
-    pg_catalog.max(states.started_at) as started_at,
-    coalesce(pg_catalog.sum(claimed.running), 0)::bigint as running,
-    coalesce(pg_catalog.max(greatest(0, least(
-      extract(epoch from states.next_start_at - pg_catalog.clock_timestamp()) * 1000000,
-      limits.burst * limits.spacing
-    ))) filter (where states.next_start_at is not null)::bigint, 0) as ahead
-  from @extschema@._private_limit_states as states
-  cross join lateral (
-    select pg_catalog.count(*) as running
-    from pg_catalog.unnest(states.job_ids) as noted (id)
-    join @extschema@._private_jobs as jobs on jobs.id = noted.id
-    where jobs.locked_at is not null
-  ) as claimed
-  where states.scope = 'task' and states.name = names.identifier
-) as used
+  select coalesce(greatest(0, least(
+    extract(epoch from states.next_start_at - pg_catalog.statement_timestamp()) * 1000000,
+    case when states.next_start_at is not null then limits.burst * limits.spacing end
+  )), 0)::bigint as ahead
+) as rates
 union all
 select
   'queue' as scope, names.id, names.queue_name as name, limits.name as limit_name,
-  limits.max_running, limits.spacing, limits.burst, used.started_at, used.running,
+  limits.max_running, limits.spacing, limits.burst, states.started_at,
+  (
+    select pg_catalog.count(*)
+    from @extschema@._private_jobs as jobs
+    where jobs.id = any (states.job_ids) and jobs.locked_at is not null
+  ) as running,
   case
     when exists (
       select from (
@@ -273,15 +284,23 @@ select
         and pauses.name <> names.queue_name
         and pg_catalog.starts_with(names.queue_name, pg_catalog.left(pauses.name, -1))
       ) as pauses
-      where pauses.until > pg_catalog.clock_timestamp()
+      where pauses.until > pg_catalog.statement_timestamp()
     )
       then 0
     else greatest(0, least(
-      coalesce(limits.max_running, 1) - used.running,
-      (limits.burst * limits.spacing - used.ahead) / limits.spacing
+      case
+        when coalesce(pg_catalog.cardinality(states.job_ids), 0) <= limits.max_running - 1000
+          then limits.max_running - coalesce(pg_catalog.cardinality(states.job_ids), 0)
+        else coalesce(limits.max_running, 1) - (
+          select pg_catalog.count(*)
+          from @extschema@._private_jobs as jobs
+          where jobs.id = any (states.job_ids) and jobs.locked_at is not null
+        )
+      end,
+      (limits.burst * limits.spacing - rates.ahead) / limits.spacing
     ))::integer
   end as slots,
-  greatest(used.ahead - (limits.burst - 1) * limits.spacing, 0) as wait
+  greatest(rates.ahead - (limits.burst - 1) * limits.spacing, 0) as wait
 from @extschema@._private_job_queues as names
 left join lateral (
   select covering.name, covering.max_running, covering.spacing, covering.burst
@@ -300,23 +319,14 @@ left join lateral (
   order by covering.name = names.queue_name desc, pg_catalog.length(covering.name) desc
   limit 1
 ) as limits on true
+left join @extschema@._private_limit_states as states
+  on states.scope = 'queue' and states.name = names.queue_name
 cross join lateral (
-  select
-    pg_catalog.max(states.started_at) as started_at,
-    coalesce(pg_catalog.sum(claimed.running), 0)::bigint as running,
-    coalesce(pg_catalog.max(greatest(0, least(
-      extract(epoch from states.next_start_at - pg_catalog.clock_timestamp()) * 1000000,
-      limits.burst * limits.spacing
-    ))) filter (where states.next_start_at is not null)::bigint, 0) as ahead
-  from @extschema@._private_limit_states as states
-  cross join lateral (
-    select pg_catalog.count(*) as running
-    from pg_catalog.unnest(states.job_ids) as noted (id)
-    join @extschema@._private_jobs as jobs on jobs.id = noted.id
-    where jobs.locked_at is not null
-  ) as claimed
-  where states.scope = 'queue' and states.name = names.queue_name
-) as used;
+  select coalesce(greatest(0, least(
+    extract(epoch from states.next_start_at - pg_catalog.statement_timestamp()) * 1000000,
+    case when states.next_start_at is not null then limits.burst * limits.spacing end
+  )), 0)::bigint as ahead
+) as rates;
 
 -- The stable ways to read the queue. They run with their owner's rights, so that a role which was
 -- granted select sees every row, whatever row level security says about the tables below.
@@ -1964,7 +1974,7 @@ begin
       and pauses.name <> _is_paused.name
       and pg_catalog.starts_with(_is_paused.name, pg_catalog.left(pauses.name, -1))
     ) as pauses
-    where pauses.until > pg_catalog.clock_timestamp()
+    where pauses.until > pg_catalog.statement_timestamp()
   );
 end;
 $$;
@@ -2238,7 +2248,7 @@ $$;
 create or replace function @extschema@._find_controls(
   inout task_ids integer[],
   out is_limited boolean,
-  out has_queue_pauses boolean,
+  out has_pauses boolean,
   out has_queue_limits boolean
 )
 language plpgsql
@@ -2249,10 +2259,10 @@ declare
   v_has_task_pauses boolean;
 begin
   select
-    coalesce(pg_catalog.bool_or(pauses.scope = 'queue'), false),
+    pg_catalog.count(*) > 0,
     coalesce(pg_catalog.bool_or(pauses.scope = 'task'), false),
     case when pg_catalog.bool_or(pauses.scope = 'all') then '{}' else _find_controls.task_ids end
-  into has_queue_pauses, v_has_task_pauses, task_ids
+  into has_pauses, v_has_task_pauses, task_ids
   from @extschema@._private_pauses as pauses
   where pauses.until > pg_catalog.clock_timestamp();
   has_queue_limits := exists (
@@ -2604,7 +2614,8 @@ $$;
 -- be checked again when it is claimed. Picks at most `wanted` jobs that can run, one of each queue
 -- that is free and not paused. Returns how many jobs it saw and the first of them, and where the next window begins; null
 -- when this was the last window of the priority. With is_plain it first tries one pass without a
--- look at the queues; is_plain is false from the first window on that has a job which cannot run or
+-- look at the queues (each is read by its id: a join would read a table of queues that has just grown
+-- whole); is_plain is false from the first window on that has a job which cannot run or
 -- has a queue.
 create or replace function @extschema@._pick_from_window(
   of_priority smallint,
@@ -2614,7 +2625,7 @@ create or replace function @extschema@._pick_from_window(
   wanted integer,
   task_ids integer[],
   forbidden_flags text[],
-  has_queue_pauses boolean,
+  has_pauses boolean,
   inout is_plain boolean,
   out seen integer,
   out first_run_at timestamptz,
@@ -2624,6 +2635,7 @@ create or replace function @extschema@._pick_from_window(
   out ids bigint[],
   out places tid[],
   out queue_ids integer[],
+  out picked_task_ids integer[],
   out has_key boolean
 )
 language plpgsql
@@ -2644,8 +2656,8 @@ begin
       ),
       pg_catalog.bool_or(due.key is not null), pg_catalog.min(due.run_at),
       case when pg_catalog.count(*) = size then pg_catalog.max(due.run_at) end,
-      pg_catalog.array_agg(due.id), pg_catalog.array_agg(due.place)
-    into seen, is_plain, has_key, first_run_at, next_run_at, ids, places
+      pg_catalog.array_agg(due.id), pg_catalog.array_agg(due.place), pg_catalog.array_agg(due.task_id)
+    into seen, is_plain, has_key, first_run_at, next_run_at, ids, places, picked_task_ids
     from (
       select
         jobs.ctid as place, jobs.id, jobs.job_queue_id, jobs.task_id, jobs.run_at, jobs.flags,
@@ -2675,28 +2687,24 @@ begin
       limit size
     ),
     runnable as materialized (
-      select due.place, due.id, due.job_queue_id, due.run_at
+      select due.place, due.id, due.job_queue_id, due.task_id, due.run_at
       from due
       where (task_ids is null or due.task_id = any (task_ids))
       and (forbidden_flags is null or due.flags is null or not due.flags ?| forbidden_flags)
     ),
     picked as (
-      select runnable.place, runnable.id, runnable.job_queue_id, runnable.run_at
-      from runnable where runnable.job_queue_id is null
+      select runnable.* from runnable where runnable.job_queue_id is null
       union all
       (
-        -- Each queue is read by its id. A join would read a table of queues that has just grown
-        -- whole, for each job.
-        select firsts.place, firsts.id, firsts.job_queue_id, firsts.run_at
+        select firsts.*
         from (
-          select distinct on (runnable.job_queue_id)
-            runnable.place, runnable.id, runnable.job_queue_id, runnable.run_at
+          select distinct on (runnable.job_queue_id) runnable.*
           from runnable where runnable.job_queue_id is not null
           order by runnable.job_queue_id, runnable.run_at, runnable.id
         ) as firsts
         where (
           select queues.is_available
-            and not (has_queue_pauses and @extschema@._is_paused('queue', queues.queue_name))
+            and not (has_pauses and @extschema@._is_paused('queue', queues.queue_name))
           from @extschema@._private_job_queues as queues
           where queues.id = firsts.job_queue_id
         )
@@ -2707,8 +2715,10 @@ begin
     select
       counted.jobs, counted.has_key, head.run_at, head.id,
       coalesce(picks.last_run_at, tail.run_at), coalesce(picks.ids[wanted], tail.id),
-      picks.ids, picks.places, picks.queue_ids
-    into seen, has_key, first_run_at, first_id, next_run_at, next_id, ids, places, queue_ids
+      picks.ids, picks.places, picks.queue_ids, picks.task_ids
+    into
+      seen, has_key, first_run_at, first_id, next_run_at, next_id, ids, places, queue_ids,
+      picked_task_ids
     from (
       select pg_catalog.count(*) as jobs, pg_catalog.bool_or(due.key is not null) as has_key
       from due
@@ -2720,6 +2730,7 @@ begin
         pg_catalog.array_agg(picked.id order by picked.run_at, picked.id) as ids,
         pg_catalog.array_agg(picked.place order by picked.run_at, picked.id) as places,
         pg_catalog.array_agg(picked.job_queue_id order by picked.run_at, picked.id) as queue_ids,
+        pg_catalog.array_agg(picked.task_id order by picked.run_at, picked.id) as task_ids,
         case when pg_catalog.count(*) = wanted then pg_catalog.max(picked.run_at) end as last_run_at
       from picked
     ) as picks;
@@ -2741,7 +2752,7 @@ create or replace function @extschema@._find_partitions(
   task_ids integer[],
   tried_queue_ids integer[],
   every_priority boolean,
-  has_queue_pauses boolean,
+  has_pauses boolean,
   has_queue_limits boolean,
   at_most integer,
   out queue_ids integer[],
@@ -2796,7 +2807,7 @@ begin
           when has_queue_limits
             then state.slots > 0 and (state.max_running > 1 or queues.is_available)
           else queues.is_available and not (
-            has_queue_pauses and @extschema@._is_paused('queue', queues.queue_name)
+            has_pauses and @extschema@._is_paused('queue', queues.queue_name)
           )
         end, false) as is_free,
         coalesce(state.slots, 1) as slots, state.started_at
@@ -2841,20 +2852,22 @@ $$;
 --
 -- Locks nothing: what it picks must be checked again when it is claimed. Leaves out what was tried.
 -- It may overlook jobs if there are very many partitions; is_all tells that it picked all there
--- are.
+-- are, is_complete that it overlooked none.
 create or replace function @extschema@._pick_from_partitions(
   wanted integer,
   task_ids integer[],
   forbidden_flags text[],
-  has_queue_pauses boolean,
+  has_pauses boolean,
   has_queue_limits boolean,
   tried_ids bigint[],
   tried_queue_ids integer[],
   out ids bigint[],
   out places tid[],
   out queue_ids integer[],
+  out picked_task_ids integer[],
   out has_key boolean,
-  out is_all boolean
+  out is_all boolean,
+  out is_complete boolean
 )
 language plpgsql
 volatile
@@ -2864,12 +2877,12 @@ declare
   v_found record;
 begin
   v_found := @extschema@._find_partitions(
-    task_ids, tried_queue_ids, forbidden_flags is not null, has_queue_pauses, has_queue_limits,
+    task_ids, tried_queue_ids, forbidden_flags is not null, has_pauses, has_queue_limits,
     case when forbidden_flags is null and tried_ids = '{}' then wanted end
   );
   with runnable as (
     select
-      jobs.place, jobs.id, jobs.job_queue_id, jobs.key, jobs.priority,
+      jobs.place, jobs.id, jobs.job_queue_id, found.task_id, jobs.key, jobs.priority,
       greatest(jobs.run_at, found.started_at) as run_at, found.slots
     from rows from (
       pg_catalog.unnest(v_found.queue_ids), pg_catalog.unnest(v_found.partition_task_ids),
@@ -2897,8 +2910,8 @@ begin
     where runnable.job_queue_id is null
     union all
     select
-      ranked.place, ranked.id, ranked.job_queue_id, ranked.key, ranked.priority, ranked.run_at,
-      ranked.slots
+      ranked.place, ranked.id, ranked.job_queue_id, ranked.task_id, ranked.key, ranked.priority,
+      ranked.run_at, ranked.slots
     from (
       select
         runnable.*,
@@ -2917,10 +2930,12 @@ begin
     pg_catalog.array_agg(picked.id order by picked.priority, picked.run_at, picked.id),
     pg_catalog.array_agg(picked.place order by picked.priority, picked.run_at, picked.id),
     pg_catalog.array_agg(picked.job_queue_id order by picked.priority, picked.run_at, picked.id),
+    pg_catalog.array_agg(picked.task_id order by picked.priority, picked.run_at, picked.id),
     pg_catalog.bool_or(picked.key is not null),
     pg_catalog.count(*) < wanted and v_found.is_all
-  into ids, places, queue_ids, has_key, is_all
+  into ids, places, queue_ids, picked_task_ids, has_key, is_all
   from picked;
+  is_complete := v_found.is_all;
 end;
 $$;
 
@@ -3004,17 +3019,18 @@ begin
 end;
 $$;
 
--- Locks the states of the limits that hold for the tasks and queues of the picked jobs, and returns
--- them with how many jobs of each may be claimed: the held arrays go together. Whoever else wants to
--- claim jobs of them waits or leaves them alone until the caller's transaction ends, so that none is
--- claimed beyond a limit.
+-- Locks the states of the limits that hold for these tasks and queues, and returns them with how
+-- many jobs of each may be claimed: the held arrays go together. Whoever else wants to claim jobs of
+-- them waits or leaves them alone until the caller's transaction ends, so that none is claimed
+-- beyond a limit.
 --
 -- Locks the table, then the states in order of scope and name. With may_wait it waits for those
 -- that others hold (for the lock_timeout); the caller must hold no lock yet. Without it, no job of
 -- theirs may be claimed. With may_insert it makes the states that are missing, and may wait for
 -- somebody who makes the same ones.
 create or replace function @extschema@._lock_limits(
-  picked_ids bigint[],
+  task_ids integer[],
+  queue_ids integer[],
   may_wait boolean,
   may_insert boolean,
   out held_scopes text[],
@@ -3043,17 +3059,11 @@ begin
   from (
     select 'task' as scope, tasks.identifier as name, tasks.id
     from @extschema@._private_tasks as tasks
-    where tasks.id in (
-      select jobs.task_id from @extschema@._private_jobs as jobs where jobs.id = any (picked_ids)
-    )
+    where tasks.id = any (task_ids)
     union all
     select 'queue', queues.queue_name, queues.id
     from @extschema@._private_job_queues as queues
-    where queues.id in (
-      select jobs.job_queue_id
-      from @extschema@._private_jobs as jobs
-      where jobs.id = any (picked_ids)
-    )
+    where queues.id = any (queue_ids)
   ) as named
   where exists (
     select limits.*
@@ -3124,7 +3134,7 @@ begin
     pg_catalog.unnest(held_scopes), pg_catalog.unnest(held_name_ids)
   ) with ordinality as held (scope, name_id, place)
   cross join lateral (
-    select states.*
+    select states.max_running, states.slots, states.spacing, states.burst
     from @extschema@._private_control_states as states
     where states.scope = held.scope and states.id = held.name_id
     limit 1
@@ -3132,60 +3142,81 @@ begin
 end;
 $$;
 
--- Which of the picked jobs may be claimed, in the order given: as many of each task and queue as are
--- held for it, and one of a queue that has no limit. ids, places, task_ids and queue_ids go together.
+-- Leaves, of the jobs given, those that may be claimed, in that order: as many of each task and
+-- queue as are held for it, and one of a queue that has no limit. The arrays go together.
 create or replace function @extschema@._count_within_limits(
-  picked_ids bigint[],
   held_scopes text[],
   held_name_ids integer[],
   held_slots integer[],
-  out ids bigint[],
-  out places tid[],
-  out task_ids integer[],
-  out queue_ids integer[]
+  inout ids bigint[],
+  inout places tid[],
+  inout task_ids integer[],
+  inout queue_ids integer[]
 )
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  with held as (
-    select held.*
-    from rows from (
-      pg_catalog.unnest(held_scopes), pg_catalog.unnest(held_name_ids),
-      pg_catalog.unnest(held_slots)
-    ) as held (scope, name_id, slots)
-  ),
-  of_queues as (
+  -- Mostly there is room for all.
+  if (
+    select pg_catalog.bool_and(wanted.jobs <= coalesce(held.slots, wanted.most))
+    from (
+      select 'task' as scope, given.id, pg_catalog.count(*) as jobs, 2147483647 as most
+      from pg_catalog.unnest(task_ids) as given (id)
+      group by given.id
+      union all
+      select 'queue', given.id, pg_catalog.count(*), 1
+      from pg_catalog.unnest(queue_ids) as given (id)
+      where given.id is not null
+      group by given.id
+    ) as wanted
+    left join rows from (
+      pg_catalog.unnest(held_scopes), pg_catalog.unnest(held_name_ids), pg_catalog.unnest(held_slots)
+    ) as held (scope, name_id, slots) on held.scope = wanted.scope and held.name_id = wanted.id
+  ) then
+    return;
+  end if;
+  with of_queues as (
     select
-      jobs.id, jobs.ctid as place, jobs.task_id, jobs.job_queue_id, given.nth,
-      pg_catalog.row_number() over (partition by jobs.job_queue_id order by given.nth) as in_queue
-    from pg_catalog.unnest(picked_ids) with ordinality as given (id, nth)
-    join @extschema@._private_jobs as jobs on jobs.id = given.id
+      given.*,
+      pg_catalog.row_number() over (partition by given.queue_id order by given.nth) as in_queue
+    from rows from (
+      pg_catalog.unnest(ids), pg_catalog.unnest(places), pg_catalog.unnest(task_ids),
+      pg_catalog.unnest(queue_ids)
+    ) with ordinality as given (id, place, task_id, queue_id, nth)
   ),
   of_tasks as (
     select
       of_queues.*,
       pg_catalog.row_number() over (partition by of_queues.task_id order by of_queues.nth) as of_task
     from of_queues
-    left join held on held.scope = 'queue' and held.name_id = of_queues.job_queue_id
-    where of_queues.job_queue_id is null or of_queues.in_queue <= coalesce(held.slots, 1)
+    left join rows from (
+      pg_catalog.unnest(held_scopes), pg_catalog.unnest(held_name_ids), pg_catalog.unnest(held_slots)
+    ) as held (scope, name_id, slots) on held.scope = 'queue' and held.name_id = of_queues.queue_id
+    where of_queues.queue_id is null or of_queues.in_queue <= coalesce(held.slots, 1)
   )
   select
     pg_catalog.array_agg(of_tasks.id order by of_tasks.nth),
     pg_catalog.array_agg(of_tasks.place order by of_tasks.nth),
     pg_catalog.array_agg(of_tasks.task_id order by of_tasks.nth),
-    pg_catalog.array_agg(of_tasks.job_queue_id order by of_tasks.nth)
+    pg_catalog.array_agg(of_tasks.queue_id order by of_tasks.nth)
   into ids, places, task_ids, queue_ids
   from of_tasks
-  left join held on held.scope = 'task' and held.name_id = of_tasks.task_id
+  left join rows from (
+    pg_catalog.unnest(held_scopes), pg_catalog.unnest(held_name_ids), pg_catalog.unnest(held_slots)
+  ) as held (scope, name_id, slots) on held.scope = 'task' and held.name_id = of_tasks.task_id
   where held.slots is null or of_tasks.of_task <= held.slots;
 end;
 $$;
 
--- Those of the jobs that are still claimed, by whomever.
-create or replace function @extschema@._still_claimed(
-  job_ids bigint[]
+-- The jobs noted for a limit after these were claimed: those that have ended are left out, now and
+-- then if they are many and do no harm.
+create or replace function @extschema@._noted_jobs(
+  noted_ids bigint[],
+  claimed_ids bigint[],
+  is_counted boolean,
+  slots integer
 )
 returns bigint[]
 language plpgsql
@@ -3193,12 +3224,16 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if not is_counted then
+    return noted_ids;
+  elsif pg_catalog.cardinality(noted_ids) < 4000 and slots >= 2000 then
+    return noted_ids || claimed_ids;
+  end if;
   return array(
     select jobs.id
-    from pg_catalog.unnest(job_ids) as noted (id)
-    join @extschema@._private_jobs as jobs on jobs.id = noted.id
-    where jobs.locked_at is not null
-  );
+    from @extschema@._private_jobs as jobs
+    where jobs.id = any (noted_ids) and jobs.locked_at is not null
+  ) || claimed_ids;
 end;
 $$;
 
@@ -3231,6 +3266,9 @@ $$;
 create or replace function @extschema@._claim_within_limits(
   worker_id text,
   picked_ids bigint[],
+  picked_places tid[],
+  picked_task_ids integer[],
+  picked_queue_ids integer[],
   may_wait boolean,
   task_ids integer[],
   forbidden_flags text[]
@@ -3246,12 +3284,13 @@ declare
   v_free_queue_ids integer[];
 begin
   begin
-    v_held := @extschema@._lock_limits(picked_ids, may_wait, true);
+    v_held := @extschema@._lock_limits(picked_task_ids, picked_queue_ids, may_wait, true);
   exception when lock_not_available then
-    v_held := @extschema@._lock_limits(picked_ids, false, false);
+    v_held := @extschema@._lock_limits(picked_task_ids, picked_queue_ids, false, false);
   end;
   v_counted := @extschema@._count_within_limits(
-    picked_ids, v_held.held_scopes, v_held.held_name_ids, v_held.held_slots
+    v_held.held_scopes, v_held.held_name_ids, v_held.held_slots,
+    picked_ids, picked_places, picked_task_ids, picked_queue_ids
   );
   select pg_catalog.array_agg(free.id) into v_free_queue_ids
   from (
@@ -3302,21 +3341,15 @@ begin
   ),
   of_states as (
     select 'task' as scope, claimed.task_id as name_id, pg_catalog.array_agg(claimed.id) as ids
-    from claimed
-    group by claimed.task_id
+    from claimed group by claimed.task_id
     union all
     select 'queue', claimed.job_queue_id, pg_catalog.array_agg(claimed.id)
-    from claimed
-    where claimed.job_queue_id is not null
-    group by claimed.job_queue_id
+    from claimed where claimed.job_queue_id is not null group by claimed.job_queue_id
   ),
   noted as (
     update @extschema@._private_limit_states as states
     set
-      job_ids = case
-        when held.is_counted then @extschema@._still_claimed(states.job_ids) || of_states.ids
-        else states.job_ids
-      end,
+      job_ids = @extschema@._noted_jobs(states.job_ids, of_states.ids, held.is_counted, held.slots),
       started_at = pg_catalog.clock_timestamp(),
       next_start_at = @extschema@._next_start(
         states.next_start_at, held.spacing, held.burst, pg_catalog.cardinality(of_states.ids)
@@ -3325,8 +3358,9 @@ begin
     join rows from (
       pg_catalog.unnest(v_held.held_scopes), pg_catalog.unnest(v_held.held_names),
       pg_catalog.unnest(v_held.held_name_ids), pg_catalog.unnest(v_held.held_is_counted),
-      pg_catalog.unnest(v_held.held_spacings), pg_catalog.unnest(v_held.held_bursts)
-    ) as held (scope, name, name_id, is_counted, spacing, burst)
+      pg_catalog.unnest(v_held.held_spacings), pg_catalog.unnest(v_held.held_bursts),
+      pg_catalog.unnest(v_held.held_slots)
+    ) as held (scope, name, name_id, is_counted, spacing, burst, slots)
       on held.scope = of_states.scope and held.name_id = of_states.name_id
     where states.scope = held.scope and states.name = held.name
   )
@@ -3430,11 +3464,50 @@ begin
 end;
 $$;
 
+-- Where to begin after a call that had to pass jobs of what is paused: with the first job that was
+-- picked in each priority, for as long as 50 such calls take and a second at most. Nothing can run
+-- before it but a job that was added, or resumed, since; that one waits for that time at most.
+create or replace function @extschema@._skip_to_picked(
+  inout priorities smallint[],
+  inout run_ats timestamptz[],
+  inout ids bigint[],
+  picked_ids bigint[],
+  started_at timestamptz,
+  out valid_until timestamptz,
+  out is_remembered boolean
+)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  with picked as (
+    select distinct on (jobs.priority) jobs.priority, jobs.run_at, jobs.id
+    from @extschema@._private_jobs as jobs
+    where jobs.id = any (picked_ids)
+    order by jobs.priority, jobs.run_at, jobs.id
+  )
+  select
+    pg_catalog.array_agg(coalesce(picked.run_at, heads.run_at) order by heads.place),
+    pg_catalog.array_agg(coalesce(picked.id, heads.id) order by heads.place)
+  into run_ats, ids
+  from rows from (
+    pg_catalog.unnest(priorities), pg_catalog.unnest(run_ats), pg_catalog.unnest(ids)
+  ) with ordinality as heads (priority, run_at, id, place)
+  left join picked on picked.priority = heads.priority;
+  is_remembered := false;
+  valid_until := pg_catalog.clock_timestamp()
+    + least(50 * (pg_catalog.clock_timestamp() - started_at), interval '1 second');
+end;
+$$;
+
 -- Remembers the heads of the order for the next call, if they are worth it (see above): in the
--- setting graphile_worker.cursors. is_useless: nothing was found behind those that were remembered.
+-- setting graphile_worker.cursors. is_useless: not enough was found behind those that were
+-- remembered. may_be_more: the caller should call get_jobs again.
 create or replace function @extschema@._remember_cursors(
   cursors text,
   is_useless boolean,
+  may_be_more boolean,
   valid_until timestamptz,
   priorities smallint[],
   run_ats timestamptz[],
@@ -3446,6 +3519,9 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if may_be_more then
+    perform pg_catalog.set_config('graphile_worker.more', 'true', false);
+  end if;
   if is_useless then
     perform pg_catalog.set_config('graphile_worker.cursors', 'null', false);
   elsif valid_until is not null and ids is not null then
@@ -3475,7 +3551,8 @@ $$;
 -- order of key, as by add_jobs. Ends when it has what is wanted; when
 -- there is no more; when others fetch the same jobs, since it is better to begin with what they
 -- left than to compete for more; or after eight tries from partition to partition. If it claimed
--- fewer than wanted and there may be more, it sets graphile_worker.more to true. If it claimed
+-- fewer than wanted and there may be more, it sets graphile_worker.more to true. Past jobs of what is
+-- paused it remembers where the others begin, as with cursors. If it claimed
 -- nothing with remembered cursors, it forgets them and sets graphile_worker.cursors to null: look
 -- again without them.
 create or replace function @extschema@._claim_in_order(
@@ -3485,7 +3562,7 @@ create or replace function @extschema@._claim_in_order(
   forbidden_flags text[],
   cursors text,
   is_limited boolean,
-  has_queue_pauses boolean,
+  has_pauses boolean,
   has_queue_limits boolean
 )
 returns setof @extschema@.claimed_job
@@ -3495,6 +3572,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   c_walk constant integer := greatest(256, 2 * max_jobs);
+  v_started timestamptz := pg_catalog.clock_timestamp();
   v_begin record;
   v_run_ats timestamptz[];
   v_ids bigint[];
@@ -3518,26 +3596,30 @@ begin
   v_begin := @extschema@._skip_ahead_cursors(cursors);
   v_run_ats := v_begin.run_ats;
   v_ids := v_begin.ids;
-  while v_at <= pg_catalog.cardinality(v_ids) and v_wanted > 0
-    and not (v_is_all or v_is_shared) loop
+  while v_at <= pg_catalog.cardinality(v_ids) and v_wanted > 0 and not (v_is_all or v_is_shared) loop
     if v_by_partition then
       v_tries := v_tries + 1;
       exit when v_tries = 8;
       v_picked := @extschema@._pick_from_partitions(
-        v_wanted, task_ids, forbidden_flags, has_queue_pauses, has_queue_limits,
+        v_wanted, task_ids, forbidden_flags, has_pauses, has_queue_limits,
         v_tried_ids, v_tried_queue_ids
       );
       v_is_all := v_picked.is_all;
       v_tried_ids := v_tried_ids || v_picked.ids;
       v_tried_queue_ids := v_tried_queue_ids || pg_catalog.array_remove(v_picked.queue_ids, null);
-    else
-      if v_is_plain then
-        v_size := v_wanted;
+      if has_pauses and v_picked.is_complete then
+        v_begin := @extschema@._skip_to_picked(
+          v_begin.priorities, v_run_ats, v_ids, v_picked.ids, v_started
+        );
+        v_run_ats := v_begin.run_ats;
+        v_ids := v_begin.ids;
       end if;
+    else
+      v_size := case when v_is_plain then v_wanted else v_size end;
       v_picked := @extschema@._pick_from_window(
         v_begin.priorities[v_at], coalesce(v_after_run_at, v_run_ats[v_at]),
         coalesce(v_after_id, v_ids[v_at] - 1), v_size, v_wanted, task_ids, forbidden_flags,
-        has_queue_pauses, v_is_plain
+        has_pauses, v_is_plain
       );
       v_is_plain := v_picked.is_plain;
       if v_after_id is null and v_picked.seen > 0 then
@@ -3546,9 +3628,7 @@ begin
       end if;
       v_after_run_at := v_picked.next_run_at;
       v_after_id := v_picked.next_id;
-      if v_after_id is null then
-        v_at := v_at + 1;
-      end if;
+      v_at := v_at + (v_after_id is null)::integer;
       v_count := coalesce(pg_catalog.cardinality(v_picked.ids), 0);
       if v_count < v_wanted then
         v_walked := v_walked + v_picked.seen - v_count;
@@ -3557,13 +3637,13 @@ begin
       end if;
     end if;
     continue when v_picked.ids is null;
-
     v_claimed := 0;
     begin
       if is_limited then
         return query
         select * from @extschema@._claim_within_limits(
-          worker_id, v_picked.ids, v_wanted = max_jobs, task_ids, forbidden_flags
+          worker_id, v_picked.ids, v_picked.places, v_picked.picked_task_ids,
+          v_picked.queue_ids, v_wanted = max_jobs, task_ids, forbidden_flags
         );
       else
         return query
@@ -3579,22 +3659,19 @@ begin
       null;
     end;
     v_wanted := v_wanted - v_claimed;
-    v_is_shared := v_claimed > 0 and (
-      v_picked.has_key or not is_limited and v_claimed < pg_catalog.cardinality(v_picked.ids)
-    );
+    v_is_shared := v_claimed > 0
+      and (v_picked.has_key or not is_limited and v_claimed < pg_catalog.cardinality(v_picked.ids));
     if is_limited and v_wanted > 0 and not v_is_shared then
       task_ids := (@extschema@._find_controls(task_ids)).task_ids;
     end if;
   end loop;
 
-  if v_wanted between 1 and max_jobs - 1
-    and not v_is_all and v_at <= pg_catalog.cardinality(v_ids)
-  then
-    perform pg_catalog.set_config('graphile_worker.more', 'true', false);
-  end if;
   perform @extschema@._remember_cursors(
-    cursors, v_begin.is_remembered and v_wanted = max_jobs, v_begin.valid_until,
-    v_begin.priorities, v_run_ats, v_ids
+    cursors, v_begin.is_remembered and (v_wanted = max_jobs or has_pauses and v_wanted > 0),
+    v_wanted between 1 and max_jobs - 1 and (
+      not v_is_all and v_at <= pg_catalog.cardinality(v_ids) or has_pauses and v_begin.is_remembered
+    ),
+    v_begin.valid_until, v_begin.priorities, v_run_ats, v_ids
   );
 end;
 $$;
@@ -3692,7 +3769,7 @@ declare
   v_task_ids integer[];
   v_is_controlled boolean;
   v_is_limited boolean := false;
-  v_has_queue_pauses boolean := false;
+  v_has_pauses boolean := false;
   v_has_queue_limits boolean := false;
   v_started timestamptz := pg_catalog.clock_timestamp();
   v_claimed integer := 0;
@@ -3723,7 +3800,7 @@ begin
     end if;
   end if;
   if v_is_controlled then
-    select * into v_task_ids, v_is_limited, v_has_queue_pauses, v_has_queue_limits
+    select * into v_task_ids, v_is_limited, v_has_pauses, v_has_queue_limits
     from @extschema@._find_controls(v_task_ids);
   end if;
 
@@ -3748,7 +3825,7 @@ begin
     return query
     select * from @extschema@._claim_in_order(
       worker_id, max_jobs, v_task_ids, forbidden_flags, v_cursors,
-      v_is_limited, v_has_queue_pauses, v_has_queue_limits
+      v_is_limited, v_has_pauses, v_has_queue_limits
     );
     get diagnostics v_claimed = row_count;
     if v_claimed = 0 and v_cursors <> 'null'
@@ -3757,7 +3834,7 @@ begin
       return query
       select * from @extschema@._claim_in_order(
         worker_id, max_jobs, v_task_ids, forbidden_flags, 'null',
-        v_is_limited, v_has_queue_pauses, v_has_queue_limits
+        v_is_limited, v_has_pauses, v_has_queue_limits
       );
       get diagnostics v_claimed = row_count;
       if v_claimed = 0 and pg_catalog.current_setting('graphile_worker.cursors') <> '' then
@@ -5190,8 +5267,7 @@ begin
   v_hours := @extschema@._cron_numbers(v_fields[2], 'hour', 0, 23, null);
   v_days := @extschema@._cron_numbers(v_fields[3], 'day of the month', 1, 31, null);
   v_months := @extschema@._cron_numbers(
-    v_fields[4], 'month', 1, 12,
-    '{JAN,FEB,MAR,APR,MAY,JUN,JUL,AUG,SEP,OCT,NOV,DEC}'
+    v_fields[4], 'month', 1, 12, '{JAN,FEB,MAR,APR,MAY,JUN,JUL,AUG,SEP,OCT,NOV,DEC}'
   );
   v_weekdays := @extschema@._cron_numbers(
     v_fields[5], 'day of the week', 0, 7, '{SUN,MON,TUE,WED,THU,FRI,SAT}'
@@ -5839,14 +5915,15 @@ begin
       %1$s._pick_from_window(smallint, timestamptz, bigint, integer, integer, integer[], text[], boolean, boolean),
       %1$s._find_partitions(integer[], integer[], boolean, boolean, boolean, integer),
       %1$s._pick_from_partitions(integer, integer[], text[], boolean, boolean, bigint[], integer[]),
-      %1$s._still_claimed(bigint[]),
+      %1$s._noted_jobs(bigint[], bigint[], boolean, integer),
       %1$s._next_start(timestamptz, bigint, integer, integer),
-      %1$s._lock_limits(bigint[], boolean, boolean),
-      %1$s._count_within_limits(bigint[], text[], integer[], integer[]),
-      %1$s._claim_within_limits(text, bigint[], boolean, integer[], text[]),
+      %1$s._lock_limits(integer[], integer[], boolean, boolean),
+      %1$s._count_within_limits(text[], integer[], integer[], bigint[], tid[], integer[], integer[]),
+      %1$s._claim_within_limits(text, bigint[], tid[], integer[], integer[], boolean, integer[], text[]),
       %1$s._claim_jobs(text, tid[], integer[], integer[], text[]),
       %1$s._skip_ahead_cursors(text),
-      %1$s._remember_cursors(text, boolean, timestamptz, smallint[], timestamptz[], bigint[]),
+      %1$s._skip_to_picked(smallint[], timestamptz[], bigint[], bigint[], timestamptz),
+      %1$s._remember_cursors(text, boolean, boolean, timestamptz, smallint[], timestamptz[], bigint[]),
       %1$s._claim_in_order(text, integer, integer[], text[], text, boolean, boolean, boolean),
       %1$s._return_held_jobs(text, bigint[]),
       %1$s._end_workers(text[]),
@@ -6047,14 +6124,15 @@ revoke all on function @extschema@._wake_limited(bigint[]) from public;
 revoke all on function @extschema@._pick_from_window(smallint, timestamptz, bigint, integer, integer, integer[], text[], boolean, boolean) from public;
 revoke all on function @extschema@._find_partitions(integer[], integer[], boolean, boolean, boolean, integer) from public;
 revoke all on function @extschema@._pick_from_partitions(integer, integer[], text[], boolean, boolean, bigint[], integer[]) from public;
-revoke all on function @extschema@._still_claimed(bigint[]) from public;
+revoke all on function @extschema@._noted_jobs(bigint[], bigint[], boolean, integer) from public;
 revoke all on function @extschema@._next_start(timestamptz, bigint, integer, integer) from public;
-revoke all on function @extschema@._lock_limits(bigint[], boolean, boolean) from public;
-revoke all on function @extschema@._count_within_limits(bigint[], text[], integer[], integer[]) from public;
-revoke all on function @extschema@._claim_within_limits(text, bigint[], boolean, integer[], text[]) from public;
+revoke all on function @extschema@._lock_limits(integer[], integer[], boolean, boolean) from public;
+revoke all on function @extschema@._count_within_limits(text[], integer[], integer[], bigint[], tid[], integer[], integer[]) from public;
+revoke all on function @extschema@._claim_within_limits(text, bigint[], tid[], integer[], integer[], boolean, integer[], text[]) from public;
 revoke all on function @extschema@._claim_jobs(text, tid[], integer[], integer[], text[]) from public;
 revoke all on function @extschema@._skip_ahead_cursors(text) from public;
-revoke all on function @extschema@._remember_cursors(text, boolean, timestamptz, smallint[], timestamptz[], bigint[]) from public;
+revoke all on function @extschema@._skip_to_picked(smallint[], timestamptz[], bigint[], bigint[], timestamptz) from public;
+revoke all on function @extschema@._remember_cursors(text, boolean, boolean, timestamptz, smallint[], timestamptz[], bigint[]) from public;
 revoke all on function @extschema@._claim_in_order(text, integer, integer[], text[], text, boolean, boolean, boolean) from public;
 revoke all on function @extschema@._return_held_jobs(text, bigint[]) from public;
 revoke all on function @extschema@._end_workers(text[]) from public;
@@ -6403,14 +6481,15 @@ comment on function @extschema@._wake_limited(bigint[]) is 'Internal: wakes the 
 comment on function @extschema@._pick_from_window(smallint, timestamptz, bigint, integer, integer, integer[], text[], boolean, boolean) is 'Internal: picks jobs to claim from a window of one priority.';
 comment on function @extschema@._find_partitions(integer[], integer[], boolean, boolean, boolean, integer) is 'Internal: finds tasks and queues that have a job to run.';
 comment on function @extschema@._pick_from_partitions(integer, integer[], text[], boolean, boolean, bigint[], integer[]) is 'Internal: picks jobs to claim, from partition to partition.';
-comment on function @extschema@._still_claimed(bigint[]) is 'Internal: those of the jobs that are still claimed.';
+comment on function @extschema@._noted_jobs(bigint[], bigint[], boolean, integer) is 'Internal: the jobs noted for a limit after some were claimed.';
 comment on function @extschema@._next_start(timestamptz, bigint, integer, integer) is 'Internal: the state of a rate after so many more starts.';
-comment on function @extschema@._lock_limits(bigint[], boolean, boolean) is 'Internal: locks the states of the limits of picked jobs, and how many more each allows.';
-comment on function @extschema@._count_within_limits(bigint[], text[], integer[], integer[]) is 'Internal: which picked jobs may be claimed within the limits.';
-comment on function @extschema@._claim_within_limits(text, bigint[], boolean, integer[], text[]) is 'Internal: claims picked jobs within the limits.';
+comment on function @extschema@._lock_limits(integer[], integer[], boolean, boolean) is 'Internal: locks the states of the limits of tasks and queues; how many more jobs each allows.';
+comment on function @extschema@._count_within_limits(text[], integer[], integer[], bigint[], tid[], integer[], integer[]) is 'Internal: which picked jobs may be claimed within the limits.';
+comment on function @extschema@._claim_within_limits(text, bigint[], tid[], integer[], integer[], boolean, integer[], text[]) is 'Internal: claims picked jobs within the limits.';
 comment on function @extschema@._claim_jobs(text, tid[], integer[], integer[], text[]) is 'Internal: locks picked jobs, checks them again and claims them.';
 comment on function @extschema@._skip_ahead_cursors(text) is 'Internal: where to begin in each priority.';
-comment on function @extschema@._remember_cursors(text, boolean, timestamptz, smallint[], timestamptz[], bigint[]) is 'Internal: remembers where to begin in each priority.';
+comment on function @extschema@._skip_to_picked(smallint[], timestamptz[], bigint[], bigint[], timestamptz) is 'Internal: where to begin after jobs of what is paused.';
+comment on function @extschema@._remember_cursors(text, boolean, boolean, timestamptz, smallint[], timestamptz[], bigint[]) is 'Internal: remembers where to begin in each priority.';
 comment on function @extschema@._claim_in_order(text, integer, integer[], text[], text, boolean, boolean, boolean) is 'Internal: claims due jobs in order.';
 comment on function @extschema@._return_held_jobs(text, bigint[]) is 'Internal: returns what a worker holds, except the jobs to keep.';
 comment on function @extschema@._end_workers(text[]) is 'Internal: marks ids as ended.';

@@ -42,6 +42,26 @@ def test_of_a_limited_task_so_many_run_and_no_more(db: Database) -> None:
     assert db.row("select max_running, running from graphile_worker.limits") == (3, 3)
 
 
+def test_a_large_limit_is_exact_and_its_notes_do_not_grow_for_ever(db: Database) -> None:
+    limit(db, "task", "t", max_running=3000)
+    db.rows(
+        "select count(*) from graphile_worker.add_jobs(array(select row('t', null, null, null, null,"
+        " null, null, null)::graphile_worker.job_spec from generate_series(1, 12000)))"
+    )
+    held: list[int] = []
+    for _ in range(5):
+        held += take(db, n=1000)
+    assert len(held) == 3000
+    assert db.value("select running from graphile_worker.limits") == 3000
+    for _ in range(8):
+        finish(db, *held[:1000])
+        held = held[1000:] + take(db, n=2000)
+        assert len(held) == 3000
+    assert take(db, n=10) == []
+    noted = "select cardinality(job_ids) from graphile_worker._private_limit_states"
+    assert db.value(noted) <= 6000
+
+
 def test_without_a_limit_a_queue_is_serial_and_with_one_it_runs_so_many(db: Database) -> None:
     jobs = [add(db, queue_name="q") for _ in range(5)]
     assert take(db) == jobs[:1]

@@ -105,7 +105,8 @@ def test_jobs_behind_many_paused_ones_are_found(db: Database, count: int) -> Non
     assert take(db, n=1) == [last]
     add(db, "other", queue_name="free")
     db.rows("select graphile_worker.resume_task('t'), graphile_worker.pause_queue('stuck*')")
-    assert len(take(db, n=10)) == 2
+    # It remembers for a moment where to begin, and asks to be called again.
+    assert len(take(db, n=10) + take(db, n=10)) == 2
 
 
 @pytest.mark.parametrize("scope", ["queue", "task"])
