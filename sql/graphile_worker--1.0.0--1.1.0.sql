@@ -3136,7 +3136,7 @@ as $$
 begin
   if not is_counted then
     return noted_ids;
-  elsif pg_catalog.cardinality(noted_ids) < 4000 and slots >= 2000 then
+  elsif pg_catalog.cardinality(noted_ids) < 1500 and slots >= 2000 then
     return noted_ids || claimed_ids;
   end if;
   return array(
