@@ -37,6 +37,8 @@ create index limits_pattern_idx on @extschema@._private_limits (scope)
 
 -- One row a task or queue that jobs were claimed of under a limit. Whoever claims more locks it.
 -- job_ids may name jobs that have ended: those that are still claimed count, by the table of jobs.
+-- While anything is paused or limited there is a row of the scope any as well, so that get_jobs has
+-- to look at one table only.
 create table @extschema@._private_limit_states (
   scope text not null,
   name text not null,
@@ -1725,6 +1727,9 @@ begin
     reason = excluded.reason,
     paused_at = excluded.paused_at,
     paused_by = excluded.paused_by;
+  insert into @extschema@._private_limit_states (scope, name)
+  values ('any', '')
+  on conflict do nothing;
   perform @extschema@._notify_workers();
 end;
 $$;
@@ -1980,7 +1985,8 @@ begin
   with unused as materialized (
     select states.scope, states.name
     from @extschema@._private_limit_states as states
-    where coalesce(states.next_start_at <= pg_catalog.clock_timestamp(), true)
+    where states.scope <> 'any'
+    and coalesce(states.next_start_at <= pg_catalog.clock_timestamp(), true)
     and coalesce(states.started_at < pg_catalog.clock_timestamp() - interval '10 minutes', true)
     and not exists (
       select from @extschema@._private_jobs as jobs
@@ -1991,6 +1997,17 @@ begin
   delete from @extschema@._private_limit_states as states
   using unused
   where states.scope = unused.scope and states.name = unused.name;
+
+  -- Whoever pauses or limits just now has written that first: then the lock is not to be had.
+  begin
+    lock table @extschema@._private_pauses, @extschema@._private_limits in share mode nowait;
+    delete from @extschema@._private_limit_states as states
+    where states.scope = 'any'
+    and not exists (select from @extschema@._private_pauses)
+    and not exists (select from @extschema@._private_limits);
+  exception when lock_not_available then
+    null;
+  end;
 end;
 $$;
 
@@ -2066,6 +2083,9 @@ begin
     per = excluded.per,
     burst = excluded.burst,
     spacing = excluded.spacing;
+  insert into @extschema@._private_limit_states (scope, name)
+  values ('any', '')
+  on conflict do nothing;
   if max_running is not null then
     perform @extschema@._note_running_jobs(scope, name);
     perform pg_catalog.setval(
@@ -2196,7 +2216,7 @@ $$;
 
 -- Tells the worker, by the setting graphile_worker.more, how long it is until a rate allows another
 -- start or a pause is over (in seconds), or that a task or queue runs as many jobs as its limit
--- allows: the end of the next of them wakes the workers.
+-- allows. The end of the next job of such a queue wakes the workers.
 create or replace function @extschema@._wait_for_controls()
 returns void
 language plpgsql
@@ -2226,7 +2246,7 @@ begin
     from waiting
     join @extschema@._private_limit_states as states
       on states.scope = waiting.scope and states.name = waiting.name
-    where waiting.is_full and not states.is_wanted
+    where waiting.scope = 'queue' and waiting.is_full and not states.is_wanted
     order by states.scope, states.name
     for update of states skip locked
   ),
@@ -3691,17 +3711,9 @@ begin
     perform pg_catalog.set_config('graphile_worker.more', '', false);
   end if;
   if task_identifiers is null then
-    v_is_controlled := (
-      exists (select from @extschema@._private_pauses)
-      or exists (select from @extschema@._private_limits)
-      or exists (select from @extschema@._private_limit_states)
-    );
+    v_is_controlled := exists (select from @extschema@._private_limit_states);
   else
-    select pg_catalog.array_agg(tasks.id), (
-      exists (select from @extschema@._private_pauses)
-      or exists (select from @extschema@._private_limits)
-      or exists (select from @extschema@._private_limit_states)
-    )
+    select pg_catalog.array_agg(tasks.id), exists (select from @extschema@._private_limit_states)
     into v_task_ids, v_is_controlled
     from @extschema@._private_tasks as tasks
     where tasks.identifier = any (task_identifiers);
@@ -3790,7 +3802,6 @@ declare
   v_lock_started timestamptz;
   v_done bigint[];
   v_queue_ids integer[];
-  v_is_wanted boolean;
 begin
   v_lock_timeout := pg_catalog.current_setting('lock_timeout');
   v_lock_started := pg_catalog.clock_timestamp();
@@ -3809,9 +3820,8 @@ begin
       )
       select
         pg_catalog.array_agg(deleted.id),
-        pg_catalog.array_agg(deleted.job_queue_id) filter (where deleted.job_queue_id is not null),
-        exists (select from @extschema@._private_limit_states as states where states.is_wanted)
-      into v_done, v_queue_ids, v_is_wanted
+        pg_catalog.array_agg(deleted.job_queue_id) filter (where deleted.job_queue_id is not null)
+      into v_done, v_queue_ids
       from deleted;
       if v_queue_ids is not null then
         with locked as materialized (
@@ -3825,6 +3835,9 @@ begin
         set locked_at = null, locked_by = null
         from locked
         where queues.id = locked.id;
+        if exists (select from @extschema@._private_limit_states as states where states.is_wanted) then
+          perform @extschema@._wake_limited(v_done);
+        end if;
       end if;
       v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
       exit;
@@ -3832,9 +3845,6 @@ begin
       perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, interval '1 second');
     end;
   end loop;
-  if v_is_wanted then
-    perform @extschema@._wake_limited(v_done);
-  end if;
   return query
   select given.id, finished.id is not null
   from pg_catalog.unnest(job_ids) with ordinality as given (id, place)
@@ -3866,7 +3876,6 @@ declare
   v_ids bigint[];
   v_done bigint[];
   v_queue_ids integer[];
-  v_is_wanted boolean;
 begin
   if pg_catalog.json_typeof(v_failures) <> 'array' then
     raise exception 'Failures are not a json array but: %', pg_catalog.json_typeof(v_failures)
@@ -3932,9 +3941,8 @@ begin
       )
       select
         pg_catalog.array_agg(failed.id),
-        pg_catalog.array_agg(failed.job_queue_id) filter (where failed.job_queue_id is not null),
-        exists (select from @extschema@._private_limit_states as states where states.is_wanted)
-      into v_done, v_queue_ids, v_is_wanted
+        pg_catalog.array_agg(failed.job_queue_id) filter (where failed.job_queue_id is not null)
+      into v_done, v_queue_ids
       from failed;
       if v_queue_ids is not null then
         with locked as materialized (
@@ -3948,6 +3956,9 @@ begin
         set locked_at = null, locked_by = null
         from locked
         where queues.id = locked.id;
+        if exists (select from @extschema@._private_limit_states as states where states.is_wanted) then
+          perform @extschema@._wake_limited(v_done);
+        end if;
       end if;
       v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
       exit;
@@ -3955,9 +3966,6 @@ begin
       perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, interval '1 second');
     end;
   end loop;
-  if v_is_wanted then
-    perform @extschema@._wake_limited(v_done);
-  end if;
   return query
   select given.id, failed.id is not null
   from pg_catalog.unnest(v_ids) with ordinality as given (id, place)
@@ -3986,7 +3994,6 @@ declare
   v_lock_started timestamptz;
   v_done bigint[];
   v_queue_ids integer[];
-  v_is_wanted boolean;
 begin
   v_lock_timeout := pg_catalog.current_setting('lock_timeout');
   v_lock_started := pg_catalog.clock_timestamp();
@@ -4017,9 +4024,8 @@ begin
       )
       select
         pg_catalog.array_agg(returned.id),
-        pg_catalog.array_agg(returned.job_queue_id) filter (where returned.job_queue_id is not null),
-        exists (select from @extschema@._private_limit_states as states where states.is_wanted)
-      into v_done, v_queue_ids, v_is_wanted
+        pg_catalog.array_agg(returned.job_queue_id) filter (where returned.job_queue_id is not null)
+      into v_done, v_queue_ids
       from returned;
       if v_queue_ids is not null then
         with locked as materialized (
@@ -4033,6 +4039,9 @@ begin
         set locked_at = null, locked_by = null
         from locked
         where queues.id = locked.id;
+        if exists (select from @extschema@._private_limit_states as states where states.is_wanted) then
+          perform @extschema@._wake_limited(v_done);
+        end if;
       end if;
       v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
       exit;
@@ -4040,9 +4049,6 @@ begin
       perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, interval '1 second');
     end;
   end loop;
-  if v_is_wanted then
-    perform @extschema@._wake_limited(v_done);
-  end if;
   if v_done is not null
     and coalesce(run_at <= pg_catalog.now(), true)
     and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')

@@ -58,7 +58,7 @@ def test_a_large_limit_is_exact_and_its_notes_do_not_grow_for_ever(db: Database)
         held = held[1000:] + take(db, n=2000)
         assert len(held) == 3000
     assert take(db, n=10) == []
-    noted = "select cardinality(job_ids) from graphile_worker._private_limit_states"
+    noted = "select max(cardinality(job_ids)) from graphile_worker._private_limit_states"
     assert db.value(noted) <= 6000
 
 
@@ -170,8 +170,8 @@ def test_a_job_that_was_freed_and_ends_late_does_not_free_the_slot_of_another(db
 
 def test_the_end_of_a_job_wakes_those_that_the_limit_had_wait(db: Database) -> None:
     listener = db.connect()
-    limit(db, "task", "t", max_running=1)
-    first, _ = add(db), add(db)
+    limit(db, "queue", "q*", max_running=1)
+    first, _ = add(db, queue_name="q1"), add(db, queue_name="q1")
     take(db)
     listener.execute('listen "jobs:insert"')
     finish_nothing = list(listener.notifies(timeout=0.05))
@@ -352,4 +352,18 @@ def test_states_that_say_nothing_are_forgotten(db: Database) -> None:
         "update graphile_worker._private_limit_states set started_at = now() - interval '1 day'"
     )
     db.rows("select * from graphile_worker.release_stale_locks()")
-    assert db.column("select name from graphile_worker._private_limit_states") == ["q"]
+    left = "select scope, name from graphile_worker._private_limit_states order by 1"
+    assert db.rows(left) == [("any", ""), ("queue", "q")]
+    db.rows("select graphile_worker.remove_limit('task', 't'), graphile_worker.remove_limit('queue', 'q')")
+    db.rows("update graphile_worker._private_limit_states set next_start_at = now() - interval '1 s'")
+    db.rows("select graphile_worker.pause_all()")
+    db.rows("select * from graphile_worker.release_stale_locks()")
+    assert db.rows(left) == [("any", "")]
+    db.rows("select graphile_worker.resume_all()")
+    other = db.connect(autocommit=False)
+    other.execute("select graphile_worker.pause_task('t')")
+    db.rows("select * from graphile_worker.release_stale_locks()")
+    assert db.rows(left) == [("any", "")], "somebody is about to pause"
+    other.rollback()
+    db.rows("select * from graphile_worker.release_stale_locks()")
+    assert db.rows(left) == []
