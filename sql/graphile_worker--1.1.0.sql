@@ -5660,6 +5660,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_schedule @extschema@._private_schedules;
+  v_runs timestamptz[];
 begin
   select * into v_schedule
   from @extschema@._private_schedules as schedules
@@ -5668,8 +5669,9 @@ begin
   if not found then
     perform @extschema@._reject_unknown_schedule(name);
   end if;
+  v_runs := v_schedule.next_runs;
   if v_schedule.is_paused then
-    v_schedule.next_runs := array(
+    v_runs := array(
       select * from @extschema@.next_runs(
         v_schedule.cron, v_schedule.tz, 3,
         greatest(
@@ -5679,17 +5681,19 @@ begin
       )
     );
     update @extschema@._private_schedules as schedules
-    set is_paused = false, next_runs = v_schedule.next_runs
+    set is_paused = false, next_runs = v_runs
     where schedules.name = resume_schedule.name;
     perform @extschema@._notify_workers();
   end if;
-  return v_schedule.next_runs[1];
+  return v_runs[1];
 end;
 $$;
 
--- Adds the job of a schedule for a time, unless the overlap forbids it. Returns its id, or null.
+-- Adds the job of a schedule for a time, unless the overlap with the last one forbids it. Returns its
+-- id, or null.
 create function @extschema@._run_schedule(
   schedule @extschema@._private_schedules,
+  last_job_id bigint,
   at timestamptz,
   is_late boolean
 )
@@ -5701,14 +5705,14 @@ as $$
 begin
   if schedule.overlap <> 'allow' and exists (
     select from @extschema@._private_jobs as jobs
-    where jobs.id = schedule.last_job_id
+    where jobs.id = _run_schedule.last_job_id
     and (jobs.locked_at is not null or jobs.attempts < jobs.max_attempts)
   ) then
     if schedule.overlap = 'skip' then
       return null;
     end if;
     perform from @extschema@.cancel_jobs(
-      array[schedule.last_job_id], pg_catalog.format('schedule "%s" has run again', schedule.name)
+      array[last_job_id], pg_catalog.format('schedule "%s" has run again', schedule.name)
     );
   end if;
   return (
@@ -5758,7 +5762,9 @@ begin
   if not found then
     perform @extschema@._reject_unknown_schedule(name);
   end if;
-  v_job_id := @extschema@._run_schedule(v_schedule, pg_catalog.clock_timestamp(), false);
+  v_job_id := @extschema@._run_schedule(
+    v_schedule, v_schedule.last_job_id, pg_catalog.clock_timestamp(), false
+  );
   update @extschema@._private_schedules as schedules
   set last_job_id = coalesce(v_job_id, schedules.last_job_id)
   where schedules.name = run_schedule_now.name;
@@ -5788,6 +5794,10 @@ declare
   v_at timestamptz;
   v_is_late boolean;
   v_job_id bigint;
+  v_last_run_at timestamptz;
+  v_last_job_id bigint;
+  v_error text;
+  v_before integer;
   v_runs json[];
 begin
   v_lock_timeout := pg_catalog.current_setting('lock_timeout');
@@ -5807,6 +5817,10 @@ begin
         order by schedules.name
         for update skip locked
       loop
+        v_last_run_at := v_schedule.last_run_at;
+        v_last_job_id := v_schedule.last_job_id;
+        v_error := null;
+        v_before := pg_catalog.cardinality(v_runs);
         begin
           for v_at in
             select due.at
@@ -5819,29 +5833,30 @@ begin
             ) as due (at)
             where due.at <= v_now
           loop
-            v_schedule.last_run_at := v_at;
+            v_last_run_at := v_at;
             v_is_late := v_at < pg_catalog.date_trunc('minute', v_now);
-            v_job_id := @extschema@._run_schedule(v_schedule, v_at, v_is_late);
-            v_schedule.last_job_id := coalesce(v_job_id, v_schedule.last_job_id);
+            v_job_id := @extschema@._run_schedule(v_schedule, v_last_job_id, v_at, v_is_late);
+            v_last_job_id := coalesce(v_job_id, v_last_job_id);
             v_runs := v_runs || pg_catalog.json_build_object(
               'name', v_schedule.name, 'at', v_at, 'job_id', v_job_id, 'backfilled', v_is_late
             );
           end loop;
-          v_schedule.last_error := null;
         exception when others then
           if sqlstate not like 'GWB%' then
             raise;
           end if;
-          v_schedule.last_error := sqlerrm;
+          v_error := sqlerrm;
+          v_last_job_id := v_schedule.last_job_id;
+          v_runs := v_runs[1:v_before];
         end;
         update @extschema@._private_schedules as schedules
         set
-          last_run_at = v_schedule.last_run_at,
-          last_job_id = v_schedule.last_job_id,
-          last_error = v_schedule.last_error,
+          last_run_at = v_last_run_at,
+          last_job_id = v_last_job_id,
+          last_error = v_error,
           next_runs = array(
             select * from @extschema@.next_runs(
-              v_schedule.cron, v_schedule.tz, 3, greatest(v_now, v_schedule.last_run_at)
+              v_schedule.cron, v_schedule.tz, 3, greatest(v_now, v_last_run_at)
             )
           )
         where schedules.name = v_schedule.name;
@@ -6097,7 +6112,7 @@ begin
       %1$s._cron_numbers(text, text, integer, integer, text[]),
       %1$s._reject_schedule(text, json, interval, text),
       %1$s._reject_unknown_schedule(text),
-      %1$s._run_schedule(%1$s._private_schedules, timestamptz, boolean),
+      %1$s._run_schedule(%1$s._private_schedules, bigint, timestamptz, boolean),
       %1$s._runs_of_day(date, integer[], integer[], boolean, text),
       %1$s._any_worker_idle(),
       %1$s._revoke_internal(text, name),
@@ -6306,7 +6321,7 @@ revoke all on function @extschema@._next_due() from public;
 revoke all on function @extschema@._cron_numbers(text, text, integer, integer, text[]) from public;
 revoke all on function @extschema@._reject_schedule(text, json, interval, text) from public;
 revoke all on function @extschema@._reject_unknown_schedule(text) from public;
-revoke all on function @extschema@._run_schedule(@extschema@._private_schedules, timestamptz, boolean) from public;
+revoke all on function @extschema@._run_schedule(@extschema@._private_schedules, bigint, timestamptz, boolean) from public;
 revoke all on function @extschema@._runs_of_day(date, integer[], integer[], boolean, text) from public;
 revoke all on function @extschema@._any_worker_idle() from public;
 revoke all on function @extschema@._revoke_internal(text, name) from public;
@@ -6835,7 +6850,7 @@ comment on function @extschema@._next_due() is 'Internal: whether a job is due, 
 comment on function @extschema@._cron_numbers(text, text, integer, integer, text[]) is 'Internal: the numbers that a field of a cron expression stands for.';
 comment on function @extschema@._reject_schedule(text, json, interval, text) is 'Internal: raises the error for what a schedule cannot have.';
 comment on function @extschema@._reject_unknown_schedule(text) is 'Internal: raises the error for a schedule that does not exist.';
-comment on function @extschema@._run_schedule(@extschema@._private_schedules, timestamptz, boolean) is 'Internal: adds the job of a schedule for a time.';
+comment on function @extschema@._run_schedule(@extschema@._private_schedules, bigint, timestamptz, boolean) is 'Internal: adds the job of a schedule for a time.';
 comment on function @extschema@._runs_of_day(date, integer[], integer[], boolean, text) is 'Internal: the times at which clocks of a zone show these hours and minutes on a day.';
 comment on function @extschema@._any_worker_idle() is 'Internal: whether a worker may be idle, so that new jobs need a notification.';
 comment on function @extschema@._revoke_internal(text, name) is 'Internal: revokes the rights on internal functions from a role.';

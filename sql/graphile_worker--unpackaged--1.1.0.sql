@@ -136,7 +136,7 @@ alter extension graphile_worker add function @extschema@._next_due();
 alter extension graphile_worker add function @extschema@._cron_numbers(text, text, integer, integer, text[]);
 alter extension graphile_worker add function @extschema@._reject_schedule(text, json, interval, text);
 alter extension graphile_worker add function @extschema@._reject_unknown_schedule(text);
-alter extension graphile_worker add function @extschema@._run_schedule(@extschema@._private_schedules, timestamptz, boolean);
+alter extension graphile_worker add function @extschema@._run_schedule(@extschema@._private_schedules, bigint, timestamptz, boolean);
 alter extension graphile_worker add function @extschema@._runs_of_day(date, integer[], integer[], boolean, text);
 alter extension graphile_worker add function @extschema@._any_worker_idle();
 alter extension graphile_worker add function @extschema@._revoke_internal(text, name);

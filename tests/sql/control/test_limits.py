@@ -354,8 +354,12 @@ def test_states_that_say_nothing_are_forgotten(db: Database) -> None:
     db.rows("select * from graphile_worker.release_stale_locks()")
     left = "select scope, name from graphile_worker._private_limit_states order by 1"
     assert db.rows(left) == [("any", ""), ("queue", "q")]
-    db.rows("select graphile_worker.remove_limit('task', 't'), graphile_worker.remove_limit('queue', 'q')")
-    db.rows("update graphile_worker._private_limit_states set next_start_at = now() - interval '1 s'")
+    db.rows(
+        "select graphile_worker.remove_limit('task', 't'), graphile_worker.remove_limit('queue', 'q')"
+    )
+    db.rows(
+        "update graphile_worker._private_limit_states set next_start_at = now() - interval '1 s'"
+    )
     db.rows("select graphile_worker.pause_all()")
     db.rows("select * from graphile_worker.release_stale_locks()")
     assert db.rows(left) == [("any", "")]
