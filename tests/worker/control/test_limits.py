@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 import threading
+import time
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -73,6 +76,28 @@ def test_the_end_of_a_job_wakes_a_worker_that_does_not_poll(
             assert ran == []
             go.set()
             wait_for(partial(ran.__contains__, job), "it was woken", 30)
+
+
+def test_a_job_that_is_added_while_the_slot_becomes_free_is_not_left_lying(db: Database) -> None:
+    """The one that has the slot runs other tasks, and does not look for this job."""
+    ran: list[int] = []
+
+    async def one(payload: Any) -> None:
+        await asyncio.sleep(payload["seconds"])
+        ran.append(context().job.id)
+
+    async def two(payload: Any) -> None:
+        ran.append(context().job.id)
+
+    db.rows("select graphile_worker.set_limit('queue', 'q', 1)")
+    rng = random.Random(5)
+    with running({"one": one}, db), running({"two": two}, db):
+        for _ in range(25):
+            seconds = rng.random() * 0.03
+            first = add(db, "one", f'{{"seconds": {seconds}}}', ", queue_name := 'q'")
+            time.sleep(seconds + rng.random() * 0.01)
+            second = add(db, "two", more=", queue_name := 'q'")
+            wait_for(lambda: {first, second} <= set(ran), "both ran", 20)  # noqa: B023
 
 
 def test_a_worker_sleeps_until_the_next_start_is_allowed(
