@@ -256,6 +256,8 @@ create table @extschema@._private_limit_states (
   job_ids bigint[] not null default '{}'::bigint[],
   started_at timestamptz,
   next_start_at timestamptz,
+  wait_until timestamptz,
+  is_full boolean not null default false,
   is_wanted boolean not null default false,
   constraint limit_states_pkey primary key (scope, name)
 );
@@ -413,8 +415,12 @@ left join lateral (
   order by covering.name = names.identifier desc, pg_catalog.length(covering.name) desc
   limit 1
 ) as limits on true
-left join @extschema@._private_limit_states as states
-  on states.scope = 'task' and states.name = names.identifier
+left join lateral (
+  select states.job_ids, states.started_at, states.next_start_at
+  from @extschema@._private_limit_states as states
+  where states.scope = 'task' and states.name = names.identifier
+  limit 1
+) as states on true
 cross join lateral (
   select coalesce(greatest(0, least(
     extract(epoch from states.next_start_at - pg_catalog.statement_timestamp()) * 1000000,
@@ -479,8 +485,12 @@ left join lateral (
   order by covering.name = names.queue_name desc, pg_catalog.length(covering.name) desc
   limit 1
 ) as limits on true
-left join @extschema@._private_limit_states as states
-  on states.scope = 'queue' and states.name = names.queue_name
+left join lateral (
+  select states.job_ids, states.started_at, states.next_start_at
+  from @extschema@._private_limit_states as states
+  where states.scope = 'queue' and states.name = names.queue_name
+  limit 1
+) as states on true
 cross join lateral (
   select coalesce(greatest(0, least(
     extract(epoch from states.next_start_at - pg_catalog.statement_timestamp()) * 1000000,
@@ -2472,31 +2482,19 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  v_now timestamptz := pg_catalog.clock_timestamp();
   v_seconds numeric;
   v_is_full boolean;
 begin
   if pg_catalog.current_setting('graphile_worker.more', true) = 'true' then
     return;
   end if;
-  with waiting as materialized (
-    select
-      noted.scope, noted.name, states.wait, states.running >= states.max_running as is_full
-    from @extschema@._private_limit_states as noted
-    cross join lateral (
-      select states.*
-      from @extschema@._private_control_states as states
-      where states.scope = noted.scope and states.name = noted.name
-      limit 1
-    ) as states
-  ),
-  unmarked as materialized (
+  with unmarked as materialized (
     select states.scope, states.name
-    from waiting
-    join @extschema@._private_limit_states as states
-      on states.scope = waiting.scope and states.name = waiting.name
-    where waiting.scope = 'queue' and waiting.is_full and not states.is_wanted
+    from @extschema@._private_limit_states as states
+    where states.scope = 'queue' and states.is_full and not states.is_wanted
     order by states.scope, states.name
-    for update of states skip locked
+    for update skip locked
   ),
   marked as (
     update @extschema@._private_limit_states as states
@@ -2505,16 +2503,17 @@ begin
     where states.scope = unmarked.scope and states.name = unmarked.name
   )
   select
-    least(
-      (select pg_catalog.min(waiting.wait) / 1000000.0 from waiting where waiting.wait > 0),
+    extract(epoch from least(
+      pg_catalog.min(states.wait_until) filter (where states.wait_until > v_now),
       (
-        select extract(epoch from pg_catalog.min(pauses.until) - pg_catalog.clock_timestamp())
+        select pg_catalog.min(pauses.until)
         from @extschema@._private_pauses as pauses
-        where pauses.until > pg_catalog.clock_timestamp() and pauses.until < 'infinity'
+        where pauses.until > v_now and pauses.until < 'infinity'
       )
-    ),
-    (select pg_catalog.bool_or(waiting.is_full) from waiting)
-  into v_seconds, v_is_full;
+    ) - v_now),
+    pg_catalog.bool_or(states.is_full)
+  into v_seconds, v_is_full
+  from @extschema@._private_limit_states as states;
   if v_seconds is not null then
     perform pg_catalog.set_config(
       'graphile_worker.more', pg_catalog.round(greatest(v_seconds, 0.001), 6)::text, false
@@ -2772,8 +2771,7 @@ begin
     set attempts = jobs.attempts + 1, locked_at = pg_catalog.now(), locked_by = worker_id
     where jobs.ctid = any (array(select locked.place from locked))
     returning jobs.*
-  )
-  select
+  )select
     claimed.id, tasks.identifier, claimed.payload,
     null::text,
     claimed.priority, claimed.run_at, claimed.attempts, claimed.max_attempts, claimed.last_error,
@@ -3178,8 +3176,7 @@ begin
     set locked_at = pg_catalog.now(), locked_by = worker_id
     from claimed
     where claimed.job_queue_id = any (v_free_queue_ids) and queues.id = claimed.job_queue_id
-  )
-  select
+  )select
     claimed.id, tasks.identifier, claimed.payload,
     case
       when claimed.job_queue_id is not null then (
@@ -3214,6 +3211,7 @@ create function @extschema@._lock_limits(
   out held_scopes text[],
   out held_names text[],
   out held_name_ids integer[],
+  out held_places tid[],
   out held_slots integer[],
   out held_is_counted boolean[],
   out held_spacings bigint[],
@@ -3226,6 +3224,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_locked bigint[];
+  v_places tid[];
 begin
   -- Whoever sets a limit locks the table, too: what is seen from here on stays true.
   lock table @extschema@._private_jobs in row exclusive mode;
@@ -3272,45 +3271,49 @@ begin
   order by held.scope, held.name
   on conflict do nothing;
   if may_wait then
-    select pg_catalog.array_agg(locked.place) into v_locked
-    from (
-      select held.place
-      from rows from (
-        pg_catalog.unnest(held_scopes), pg_catalog.unnest(held_names)
-      ) with ordinality as held (scope, name, place)
-      join @extschema@._private_limit_states as states
-        on states.scope = held.scope and states.name = held.name
-      order by states.scope, states.name
-      for update of states
+    select pg_catalog.array_agg(held.place), pg_catalog.array_agg(locked.place)
+    into v_locked, v_places
+    from rows from (
+      pg_catalog.unnest(held_scopes), pg_catalog.unnest(held_names)
+    ) with ordinality as held (scope, name, place)
+    cross join lateral (
+      select states.ctid as place
+      from @extschema@._private_limit_states as states
+      where states.scope = held.scope and states.name = held.name
+      for update
     ) as locked;
   else
-    select pg_catalog.array_agg(locked.place) into v_locked
-    from (
-      select held.place
-      from rows from (
-        pg_catalog.unnest(held_scopes), pg_catalog.unnest(held_names)
-      ) with ordinality as held (scope, name, place)
-      join @extschema@._private_limit_states as states
-        on states.scope = held.scope and states.name = held.name
-      order by states.scope, states.name
-      for update of states skip locked
+    select pg_catalog.array_agg(held.place), pg_catalog.array_agg(locked.place)
+    into v_locked, v_places
+    from rows from (
+      pg_catalog.unnest(held_scopes), pg_catalog.unnest(held_names)
+    ) with ordinality as held (scope, name, place)
+    cross join lateral (
+      select states.ctid as place
+      from @extschema@._private_limit_states as states
+      where states.scope = held.scope and states.name = held.name
+      for update skip locked
     ) as locked;
   end if;
 
   -- In a statement of its own: what others have committed before the locks were free counts.
   select
+    pg_catalog.array_agg(locked.place order by held.place),
     pg_catalog.array_agg(
-      case when held.place = any (v_locked) then states.slots else 0 end order by held.place
+      case when locked.place is not null then states.slots else 0 end order by held.place
     ),
     pg_catalog.array_agg(states.max_running is not null order by held.place),
     pg_catalog.array_agg(states.spacing order by held.place),
     pg_catalog.array_agg(states.burst order by held.place),
     pg_catalog.array_agg(held.name_id)
       filter (where held.scope = 'queue' and states.max_running > 1)
-  into held_slots, held_is_counted, held_spacings, held_bursts, parallel_queue_ids
+  into held_places, held_slots, held_is_counted, held_spacings, held_bursts, parallel_queue_ids
   from rows from (
     pg_catalog.unnest(held_scopes), pg_catalog.unnest(held_name_ids)
   ) with ordinality as held (scope, name_id, place)
+  left join rows from (
+    pg_catalog.unnest(v_locked), pg_catalog.unnest(v_places)
+  ) as locked (nth, place) on locked.nth = held.place
   cross join lateral (
     select states.max_running, states.slots, states.spacing, states.burst
     from @extschema@._private_control_states as states
@@ -3415,14 +3418,15 @@ begin
 end;
 $$;
 
--- Where next_start_at stands after so many more starts now; null without a rate.
+-- Where next_start_at stands after so many more starts now, and when it allows another; null without
+-- a rate.
 create function @extschema@._next_start(
-  next_start_at timestamptz,
+  inout next_start_at timestamptz,
   spacing bigint,
   burst integer,
-  starts integer
+  starts integer,
+  out wait_until timestamptz
 )
-returns timestamptz
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
@@ -3430,9 +3434,10 @@ as $$
 declare
   v_now timestamptz := pg_catalog.clock_timestamp();
 begin
-  return greatest(v_now, least(
+  next_start_at := greatest(v_now, least(
     coalesce(next_start_at, '-infinity'), v_now + burst * spacing * interval '1 microsecond'
   )) + starts * spacing * interval '1 microsecond';
+  wait_until := next_start_at - (burst - 1) * spacing * interval '1 microsecond';
 end;
 $$;
 
@@ -3529,20 +3534,22 @@ begin
     set
       job_ids = @extschema@._noted_jobs(states.job_ids, of_states.ids, held.is_counted, held.slots),
       started_at = pg_catalog.clock_timestamp(),
-      next_start_at = @extschema@._next_start(
-        states.next_start_at, held.spacing, held.burst, pg_catalog.cardinality(of_states.ids)
-      )
+      (next_start_at, wait_until) = (
+        select starts.next_start_at, starts.wait_until from @extschema@._next_start(
+          states.next_start_at, held.spacing, held.burst, pg_catalog.cardinality(of_states.ids)
+        ) as starts
+      ),
+      is_full = held.slots <= pg_catalog.cardinality(of_states.ids)
     from of_states
     join rows from (
-      pg_catalog.unnest(v_held.held_scopes), pg_catalog.unnest(v_held.held_names),
-      pg_catalog.unnest(v_held.held_name_ids), pg_catalog.unnest(v_held.held_is_counted),
-      pg_catalog.unnest(v_held.held_spacings), pg_catalog.unnest(v_held.held_bursts),
-      pg_catalog.unnest(v_held.held_slots)
-    ) as held (scope, name, name_id, is_counted, spacing, burst, slots)
+      pg_catalog.unnest(v_held.held_scopes), pg_catalog.unnest(v_held.held_name_ids),
+      pg_catalog.unnest(v_held.held_places), pg_catalog.unnest(v_held.held_slots),
+      pg_catalog.unnest(v_held.held_is_counted), pg_catalog.unnest(v_held.held_spacings),
+      pg_catalog.unnest(v_held.held_bursts)
+    ) as held (scope, name_id, place, slots, is_counted, spacing, burst)
       on held.scope = of_states.scope and held.name_id = of_states.name_id
-    where states.scope = held.scope and states.name = held.name
-  )
-  select
+    where states.ctid = held.place
+  )select
     claimed.id, tasks.identifier, claimed.payload,
     case
       when claimed.job_queue_id is not null then (
@@ -6577,6 +6584,8 @@ comment on column @extschema@._private_limit_states.name is 'Name of the task or
 comment on column @extschema@._private_limit_states.job_ids is 'Jobs that were claimed; those that are still claimed count.';
 comment on column @extschema@._private_limit_states.started_at is 'When a job was last claimed.';
 comment on column @extschema@._private_limit_states.next_start_at is 'When the next start would be due, if the starts were spread evenly.';
+comment on column @extschema@._private_limit_states.wait_until is 'When the rate allows the next start, as of the last claim.';
+comment on column @extschema@._private_limit_states.is_full is 'Whether the last claim took the last slot.';
 comment on column @extschema@._private_limit_states.is_wanted is 'Whether a worker had to leave a job waiting, and is to be woken.';
 comment on table @extschema@.migrations is 'The schema revisions that Node''s graphile-worker expects.';
 comment on column @extschema@.migrations.id is 'Number of the revision.';
