@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from support.pg import Database
+from support.pg import Database, wait_for
 
 from sql.fetch.claims import add, take
 
@@ -25,7 +25,11 @@ def schedule(db: Database, name: str = "s", cron: str = "* * * * *", **options: 
 
 
 def due_since(db: Database, minutes: int, name: str = "s") -> datetime:
-    """Let the schedule have been due so many minutes ago, at a whole minute."""
+    """Let the schedule have been due so many minutes ago, at a whole minute.
+
+    Not in the last seconds of a minute: another run would fall due while the test looks.
+    """
+    wait_for(lambda: db.value("select extract(second from clock_timestamp()) < 50"))
     at: datetime = db.value(
         "update graphile_worker._private_schedules set next_runs[1] ="
         " date_trunc('minute', clock_timestamp()) - %s * interval '1 minute' where name = %s"
