@@ -2331,18 +2331,35 @@ begin
   if pg_catalog.current_setting('graphile_worker.more', true) = 'true' then
     return;
   end if;
-  with unmarked as materialized (
+  -- That the last slot was taken may be long ago: fifty of these are looked at in each call, and
+  -- what is not looked at may be full.
+  with full_once as materialized (
     select states.scope, states.name
     from @extschema@._private_limit_states as states
-    where states.scope = 'queue' and states.is_full and not states.is_wanted
-    order by states.scope, states.name
+    where states.is_full
+    limit 50
     for update skip locked
   ),
-  marked as (
+  looked_at as materialized (
+    select
+      full_once.scope, full_once.name,
+      coalesce(states.running >= states.max_running, false) as is_full
+    from full_once
+    cross join lateral (
+      select states.running, states.max_running
+      from @extschema@._private_control_states as states
+      where states.scope = full_once.scope and states.name = full_once.name
+      limit 1
+    ) as states
+  ),
+  noted as (
     update @extschema@._private_limit_states as states
-    set is_wanted = true
-    from unmarked
-    where states.scope = unmarked.scope and states.name = unmarked.name
+    set
+      is_full = looked_at.is_full,
+      is_wanted = states.is_wanted or looked_at.is_full and states.scope = 'queue'
+    from looked_at
+    where states.scope = looked_at.scope and states.name = looked_at.name
+    and (not looked_at.is_full or states.scope = 'queue' and not states.is_wanted)
   )
   select
     extract(epoch from least(
@@ -2353,7 +2370,9 @@ begin
         where pauses.until > v_now and pauses.until < 'infinity'
       )
     ) - v_now),
-    pg_catalog.bool_or(states.is_full)
+    pg_catalog.count(*) filter (where states.is_full)
+        > (select pg_catalog.count(*) from looked_at)
+      or coalesce((select pg_catalog.bool_or(looked_at.is_full) from looked_at), false)
   into v_seconds, v_is_full
   from @extschema@._private_limit_states as states;
   if v_seconds is not null then

@@ -182,6 +182,16 @@ def test_the_end_of_a_job_wakes_those_that_the_limit_had_wait(db: Database) -> N
     take(db)
 
 
+def test_a_worker_is_told_of_a_full_limit_only_while_it_is_full(db: Database) -> None:
+    limit(db, "task", "t", max_running=1)
+    limit(db, "queue", "q", max_running=2)
+    jobs = [add(db), *(add(db, "u", queue_name="q") for _ in range(2))]
+    assert sorted(take(db)) == jobs
+    assert (take(db), more(db)) == ([], "limited")
+    finish(db, *jobs)
+    assert (take(db), more(db)) == ([], "")
+
+
 def test_a_rate_lets_so_many_start_in_a_time(db: Database) -> None:
     limit(db, "task", "t", rate=2, per="1 hour", burst=3)
     jobs = [add(db) for _ in range(9)]
