@@ -1551,7 +1551,7 @@ declare
   v_tries integer := 0;
 begin
   if pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
-    raise exception 'Names cannot be deleted at the isolation level %',
+    raise exception 'Names cannot be deleted, nor limits set, at the isolation level %',
       pg_catalog.current_setting('transaction_isolation')
       using errcode = 'GWBTI', hint = 'Call it in a transaction that is read committed.';
   end if;
@@ -1562,7 +1562,7 @@ begin
     exception when lock_not_available then
       v_tries := v_tries + 1;
       if v_tries = 40 then
-        raise exception 'Transactions that add or fetch jobs left no gap to delete names in'
+        raise exception 'Transactions that add or fetch jobs left no gap'
           using errcode = 'lock_not_available',
             hint = 'Repeat the call, or look for a long transaction in pg_stat_activity.';
       end if;

@@ -46,6 +46,17 @@ def test_limits_are_set_listed_and_removed(utils: Utils, db: Database) -> None:
     assert [utils.remove_limit("task", "t"), utils.remove_limit("task", "t")] == [True, False]
 
 
+@pytest.mark.majors(18)
+def test_a_limit_that_finds_no_gap_says_so_and_changes_nothing(utils: Utils, db: Database) -> None:
+    adding = db.connect(autocommit=False)
+    adding.execute("select graphile_worker.add_job('t')")
+    with pytest.raises(errors.Busy, match="left no gap"):
+        utils.set_limit("task", "t", max_running=1)
+    utils.set_limit("task", "t", rate=1, per=HOUR)  # which counts nothing, and waits for nobody
+    assert [each.max_running for each in utils.limits()] == [None]
+    adding.rollback()
+
+
 def test_jobs_are_cancelled(utils: Utils, db: Database, role: str) -> None:
     db.rows("select * from graphile_worker.heartbeat('w')")
     running, waiting = utils.add_job("t"), utils.add_job("t")

@@ -118,8 +118,8 @@ class ControlUtils:
         after a pause (what falls due in a twentieth of a second, if None). A name that ends in an
         asterisk sets the limit of each that begins so, on its own; the longest name decides.
 
-        Raise InvalidControl for numbers out of range, and psycopg's LockNotAvailable where other
-        transactions claim or add jobs without a gap for some seconds: try again.
+        Raise InvalidControl for numbers out of range, and Busy where other transactions claim or
+        add jobs without a gap for some seconds.
 
         >>> utils.set_limit("queue", "tenant-*", max_running=3)
         >>> utils.set_limit("task", "call_api", rate=100, per=timedelta(minutes=1))

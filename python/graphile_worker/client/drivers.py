@@ -317,7 +317,7 @@ def translated(error: BaseException, statement: Statement) -> errors.GraphileWor
             f" than this package needs. `gw-install status{named}` says which; then run `gw-install"
             f" install`, `adopt` or `upgrade`"
         )
-    elif code == "55P03" and statement.verb.startswith("delete_unused"):
+    elif code == "55P03" and statement.verb.startswith(("delete_unused", "set_limit")):
         ours = errors.Busy(said)
     if ours is not None:
         ours.sqlstate = code
