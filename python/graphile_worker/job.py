@@ -161,7 +161,10 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """What is paused: a task, a queue or all."""
+    """What is paused: a task, a queue or all.
+
+    >>> [pause.name for pause in utils.pauses() if pause.until is None]
+    """
 
     scope: Literal["all", "task", "queue"]
     #: One that ends in an asterisk stands for all that begin so.
@@ -175,7 +178,10 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """How many jobs of a task or queue may run at once, and start in a time."""
+    """How many jobs of a task or queue may run at once, and start in a time.
+
+    >>> [limit.name for limit in utils.limits() if limit.running == limit.max_running]
+    """
 
     scope: Literal["task", "queue"]
     #: One that ends in an asterisk stands for all that begin so, each on its own.
@@ -190,7 +196,10 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A recurring job that the database keeps."""
+    """A recurring job that the database keeps.
+
+    >>> [schedule.next_runs[0] for schedule in utils.schedules() if schedule.next_runs]
+    """
 
     name: str
     task: str
