@@ -131,8 +131,8 @@ create index limits_pattern_idx on @extschema@._private_limits (scope)
 
 -- One row a task or queue that jobs were claimed of under a limit. Whoever claims more locks it.
 -- job_ids may name jobs that have ended: those that are still claimed count, by the table of jobs.
--- While anything is paused or limited there is a row of the scope any as well, so that get_jobs has
--- to look at one table only.
+-- While anything is paused there is a row of the scope pause, and while anything is limited one of
+-- the scope limit, so that get_jobs has to look at one table only.
 create table @extschema@._private_limit_states (
   scope text not null,
   name text not null,
@@ -1828,7 +1828,7 @@ begin
     paused_at = excluded.paused_at,
     paused_by = excluded.paused_by;
   insert into @extschema@._private_limit_states (scope, name)
-  values ('any', '')
+  values ('pause', '')
   on conflict do nothing;
   perform @extschema@._notify_workers();
 end;
@@ -2085,7 +2085,7 @@ begin
   with unused as materialized (
     select states.scope, states.name
     from @extschema@._private_limit_states as states
-    where states.scope <> 'any'
+    where states.scope in ('task', 'queue')
     and coalesce(states.next_start_at <= pg_catalog.clock_timestamp(), true)
     and coalesce(states.started_at < pg_catalog.clock_timestamp() - interval '10 minutes', true)
     and not exists (
@@ -2102,9 +2102,8 @@ begin
   begin
     lock table @extschema@._private_pauses, @extschema@._private_limits in share mode nowait;
     delete from @extschema@._private_limit_states as states
-    where states.scope = 'any'
-    and not exists (select from @extschema@._private_pauses)
-    and not exists (select from @extschema@._private_limits);
+    where states.scope = 'pause' and not exists (select from @extschema@._private_pauses)
+    or states.scope = 'limit' and not exists (select from @extschema@._private_limits);
   exception when lock_not_available then
     null;
   end;
@@ -2184,7 +2183,7 @@ begin
     burst = excluded.burst,
     spacing = excluded.spacing;
   insert into @extschema@._private_limit_states (scope, name)
-  values ('any', '')
+  values ('limit', '')
   on conflict do nothing;
   if max_running is not null then
     perform @extschema@._note_running_jobs(scope, name);
@@ -2300,7 +2299,9 @@ begin
   ) or exists (
     select from @extschema@._private_limit_states as states where states.scope = 'queue'
   );
-  is_limited := has_queue_limits or exists (select from @extschema@._private_limits);
+  is_limited := exists (
+    select from @extschema@._private_limit_states as states where states.scope <> 'pause'
+  );
   if (v_has_task_pauses or is_limited) and task_ids is distinct from '{}' then
     select case
       when _find_controls.task_ids is null and pg_catalog.bool_and(states.slots > 0) then null
@@ -2620,7 +2621,9 @@ begin
     and jobs.locked_at is null
     and jobs.attempts < jobs.max_attempts
     and jobs.run_at <= pg_catalog.now()
-    and not exists (select from @extschema@._private_limits)
+    and not exists (
+      select from @extschema@._private_limit_states as states where states.scope <> 'pause'
+    )
     and jobs.job_queue_id is null
     and (task_ids is null or jobs.task_id = any (task_ids))
     and (forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags)
@@ -3016,7 +3019,9 @@ begin
     and jobs.locked_at is null
     and jobs.attempts < jobs.max_attempts
     and jobs.run_at <= pg_catalog.now()
-    and not exists (select from @extschema@._private_limits)
+    and not exists (
+      select from @extschema@._private_limit_states as states where states.scope <> 'pause'
+    )
     and (
       jobs.job_queue_id is null
       or jobs.job_queue_id in (select pg_catalog.unnest(v_free_queue_ids))
@@ -6268,7 +6273,7 @@ comment on column @extschema@._private_limits.per is 'The period of the rate.';
 comment on column @extschema@._private_limits.burst is 'How many jobs may start together after a pause.';
 comment on column @extschema@._private_limits.spacing is 'Microseconds between two starts.';
 comment on table @extschema@._private_limit_states is 'Internal: the tasks and queues that jobs were claimed of under a limit. Read the view limit_states.';
-comment on column @extschema@._private_limit_states.scope is 'task or queue.';
+comment on column @extschema@._private_limit_states.scope is 'task or queue; pause or limit, without a name, while there is any.';
 comment on column @extschema@._private_limit_states.name is 'Name of the task or queue.';
 comment on column @extschema@._private_limit_states.job_ids is 'Jobs that were claimed; those that are still claimed count.';
 comment on column @extschema@._private_limit_states.started_at is 'When a job was last claimed.';

@@ -363,7 +363,7 @@ def test_states_that_say_nothing_are_forgotten(db: Database) -> None:
     )
     db.rows("select * from graphile_worker.release_stale_locks()")
     left = "select scope, name from graphile_worker._private_limit_states order by 1"
-    assert db.rows(left) == [("any", ""), ("queue", "q")]
+    assert db.rows(left) == [("limit", ""), ("queue", "q")]
     db.rows(
         "select graphile_worker.remove_limit('task', 't'), graphile_worker.remove_limit('queue', 'q')"
     )
@@ -372,12 +372,12 @@ def test_states_that_say_nothing_are_forgotten(db: Database) -> None:
     )
     db.rows("select graphile_worker.pause_all()")
     db.rows("select * from graphile_worker.release_stale_locks()")
-    assert db.rows(left) == [("any", "")]
+    assert db.rows(left) == [("pause", "")]
     db.rows("select graphile_worker.resume_all()")
     other = db.connect(autocommit=False)
     other.execute("select graphile_worker.pause_task('t')")
     db.rows("select * from graphile_worker.release_stale_locks()")
-    assert db.rows(left) == [("any", "")], "somebody is about to pause"
+    assert db.rows(left) == [("pause", "")], "somebody is about to pause"
     other.rollback()
     db.rows("select * from graphile_worker.release_stale_locks()")
     assert db.rows(left) == []

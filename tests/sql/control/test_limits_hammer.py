@@ -146,7 +146,15 @@ class Hammer:
     def limiter(self, name: str, rng: random.Random) -> None:
         with psycopg.connect(self.db.dsn, autocommit=True) as conn:
             while not self.stop.wait(rng.random() * 0.3):
-                conn.execute(f"select graphile_worker.{changes(rng)}".encode())
+                change = changes(rng)
+                with conn.transaction():
+                    if change.startswith("remove"):
+                        # A claim that is under way keeps the limit with which it began, and would
+                        # be told from one that exceeds it in no other way.
+                        conn.execute(
+                            "lock table graphile_worker._private_jobs in share row exclusive mode"
+                        )
+                    conn.execute(f"select graphile_worker.{change}".encode())
 
     def killer(self, name: str, rng: random.Random) -> None:
         """End sessions, and free what some worker holds, as if it were dead."""
