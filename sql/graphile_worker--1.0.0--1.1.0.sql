@@ -2242,8 +2242,8 @@ begin
   if pg_catalog.current_setting('graphile_worker.more', true) = 'true' then
     return;
   end if;
-  -- That the last slot was taken may be long ago: fifty of these are looked at in each call, and
-  -- what is not looked at may be full.
+  -- That the last slot was taken may be long ago: fifty of these are checked in each call, and
+  -- what is not checked may be full.
   with full_once as materialized (
     select states.scope, states.name
     from @extschema@._private_limit_states as states
@@ -2251,7 +2251,7 @@ begin
     limit 50
     for update skip locked
   ),
-  looked_at as materialized (
+  checked as materialized (
     select
       full_once.scope, full_once.name,
       coalesce(states.running >= states.max_running, false) as is_full
@@ -2266,11 +2266,11 @@ begin
   noted as (
     update @extschema@._private_limit_states as states
     set
-      is_full = looked_at.is_full,
-      is_wanted = states.is_wanted or looked_at.is_full and states.scope = 'queue'
-    from looked_at
-    where states.scope = looked_at.scope and states.name = looked_at.name
-    and (not looked_at.is_full or states.scope = 'queue' and not states.is_wanted)
+      is_full = checked.is_full,
+      is_wanted = states.is_wanted or checked.is_full and states.scope = 'queue'
+    from checked
+    where states.scope = checked.scope and states.name = checked.name
+    and (not checked.is_full or states.scope = 'queue' and not states.is_wanted)
   )
   select
     extract(epoch from least(
@@ -2282,8 +2282,8 @@ begin
       )
     ) - v_now),
     pg_catalog.count(*) filter (where states.is_full)
-        > (select pg_catalog.count(*) from looked_at)
-      or coalesce((select pg_catalog.bool_or(looked_at.is_full) from looked_at), false)
+        > (select pg_catalog.count(*) from checked)
+      or coalesce((select pg_catalog.bool_or(checked.is_full) from checked), false)
   into v_seconds, v_is_full
   from @extschema@._private_limit_states as states;
   if v_seconds is not null then
