@@ -3554,7 +3554,8 @@ $$;
 
 -- Remembers the heads of the order for the next call, if they are worth it (see above): in the
 -- setting graphile_worker.cursors. is_useless: not enough was found behind those that were
--- remembered. may_be_more: the caller should call get_jobs again.
+-- remembered. may_be_more: the caller should call get_jobs again. Returns the setting where it changed
+-- it: a function whose result is assigned is called without a query.
 create or replace function @extschema@._remember_cursors(
   cursors text,
   is_useless boolean,
@@ -3564,7 +3565,7 @@ create or replace function @extschema@._remember_cursors(
   run_ats timestamptz[],
   ids bigint[]
 )
-returns void
+returns text
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
@@ -3573,20 +3574,19 @@ begin
   if may_be_more then
     perform pg_catalog.set_config('graphile_worker.more', 'true', false);
   end if;
-  if is_useless then
-    perform pg_catalog.set_config('graphile_worker.cursors', 'null', false);
-  elsif valid_until is not null and ids is not null then
-    perform pg_catalog.set_config(
+  return case
+    when is_useless then pg_catalog.set_config('graphile_worker.cursors', 'null', false)
+    when valid_until is not null and ids is not null then pg_catalog.set_config(
       'graphile_worker.cursors',
       pg_catalog.json_build_array(
         pg_catalog.pg_typeof(null::@extschema@._private_jobs)::oid::text, valid_until,
         priorities, run_ats, ids
       )::text,
       false
-    );
-  elsif valid_until is null and cursors is distinct from '' then
-    perform pg_catalog.set_config('graphile_worker.cursors', '', false);
-  end if;
+    )
+    when valid_until is null and cursors is distinct from ''
+      then pg_catalog.set_config('graphile_worker.cursors', '', false)
+  end;
 end;
 $$;
 
@@ -3717,7 +3717,7 @@ begin
     end if;
   end loop;
 
-  perform @extschema@._remember_cursors(
+  cursors := @extschema@._remember_cursors(
     cursors, v_begin.is_remembered and (v_wanted = max_jobs or has_pauses and v_wanted > 0),
     v_wanted between 1 and max_jobs - 1 and (
       not v_is_all and v_at <= pg_catalog.cardinality(v_ids) or has_pauses and v_begin.is_remembered
