@@ -3464,8 +3464,8 @@ $$;
 
 -- Remembers the heads of the order for the next call, if they are worth it (see above): in the
 -- setting graphile_worker.cursors. is_useless: not enough was found behind those that were
--- remembered. may_be_more: the caller should call get_jobs again. Returns the setting where it changed
--- it: a function whose result is assigned is called without a query.
+-- remembered. may_be_more: the caller should call get_jobs again. Returns the setting where it
+-- changed it: a function whose result is assigned is called without a query.
 create or replace function @extschema@._remember_cursors(
   cursors text,
   is_useless boolean,
@@ -5472,8 +5472,8 @@ begin
 end;
 $$;
 
--- Adds the job of a schedule for a time, unless the overlap with the last one forbids it. Returns its
--- id, or null.
+-- Adds the job of a schedule for a time, unless the overlap with the last one forbids it. Returns
+-- its id, or null.
 create or replace function @extschema@._run_schedule(
   schedule @extschema@._private_schedules,
   last_job_id bigint,

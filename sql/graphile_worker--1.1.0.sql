@@ -94,7 +94,8 @@ end;
 $$;
 
 -- The tables. Columns, their order and types are shared with Node's graphile-worker, and so are the
--- names of keys and sequences, odd as some are; the indexes and the tables from _private_heartbeats on are ours.
+-- names of keys and sequences, odd as some are; the indexes and the tables from
+-- _private_heartbeats on are ours.
 
 create table @extschema@._private_tasks (
   id integer generated always as identity (sequence name @extschema@.tasks_id_seq),
@@ -3712,8 +3713,8 @@ $$;
 
 -- Remembers the heads of the order for the next call, if they are worth it (see above): in the
 -- setting graphile_worker.cursors. is_useless: not enough was found behind those that were
--- remembered. may_be_more: the caller should call get_jobs again. Returns the setting where it changed
--- it: a function whose result is assigned is called without a query.
+-- remembered. may_be_more: the caller should call get_jobs again. Returns the setting where it
+-- changed it: a function whose result is assigned is called without a query.
 create function @extschema@._remember_cursors(
   cursors text,
   is_useless boolean,
@@ -5720,8 +5721,8 @@ begin
 end;
 $$;
 
--- Adds the job of a schedule for a time, unless the overlap with the last one forbids it. Returns its
--- id, or null.
+-- Adds the job of a schedule for a time, unless the overlap with the last one forbids it. Returns
+-- its id, or null.
 create function @extschema@._run_schedule(
   schedule @extschema@._private_schedules,
   last_job_id bigint,

@@ -16,7 +16,8 @@ import psycopg
 import pytest
 from graphile_worker.worker import Worker
 from graphile_worker.worker import fetcher as taking
-from graphile_worker.worker.database.protocol import Fetched, Protocol
+from graphile_worker.worker.database.protocol import Protocol
+from graphile_worker.worker.database.statements import Fetched
 from support.live import running
 from support.pg import Database, wait_for
 

@@ -34,6 +34,8 @@ Verb = Generator[tuple[Statement, Values], Rows, T]
 
 #: The oldest version of the extension on which jobs can be added and run.
 OLDEST = "1.0.0"
+#: The first version with pauses, limits, cancellations and schedules.
+CONTROLS_SINCE = "1.1.0"
 #: The major version that this package knows.
 MAJOR = 1
 
@@ -239,6 +241,11 @@ def check(schema: str) -> Verb[str]:
             " run `pip install -U graphile-worker`"
         )
     return version
+
+
+def has_controls(version: str) -> bool:
+    """Whether a version of the extension has pauses, limits, cancellations and schedules."""
+    return version_key(version) >= version_key(CONTROLS_SINCE)
 
 
 _CLEANED_AT_ONCE = 10000

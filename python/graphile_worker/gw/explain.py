@@ -10,7 +10,7 @@ from typing import Any
 
 from graphile_worker.cli import flags
 from graphile_worker.gw.jobs import absent, names_one, one_of
-from graphile_worker.gw.queue import Queue, Row, opened
+from graphile_worker.gw.queue import Queue, Row, covers, opened
 from graphile_worker.gw.values import many, plain, short, since
 
 #: After so long any worker frees a lock.
@@ -40,12 +40,10 @@ _AHEAD = """
       limit %(most)s
     ) as first
 """
-_COVERS = """({0}.name = {1} or pg_catalog.right({0}.name, 1) = '*'
-      and pg_catalog.starts_with({1}, pg_catalog.left({0}.name, -1)))"""
 _PAUSES = f"""
     select * from {{s}}.pauses where case scope
-      when 'task' then {_COVERS.format("pauses", "%(task)s::text")}
-      when 'queue' then {_COVERS.format("pauses", "%(queue)s::text")}
+      when 'task' then {covers("pauses.name", "%(task)s::text")}
+      when 'queue' then {covers("pauses.name", "%(queue)s::text")}
       else true
     end
     order by scope, name
@@ -59,7 +57,7 @@ _STATES = """
 _QUEUE_LIMIT = f"""
     select coalesce((
       select max_running from {{s}}.limits
-      where scope = 'queue' and {_COVERS.format("limits", "%(queue)s::text")}
+      where scope = 'queue' and {covers("limits.name", "%(queue)s::text")}
       order by name = %(queue)s desc, pg_catalog.length(name) desc
       limit 1
     ), 1) as most

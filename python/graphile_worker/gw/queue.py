@@ -21,7 +21,7 @@ from graphile_worker.client.sync import WorkerUtils
 from graphile_worker.errors import AccessDenied, Busy, GraphileWorkerError
 from graphile_worker.gw.values import seconds
 from graphile_worker.install.session import acting_role
-from graphile_worker.naming import SCHEMA, quote_ident, version_key
+from graphile_worker.naming import SCHEMA, quote_ident
 from graphile_worker.ownership import OWNERS, check_owners
 
 Row = dict[str, Any]
@@ -43,7 +43,7 @@ class Queue:
     @property
     def has_controls(self) -> bool:
         """Whether it has pauses, limits and schedules, as from version 1.1.0 on."""
-        return version_key(self.version) >= (1, 1, 0)
+        return verbs.has_controls(self.version)
 
     @contextmanager
     def limited(self, *, snapshot: bool = False, read_only: bool = False) -> Iterator[None]:
@@ -103,6 +103,14 @@ class _CalendarLoader(TimestamptzLoader):
             text = bytes(data)
             early = text.startswith(b"-") or text.endswith(b"BC")
             return (datetime.min if early else datetime.max).replace(tzinfo=UTC)
+
+
+def covers(given: str, name: str) -> str:
+    """Return SQL for whether a name of a pause or limit, maybe with an asterisk, covers another."""
+    return (
+        f"({given} = {name} or pg_catalog.right({given}, 1) = '*'"
+        f" and pg_catalog.starts_with({name}, pg_catalog.left({given}, -1)))"
+    )
 
 
 def connects(parser: Parser) -> None:

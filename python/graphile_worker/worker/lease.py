@@ -12,7 +12,8 @@ from collections.abc import Callable
 from graphile_worker import __version__
 from graphile_worker.log import logger
 from graphile_worker.worker.database.backoff import Backoff, happens
-from graphile_worker.worker.database.protocol import Heartbeat, Protocol
+from graphile_worker.worker.database.protocol import Protocol
+from graphile_worker.worker.database.statements import Heartbeat
 from graphile_worker.worker.events import Event, Events
 
 #: Seconds between two searches for locks that are older than four hours, as in Node.

@@ -25,8 +25,8 @@ from graphile_worker.worker.jobs import RunningJobs
 from graphile_worker.worker.lease import Identity, Lease
 from graphile_worker.worker.options import WorkerOptions
 from graphile_worker.worker.reviewer import Reviewer
-from graphile_worker.worker.scheduler import Scheduler
-from graphile_worker.worker.schedules import Schedules
+from graphile_worker.worker.schedule.crontabs import Scheduler
+from graphile_worker.worker.schedule.schedules import Schedules
 from graphile_worker.worker.stopping import Stopping
 from graphile_worker.worker.task_loading import load_tasks
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from graphile_worker.worker import context
-from graphile_worker.worker.database.protocol import Fetched, Protocol
+from graphile_worker.worker.database.protocol import Protocol
+from graphile_worker.worker.database.statements import Fetched
 from support.fleet import Process
 from support.live import add, once, running
 from support.pg import Database, wait_for

@@ -12,7 +12,7 @@ import pytest
 from graphile_worker.crontab import CronItem, cron_item
 from graphile_worker.errors import AccessDenied, InvalidCrontab, InvalidQueueName
 from graphile_worker.worker import Event, Events
-from graphile_worker.worker.scheduler import Scheduler
+from graphile_worker.worker.schedule.crontabs import Scheduler
 
 from worker.schedule.clocks import DAY, Clock, OverError, utc
 

@@ -12,7 +12,7 @@ import pytest
 from graphile_worker.crontab import CronItem, cron_item, parse_crontab
 from graphile_worker.worker import Event, Events
 from graphile_worker.worker.database.protocol import Protocol
-from graphile_worker.worker.scheduler import Scheduler
+from graphile_worker.worker.schedule.crontabs import Scheduler
 from support.live import work_dsn
 from support.node import VERSIONS, NodeWorker
 from support.pg import Database, wait_for

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graphile_worker.gw.doctor.findings import Examination, Finding
+from graphile_worker.gw.queue import covers
 from graphile_worker.gw.values import many, plain, span
 
 # Jobs that have been due for a while, of each pause and of each name that is at its limit.
@@ -21,10 +22,8 @@ _PAUSED = f"""
       extract(epoch from pg_catalog.now() - pauses.paused_at)::float8 as paused,
       pg_catalog.count(*) as jobs, {_OLDEST}
     from {{s}}.pauses join ({_DUE}) as due on case pauses.scope
-      when 'task' then due.task_identifier = pauses.name or pg_catalog.right(pauses.name, 1) = '*'
-        and pg_catalog.starts_with(due.task_identifier, pg_catalog.left(pauses.name, -1))
-      when 'queue' then due.queue_name = pauses.name or pg_catalog.right(pauses.name, 1) = '*'
-        and pg_catalog.starts_with(due.queue_name, pg_catalog.left(pauses.name, -1))
+      when 'task' then {covers("pauses.name", "due.task_identifier")}
+      when 'queue' then {covers("pauses.name", "due.queue_name")}
       else true
     end
     where pauses.until is null

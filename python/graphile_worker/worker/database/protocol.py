@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -19,7 +19,6 @@ from graphile_worker.errors import (
     InvalidConnection,
 )
 from graphile_worker.log import logger
-from graphile_worker.naming import version_key
 from graphile_worker.ownership import OWNERS, check_owners
 from graphile_worker.worker.database.backoff import Backoff
 from graphile_worker.worker.database.connections import (
@@ -30,52 +29,7 @@ from graphile_worker.worker.database.connections import (
     Row,
 )
 from graphile_worker.worker.database.failures import is_hopeless, is_outage
-
-# By function, so that errors name it. Payloads are text, so that one which cannot be decoded fails
-# its own job and not the whole fetch; those larger than the first parameter are left for
-# get_payload. A stored value may be a hundredth of its text, so only tiny ones are not measured. A
-# heartbeat recovers dead workers' jobs as well: one statement, so that an idle worker sends few.
-_TEXTS = {
-    "get_jobs": """select id, task_identifier,
-  case when pg_column_size(payload) <= 128 or octet_length(payload::text) <= %s
-    then payload::text end,
-  queue_name, priority, run_at, attempts, max_attempts, left(last_error, 10000),
-  created_at, updated_at, key, locked_at, locked_by, revision, flags::text,
-  current_setting('graphile_worker.more', true)
-from (values (1)) as one left join {s}.get_jobs(%s, %s, %s, %s) as jobs on true""",
-    "get_payload": "select {s}.get_payload(%s, %s)::text",
-    "schema_revision": "select breaking_revision from {s}.schema_revision()",
-    "finish_jobs": "select job_id from {s}.finish_jobs(%s, %s::text::bigint[]) where not done",
-    "fail_jobs": "select job_id from {s}.fail_jobs(%s, %s) where not done",
-    "return_jobs": """select job_id, done
-from {s}.return_jobs(%s, %s, coalesce(%s::timestamptz, now() + %s::interval))""",
-    "return_and_pause": """select {s}.return_and_pause(
-  %s, %s, %s, coalesce(%s::timestamptz, clock_timestamp() + %s::interval), %s)""",
-    "review_jobs": "select job_id, verdict, reason, requested_by from {s}.review_jobs(%s, %s)",
-    "run_schedules": """select runs::text, extract(epoch from next_run_in)::float8
-from {s}.run_schedules()""",
-    "heartbeat": """select beat.is_known, extract(epoch from beat.dead_after)::float8,
-  extract(epoch from beat.next_job_in)::float8, beat.is_due,
-  coalesce(current_setting('graphile_worker.notify', true) = 'idle', false),
-  array(
-    select array[dead.dead_worker_id, dead.released_jobs::text]
-    from {s}.recover_dead_workers(%s) as dead
-  )
-from {s}.heartbeat(%s, %s, %s, %s) as beat""",
-    "writing_transactions": "select {s}.writing_transactions(%s)",
-    "end_worker": "select {s}.end_worker(%s)",
-    "return_unknown_jobs": "select {s}.return_unknown_jobs(%s, %s)",
-    "release_stale_locks": "select released_jobs, released_queues from {s}.release_stale_locks()",
-    "register_crontabs": """select identifier,
-  greatest(known_since, timestamptz '0001-01-02 00:00+00'),
-  case when last_execution is not null then least(
-    greatest(last_execution, timestamptz '0001-01-02 00:00+00'),
-    timestamptz '9999-12-30 00:00+00'
-  ) end
-from {s}.register_crontabs(%s)""",
-    "add_cron_jobs": "select {s}.add_cron_jobs(%s, %s)",
-    "now": "select pg_catalog.clock_timestamp()",
-}
+from graphile_worker.worker.database.statements import TEXTS, Fetched, Heartbeat, Verdict
 
 #: What a connection is made with where the connection string does not say otherwise: a peer that
 #: vanished is noticed within half a minute, and no setting of the role decides how text is read.
@@ -88,8 +42,6 @@ _CONNECTION = {
     "tcp_user_timeout": 30000,
 }
 _MIXED_UP = "the worker's prepared statements are mixed up by a pooler: pass prepare=False"
-#: The first version of the extension with pauses, limits, cancellations and schedules.
-CONTROLS_SINCE = "1.1.0"
 #: Bytes of payloads that one fetch brings, in about.
 FETCH_BYTES = 32 << 20
 LEAST_PAYLOAD, MOST_PAYLOAD = 1 << 10, 256 << 10
@@ -99,44 +51,6 @@ def conninfo(dsn: str) -> str:
     """Return a connection string with this module's defaults for what it does not say."""
     given: dict[str, Any] = {**_CONNECTION, **conninfo_to_dict(without_driver(dsn))}
     return make_conninfo(**given)
-
-
-class Heartbeat(NamedTuple):
-    """What the database returns to a heartbeat; times are seconds."""
-
-    #: Whether the worker was known to live.
-    is_known: bool
-    #: The silence after which it is presumed dead.
-    dead_after: float
-    #: Until the next job of the future is due; None: there is none.
-    next_job_in: float | None
-    #: Whether a job of any task is due.
-    is_due: bool
-    #: Whether only workers that sleep are notified.
-    only_idle: bool
-    #: The ids of dead workers, with the numbers of their jobs.
-    dead: list[tuple[str, int]]
-
-
-class Fetched(NamedTuple):
-    """What a fetch brought."""
-
-    rows: list[Row]
-    #: Whether there may be more, to be fetched at once.
-    more: bool
-    #: Seconds until a rate or a pause lets more start; None: neither holds a job back.
-    again_in: float | None
-    #: Whether a limit, a rate or a pause may hold jobs back.
-    is_limited: bool
-
-
-class Verdict(NamedTuple):
-    """What the worker is to do with a job that it holds: it is cancelled, or paused."""
-
-    job_id: int
-    verdict: Literal["cancelled", "paused"]
-    reason: str | None
-    requested_by: str | None
 
 
 class Protocol:
@@ -165,7 +79,7 @@ class Protocol:
         #: Held from a take until its jobs are known, and while it is said again how jobs ended.
         self.fetching = asyncio.Lock()
         self._statements = {
-            verb: in_schema(verb, "work", text, schema) for verb, text in _TEXTS.items()
+            verb: in_schema(verb, "work", text, schema) for verb, text in TEXTS.items()
         }
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
@@ -188,7 +102,7 @@ class Protocol:
                 cursor = await conn.execute(OWNERS, [self._schema])
                 check_owners(await cursor.fetchall(), self._schema, self._trusted)
                 version = await arun(conn, verbs.check(self._schema))
-                self.has_controls = version_key(version) >= version_key(CONTROLS_SINCE)
+                self.has_controls = verbs.has_controls(version)
         except psycopg.errors.DuplicatePreparedStatement as error:
             raise InvalidConnection(_MIXED_UP) from error
         except TimeoutError as error:
@@ -304,8 +218,7 @@ class Protocol:
 
         ``anew`` is as for ``fail``.
         """
-        at = when if isinstance(when, datetime) else None
-        delay = when if isinstance(when, timedelta) else None
+        at, delay = _split(when)
 
         def values() -> tuple[Any, ...]:
             return worker_id, [job_id for job_id in ids if job_id not in fetched_again], at, delay
@@ -317,8 +230,7 @@ class Protocol:
         reason: str | None,
     ) -> None:  # fmt: skip
         """Return a job without using up the attempt, and pause its queue or task until then."""
-        at = when if isinstance(when, datetime) else None
-        delay = when if isinstance(when, timedelta) else None
+        at, delay = _split(when)
         if not self.has_controls:
             await self.return_jobs(worker_id, [job_id], when)
             return
@@ -389,6 +301,11 @@ class Protocol:
         ((now,),) = await self._persist("other", "now", ())
         moment: datetime = now
         return moment
+
+
+def _split(when: datetime | timedelta | None) -> tuple[datetime | None, timedelta | None]:
+    """Return a time, or else a delay by the database's clock."""
+    return (None, when) if isinstance(when, timedelta) else (when, None)
 
 
 def _of_jobs(error: BaseException) -> bool:

@@ -1,0 +1,91 @@
+"""The SQL that a worker sends, and what the database returns."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from graphile_worker.worker.database.connections import Row
+
+# By function, so that errors name it. Payloads are text, so that one which cannot be decoded fails
+# its own job and not the whole fetch; those larger than the first parameter are left for
+# get_payload. A stored value may be a hundredth of its text, so only tiny ones are not measured. A
+# heartbeat recovers dead workers' jobs as well: one statement, so that an idle worker sends few.
+TEXTS = {
+    "get_jobs": """select id, task_identifier,
+  case when pg_column_size(payload) <= 128 or octet_length(payload::text) <= %s
+    then payload::text end,
+  queue_name, priority, run_at, attempts, max_attempts, left(last_error, 10000),
+  created_at, updated_at, key, locked_at, locked_by, revision, flags::text,
+  current_setting('graphile_worker.more', true)
+from (values (1)) as one left join {s}.get_jobs(%s, %s, %s, %s) as jobs on true""",
+    "get_payload": "select {s}.get_payload(%s, %s)::text",
+    "schema_revision": "select breaking_revision from {s}.schema_revision()",
+    "finish_jobs": "select job_id from {s}.finish_jobs(%s, %s::text::bigint[]) where not done",
+    "fail_jobs": "select job_id from {s}.fail_jobs(%s, %s) where not done",
+    "return_jobs": """select job_id, done
+from {s}.return_jobs(%s, %s, coalesce(%s::timestamptz, now() + %s::interval))""",
+    "return_and_pause": """select {s}.return_and_pause(
+  %s, %s, %s, coalesce(%s::timestamptz, clock_timestamp() + %s::interval), %s)""",
+    "review_jobs": "select job_id, verdict, reason, requested_by from {s}.review_jobs(%s, %s)",
+    "run_schedules": """select runs::text, extract(epoch from next_run_in)::float8
+from {s}.run_schedules()""",
+    "heartbeat": """select beat.is_known, extract(epoch from beat.dead_after)::float8,
+  extract(epoch from beat.next_job_in)::float8, beat.is_due,
+  coalesce(current_setting('graphile_worker.notify', true) = 'idle', false),
+  array(
+    select array[dead.dead_worker_id, dead.released_jobs::text]
+    from {s}.recover_dead_workers(%s) as dead
+  )
+from {s}.heartbeat(%s, %s, %s, %s) as beat""",
+    "writing_transactions": "select {s}.writing_transactions(%s)",
+    "end_worker": "select {s}.end_worker(%s)",
+    "return_unknown_jobs": "select {s}.return_unknown_jobs(%s, %s)",
+    "release_stale_locks": "select released_jobs, released_queues from {s}.release_stale_locks()",
+    "register_crontabs": """select identifier,
+  greatest(known_since, timestamptz '0001-01-02 00:00+00'),
+  case when last_execution is not null then least(
+    greatest(last_execution, timestamptz '0001-01-02 00:00+00'),
+    timestamptz '9999-12-30 00:00+00'
+  ) end
+from {s}.register_crontabs(%s)""",
+    "add_cron_jobs": "select {s}.add_cron_jobs(%s, %s)",
+    "now": "select pg_catalog.clock_timestamp()",
+}
+
+
+class Heartbeat(NamedTuple):
+    """What the database returns to a heartbeat; times are seconds."""
+
+    #: Whether the worker was known to live.
+    is_known: bool
+    #: The silence after which it is presumed dead.
+    dead_after: float
+    #: Until the next job of the future is due; None: there is none.
+    next_job_in: float | None
+    #: Whether a job of any task is due.
+    is_due: bool
+    #: Whether only workers that sleep are notified.
+    only_idle: bool
+    #: The ids of dead workers, with the numbers of their jobs.
+    dead: list[tuple[str, int]]
+
+
+class Fetched(NamedTuple):
+    """What a fetch brought."""
+
+    rows: list[Row]
+    #: Whether there may be more, to be fetched at once.
+    more: bool
+    #: Seconds until a rate or a pause lets more start; None: neither holds a job back.
+    again_in: float | None
+    #: Whether a limit, a rate or a pause may hold jobs back.
+    is_limited: bool
+
+
+class Verdict(NamedTuple):
+    """What the worker is to do with a job that it holds: it is cancelled, or paused."""
+
+    job_id: int
+    verdict: Literal["cancelled", "paused"]
+    reason: str | None
+    requested_by: str | None

@@ -1,0 +1,1 @@
+"""Recurring jobs: those of crontabs, and those that the database keeps."""
