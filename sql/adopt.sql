@@ -91,6 +91,9 @@ create table @extschema@._private_settings (
   id boolean not null default true,
   dead_after interval not null,
   max_crashes integer not null,
+  keep_failed interval,
+  failed_deleted_at timestamptz,
+  swept_to bigint not null default 0,
   constraint settings_pkey primary key (id),
   constraint settings_id_check check (id)
 );
@@ -183,6 +186,93 @@ create table @extschema@._private_schedules (
   constraint schedules_overlap_check check (overlap in ('allow', 'skip', 'replace'))
 );
 alter table @extschema@._private_schedules enable row level security;
+
+-- Of which tasks history is kept; the task * is all that have no row of their own.
+create table @extschema@._private_histories (
+  task text not null,
+  keep interval not null,
+  results boolean not null,
+  payloads boolean not null,
+  max_bytes integer not null,
+  is_kept boolean not null default true,
+  constraint histories_pkey primary key (task)
+);
+alter table @extschema@._private_histories enable row level security;
+
+-- The jobs that ended. Its partitions are made and dropped as time goes by, and have their indexes
+-- each for itself: a dump restores them into a table that the extension has made already, whose own
+-- indexes would be there twice.
+create table @extschema@._private_history (
+  job_id bigint not null,
+  state text not null,
+  task_identifier text not null,
+  queue_name text,
+  key text,
+  priority smallint not null,
+  flags jsonb,
+  attempts smallint not null,
+  max_attempts smallint not null,
+  run_at timestamptz not null,
+  created_at timestamptz not null,
+  started_at timestamptz,
+  finished_at timestamptz not null,
+  duration interval,
+  worker_id text,
+  error text,
+  earlier_attempts jsonb,
+  result json,
+  result_problem text,
+  payload json
+) partition by range (finished_at);
+alter table @extschema@._private_history enable row level security;
+
+create table @extschema@._private_history_partitions (
+  name text not null,
+  starts_at timestamptz not null,
+  ends_at timestamptz not null,
+  constraint history_partitions_pkey primary key (ends_at)
+);
+alter table @extschema@._private_history_partitions enable row level security;
+
+-- The attempts of jobs that have not ended, or failed for good, where their history is kept.
+create table @extschema@._private_attempts (
+  job_id bigint not null,
+  ended_at timestamptz not null,
+  attempt smallint not null,
+  started_at timestamptz,
+  worker_id text,
+  outcome text not null,
+  error text,
+  constraint attempts_pkey primary key (job_id, ended_at)
+);
+alter table @extschema@._private_attempts enable row level security;
+
+-- How far running jobs say that they are.
+create table @extschema@._private_progress (
+  job_id bigint not null,
+  progress real,
+  message text,
+  reported_at timestamptz not null,
+  constraint progress_pkey primary key (job_id)
+);
+alter table @extschema@._private_progress enable row level security;
+alter table @extschema@._private_progress set (fillfactor = 50);
+
+-- Who waits for results at the moment, and so is notified.
+create table @extschema@._private_result_waits (
+  waiter text not null,
+  until timestamptz not null,
+  constraint result_waits_pkey primary key (waiter)
+);
+alter table @extschema@._private_result_waits enable row level security;
+
+-- The tasks of jobs that are added when one of a task fails for good; the task * is any.
+create table @extschema@._private_dead_letters (
+  failed_task text not null,
+  task text not null,
+  constraint dead_letters_pkey primary key (failed_task)
+);
+alter table @extschema@._private_dead_letters enable row level security;
 
 insert into @extschema@.migrations (id, breaking)
 select revision.id, revision.id in (1, 3, 11, 13, 14, 16, 19)
@@ -464,6 +554,100 @@ select
   schedules.last_error
 from @extschema@._private_schedules as schedules
 where schedules.unscheduled_at is null;
+
+-- Of which tasks history is kept; the task * is all that have no row of their own.
+create or replace view @extschema@.histories as
+select
+  histories.task,
+  histories.keep,
+  histories.results,
+  histories.payloads,
+  histories.max_bytes,
+  histories.is_kept
+from @extschema@._private_histories as histories;
+
+-- The jobs that ended, where their history is kept; payloads are read by get_job.
+create or replace view @extschema@.job_history as
+select
+  history.job_id,
+  history.state,
+  history.task_identifier,
+  history.queue_name,
+  history.key,
+  history.priority,
+  history.flags,
+  history.attempts,
+  history.max_attempts,
+  history.run_at,
+  history.created_at,
+  history.started_at,
+  history.finished_at,
+  history.duration,
+  history.worker_id,
+  history.error,
+  history.result,
+  history.result_problem,
+  coalesce(history.earlier_attempts, '[]') || case
+      when history.started_at is null then '[]'::jsonb
+      else pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object(
+        'attempt', history.attempts,
+        'started_at', history.started_at,
+        'ended_at', history.finished_at,
+        'worker_id', history.worker_id,
+        'outcome', history.state,
+        'error', history.error
+      ))
+    end as attempt_log
+from @extschema@._private_history as history;
+
+-- The jobs that failed for good, and all their attempts, where their history is kept.
+create or replace view @extschema@.failed_jobs as
+select
+  jobs.id,
+  (
+      select queues.queue_name
+      from @extschema@._private_job_queues as queues
+      where queues.id = jobs.job_queue_id
+    ) as queue_name,
+  (select tasks.identifier from @extschema@._private_tasks as tasks where tasks.id = jobs.task_id) as task_identifier,
+  jobs.priority,
+  jobs.run_at,
+  jobs.attempts,
+  jobs.max_attempts,
+  jobs.last_error,
+  jobs.created_at,
+  jobs.updated_at as failed_at,
+  jobs.key,
+  jobs.flags,
+  (
+    select pg_catalog.jsonb_agg(
+        pg_catalog.jsonb_build_object(
+          'attempt', attempts.attempt,
+          'started_at', attempts.started_at,
+          'ended_at', attempts.ended_at,
+          'worker_id', attempts.worker_id,
+          'outcome', attempts.outcome,
+          'error', attempts.error
+        )
+        order by attempts.ended_at
+      )
+    from @extschema@._private_attempts as attempts
+    where attempts.job_id = jobs.id
+  ) as attempt_log
+from @extschema@._private_jobs as jobs
+where jobs.locked_at is null and jobs.attempts >= jobs.max_attempts;
+
+-- How far running jobs say that they are.
+create or replace view @extschema@.job_progress as
+select progress.job_id, progress.progress, progress.message, progress.reported_at
+from @extschema@._private_progress as progress
+join @extschema@._private_jobs as jobs on jobs.id = progress.job_id
+where jobs.locked_at is not null;
+
+-- The tasks of jobs that are added when one of a task fails for good; the task * is any.
+create or replace view @extschema@.dead_letters as
+select letters.failed_task, letters.task
+from @extschema@._private_dead_letters as letters;
 
 -- Raises the error that names what is wrong with a job to be added, and how to mend it. Called only
 -- when something is wrong, so that good calls pay for one condition.
@@ -1194,6 +1378,1255 @@ begin
 end;
 $$;
 
+-- Keeps the history of a task's jobs, or (without a task) of all tasks that have no setting of their
+-- own: each job that ends is recorded for as long as `keep`, with its attempts and their errors; its
+-- result, if `results`; its payload, if `payloads`. A result or error of more than max_bytes is left
+-- out or cut. Whoever may add jobs may read the results. Replaces what was set.
+--
+-- Jobs that Node's workers complete are not recorded: they delete them without a call.
+create or replace function @extschema@.keep_history(
+  task text = null,
+  keep interval = '30 days',
+  results boolean = true,
+  payloads boolean = false,
+  max_bytes integer = 65536
+)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if pg_catalog.length(task) not between 1 and 128 then
+    raise exception 'Task name has % characters, starting with "%"',
+      pg_catalog.length(task), pg_catalog.left(task, 40)
+      using errcode = 'GWBHI', hint = 'Use 1 to 128 characters, or null for all tasks.';
+  elsif keep is null or not pg_catalog.isfinite(pg_catalog.now() + keep)
+    or extract(epoch from keep) not between 60 and 100 * 366 * 86400.0
+  then
+    raise exception 'Time to keep history for is out of range: %', keep
+      using errcode = 'GWBHI', hint = 'Use 1 minute to 100 years; stop_history ends it.';
+  elsif max_bytes is null or max_bytes not between 0 and 100000000 then
+    raise exception 'Max bytes is out of range: %', max_bytes
+      using errcode = 'GWBHI', hint = 'Use 0 to 100000000.';
+  elsif results is null or payloads is null then
+    raise exception 'Results % and payloads % are not both true or false', results, payloads
+      using errcode = 'GWBHI', hint = 'Use true or false.';
+  end if;
+  insert into @extschema@._private_histories as histories (task, keep, results, payloads, max_bytes)
+  values (coalesce(keep_history.task, '*'), keep, results, payloads, max_bytes)
+  on conflict on constraint histories_pkey do update set
+    keep = excluded.keep,
+    results = excluded.results,
+    payloads = excluded.payloads,
+    max_bytes = excluded.max_bytes,
+    is_kept = true;
+  perform @extschema@._add_history_partitions(pg_catalog.clock_timestamp() + interval '1 hour');
+end;
+$$;
+
+-- Records no more jobs of a task, even while all others' are; without a task, none at all. What is
+-- recorded stays for as long as it was to be kept. Returns whether anything was kept.
+create or replace function @extschema@.stop_history(
+  task text = null
+)
+returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_stopped boolean;
+begin
+  if task is null then
+    update @extschema@._private_histories as histories
+    set is_kept = false
+    where histories.is_kept;
+    return found;
+  end if;
+  select histories.is_kept into v_stopped
+  from @extschema@._private_histories as histories
+  where histories.task in (stop_history.task, '*')
+  order by histories.task = '*'
+  limit 1;
+  update @extschema@._private_histories as histories
+  set is_kept = false
+  where histories.task = stop_history.task;
+  if not found then
+    insert into @extschema@._private_histories (task, keep, results, payloads, max_bytes, is_kept)
+    select stop_history.task, histories.keep, false, false, histories.max_bytes, false
+    from @extschema@._private_histories as histories
+    where histories.task = '*'
+    on conflict do nothing;
+  end if;
+  return coalesce(v_stopped, false);
+end;
+$$;
+
+-- Deletes jobs that failed for good after this time, as workers do once an hour; null, as at first:
+-- never. Returns what was set before.
+create or replace function @extschema@.keep_failed_jobs(
+  keep interval = null
+)
+returns interval
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_before interval;
+begin
+  if extract(epoch from keep) < 60 or not pg_catalog.isfinite(pg_catalog.now() - keep) then
+    raise exception 'Time to keep failed jobs for is out of range: %', keep
+      using errcode = 'GWBHI', hint = 'Use 1 minute or more, or null to keep them for good.';
+  end if;
+  select settings.keep_failed into v_before from @extschema@._private_settings as settings;
+  insert into @extschema@._private_settings as settings (dead_after, max_crashes, keep_failed)
+  values (coalesce(
+      (select settings.dead_after from @extschema@._private_settings as settings),
+      interval '30 seconds'
+    ), coalesce(
+      (select settings.max_crashes from @extschema@._private_settings as settings), 3
+    ), keep)
+  on conflict on constraint settings_pkey do update set keep_failed = excluded.keep_failed;
+  return v_before;
+end;
+$$;
+
+-- The time to record the end of a job at: now, or the start of the first partition after now, where
+-- the clock was set back. Adds a partition if there is none.
+create or replace function @extschema@._history_time()
+returns timestamptz
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_now timestamptz := pg_catalog.clock_timestamp();
+  v_start timestamptz;
+begin
+  for i in 1..2 loop
+    select partitions.starts_at into v_start
+    from @extschema@._private_history_partitions as partitions
+    where partitions.ends_at > v_now
+    order by partitions.ends_at
+    limit 1;
+    exit when found;
+    perform @extschema@._add_history_partitions(v_now);
+  end loop;
+  return greatest(v_now, v_start);
+end;
+$$;
+
+-- Adds partitions until there is one for the given time: of an hour, a day, a week or a month, so
+-- that there are never many. It attaches tables, for which no one who reads or records has to wait;
+-- others that add partitions do. In a transaction whose snapshot is older than a partition, that one
+-- is not listed, but takes rows.
+create or replace function @extschema@._add_history_partitions(
+  until timestamptz
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_last timestamptz;
+  v_width text;
+  v_start timestamptz;
+  v_end timestamptz;
+  v_name text;
+  r record;
+begin
+  lock table @extschema@._private_history in share update exclusive mode;
+  select case
+    when pg_catalog.max(histories.keep) <= interval '1 day' then 'hour'
+    when pg_catalog.max(histories.keep) <= interval '40 days' then 'day'
+    when pg_catalog.max(histories.keep) <= interval '1 year' then 'week'
+    else 'month'
+  end
+  into v_width
+  from @extschema@._private_histories as histories;
+  loop
+    select pg_catalog.max(partitions.ends_at) into v_last
+    from @extschema@._private_history_partitions as partitions;
+    exit when v_last > until;
+    v_start := greatest(
+      v_last,
+      pg_catalog.date_trunc(v_width, pg_catalog.clock_timestamp() at time zone 'UTC')
+        at time zone 'UTC'
+    );
+    v_end := (
+      pg_catalog.date_trunc(v_width, v_start at time zone 'UTC') + ('1 ' || v_width)::interval
+    ) at time zone 'UTC';
+    v_name := '_private_history_'
+      || pg_catalog.to_char(v_start at time zone 'UTC', 'YYYYMMDD"_"HH24');
+    exit when pg_catalog.to_regclass('@extschema@.' || v_name) is not null;
+    execute pg_catalog.format(
+      'create table %1$s.%2$I (like %1$s._private_history including defaults)',
+      '@extschema@', v_name
+    );
+    execute pg_catalog.format(
+      'alter table %s.%I enable row level security', '@extschema@', v_name
+    );
+    -- Default privileges of the database may have given rights to other roles.
+    for r in
+      select distinct
+        coalesce(pg_catalog.quote_ident(roles.rolname), 'public') as grantee
+      from pg_catalog.pg_class as tables
+      cross join lateral pg_catalog.aclexplode(tables.relacl) as rights
+      left join pg_catalog.pg_roles as roles on roles.oid = rights.grantee
+      where tables.oid = pg_catalog.to_regclass('@extschema@.' || v_name)
+      and rights.grantee <> tables.relowner
+    loop
+      execute pg_catalog.format(
+        'revoke all on %s.%I from %s', '@extschema@', v_name, r.grantee
+      );
+    end loop;
+    execute pg_catalog.format(
+      'create index on %s.%I (job_id, finished_at)', '@extschema@', v_name
+    );
+    execute pg_catalog.format(
+      'create index on %s.%I (finished_at, job_id)', '@extschema@', v_name
+    );
+    execute pg_catalog.format(
+      'create index on %s.%I (task_identifier, finished_at, job_id)', '@extschema@', v_name
+    );
+    execute pg_catalog.format(
+      'create index on %s.%I (finished_at, job_id) where state <> ''completed''',
+      '@extschema@', v_name
+    );
+    execute pg_catalog.format(
+      'alter table %1$s._private_history attach partition %1$s.%2$I for values from (%3$L) to (%4$L)',
+      '@extschema@', v_name, v_start, v_end
+    );
+    insert into @extschema@._private_history_partitions (name, starts_at, ends_at)
+    values (v_name, v_start, v_end);
+  end loop;
+end;
+$$;
+
+-- Drops the partitions whose rows are all older than they were to be kept, and returns how many. It
+-- locks the history, and nothing else, if it gets that lock within a tenth of a second.
+create or replace function @extschema@._drop_history_partitions()
+returns integer
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_lock_timeout text := pg_catalog.current_setting('lock_timeout');
+  v_longest interval;
+  v_dropped integer := 0;
+  r record;
+begin
+  select pg_catalog.max(histories.keep) into v_longest
+  from @extschema@._private_histories as histories;
+  for r in
+    select partitions.name
+    from @extschema@._private_history_partitions as partitions
+    where partitions.ends_at < pg_catalog.clock_timestamp() - v_longest
+    order by partitions.ends_at
+  loop
+    begin
+      perform pg_catalog.set_config('lock_timeout', '100ms', true);
+      lock table @extschema@._private_history in access exclusive mode;
+      execute pg_catalog.format('drop table if exists %s.%I', '@extschema@', r.name);
+      delete from @extschema@._private_history_partitions as partitions
+      where partitions.name = r.name;
+      v_dropped := v_dropped + 1;
+    exception when lock_not_available then
+      exit;
+    end;
+  end loop;
+  perform pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+  return v_dropped;
+end;
+$$;
+
+-- Deletes the records of tasks whose history is kept for less time than others', and returns how
+-- many: at most 100,000 of each setting.
+create or replace function @extschema@._delete_old_history()
+returns bigint
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_longest interval;
+  v_deleted bigint;
+  v_all bigint := 0;
+  r record;
+begin
+  select pg_catalog.max(histories.keep) into v_longest
+  from @extschema@._private_histories as histories;
+  for r in
+    select histories.task, histories.keep
+    from @extschema@._private_histories as histories
+    where histories.keep < v_longest
+  loop
+    delete from @extschema@._private_history as old
+    where old.finished_at < pg_catalog.clock_timestamp() - r.keep
+    and (old.job_id, old.finished_at) in (
+      select history.job_id, history.finished_at
+      from @extschema@._private_history as history
+      where history.finished_at < pg_catalog.clock_timestamp() - r.keep
+      and case
+        when r.task <> '*' then history.task_identifier = r.task
+        else not exists (
+          select from @extschema@._private_histories as others
+          where others.task = history.task_identifier
+        )
+      end
+      limit 100000
+    );
+    get diagnostics v_deleted = row_count;
+    v_all := v_all + v_deleted;
+  end loop;
+  return v_all;
+end;
+$$;
+
+-- Looks after the records, as workers do once a minute: adds the next partition of the history,
+-- drops the old ones, deletes old rows of tasks whose history is kept for less time, what running
+-- jobs left behind, and failed jobs that are to be kept no longer. One caller does so at a time;
+-- the others return at once.
+create or replace function @extschema@.maintain_history(
+  out dropped_partitions integer,
+  out deleted_rows bigint,
+  out deleted_failed_jobs bigint
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_settings @extschema@._private_settings;
+  v_last bigint;
+begin
+  dropped_partitions := 0;
+  deleted_rows := 0;
+  deleted_failed_jobs := 0;
+  if not pg_catalog.pg_try_advisory_xact_lock(
+    1735878456, '@extschema@._private_history'::pg_catalog.regclass::oid::integer
+  ) then
+    return;
+  end if;
+  if exists (select from @extschema@._private_histories as histories where histories.is_kept) then
+    perform @extschema@._add_history_partitions(
+      pg_catalog.clock_timestamp() + interval '1 hour'
+    );
+  end if;
+  dropped_partitions := @extschema@._drop_history_partitions();
+
+  deleted_rows := @extschema@._delete_old_history();
+
+  with gone as materialized (
+    select progress.job_id
+    from @extschema@._private_progress as progress
+    where not exists (
+      select from @extschema@._private_jobs as jobs
+      where jobs.id = progress.job_id and jobs.locked_at is not null
+    )
+    and progress.reported_at < pg_catalog.clock_timestamp() - interval '1 minute'
+    for update skip locked
+  )
+  delete from @extschema@._private_progress as progress
+  using gone
+  where progress.job_id = gone.job_id;
+  delete from @extschema@._private_result_waits as waits
+  where waits.until < pg_catalog.clock_timestamp();
+
+  select * into v_settings from @extschema@._private_settings as settings;
+  if exists (select from @extschema@._private_attempts) then
+    -- Some of them each time: there may be many, of failed jobs.
+    with chunk as materialized (
+      select attempts.job_id
+      from @extschema@._private_attempts as attempts
+      where attempts.job_id > coalesce(v_settings.swept_to, 0)
+      order by attempts.job_id
+      limit 10000
+    ),
+    deleted as (
+      delete from @extschema@._private_attempts as attempts
+      using chunk
+      where attempts.job_id = chunk.job_id
+      and not exists (
+        select from @extschema@._private_jobs as jobs where jobs.id = chunk.job_id
+      )
+    )
+    select case when pg_catalog.count(*) = 10000 then pg_catalog.max(chunk.job_id) else 0 end
+    into v_last
+    from chunk;
+    insert into @extschema@._private_settings as settings (dead_after, max_crashes, swept_to)
+    values (coalesce(
+        (select settings.dead_after from @extschema@._private_settings as settings),
+        interval '30 seconds'
+      ), coalesce(
+        (select settings.max_crashes from @extschema@._private_settings as settings), 3
+      ), v_last)
+    on conflict on constraint settings_pkey do update set swept_to = excluded.swept_to;
+  end if;
+
+  if v_settings.keep_failed is not null
+    and coalesce(v_settings.failed_deleted_at, '-infinity')
+      < pg_catalog.clock_timestamp() - interval '1 hour'
+  then
+    deleted_failed_jobs := @extschema@.delete_failed_jobs(
+      pg_catalog.now() - v_settings.keep_failed, 100000
+    );
+    if deleted_failed_jobs < 100000 then
+      insert into @extschema@._private_settings as settings (dead_after, max_crashes, failed_deleted_at)
+      values (coalesce(
+          (select settings.dead_after from @extschema@._private_settings as settings),
+          interval '30 seconds'
+        ), coalesce(
+          (select settings.max_crashes from @extschema@._private_settings as settings), 3
+        ), pg_catalog.clock_timestamp())
+      on conflict on constraint settings_pkey do update set failed_deleted_at = excluded.failed_deleted_at;
+    end if;
+  end if;
+end;
+$$;
+
+-- Says for some seconds that somebody waits for results, and so is to be notified of jobs that end
+-- on the channel jobs:result. The waiter is a text that no other one uses. Zero seconds end it.
+create or replace function @extschema@.watch_results(
+  waiter text,
+  seconds integer = 60
+)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if coalesce(pg_catalog.length(waiter), 0) not between 1 and 200
+    or coalesce(seconds, -1) not between 0 and 3600
+  then
+    raise exception 'Waiter or seconds is out of range: "%", %',
+      pg_catalog.left(waiter, 40), seconds
+      using errcode = 'GWBHI', hint = 'Pass 1 to 200 characters, and 0 to 3600 seconds.';
+  end if;
+  if seconds = 0 then
+    delete from @extschema@._private_result_waits as waits
+    where waits.waiter = watch_results.waiter;
+    return;
+  end if;
+  insert into @extschema@._private_result_waits as waits (waiter, until)
+  values (waiter, pg_catalog.clock_timestamp() + seconds * interval '1 second')
+  on conflict on constraint result_waits_pkey do update set until = excluded.until;
+end;
+$$;
+
+-- Notifies those who wait for results of jobs that ended, if anybody does. Too many ids for one
+-- notification are left out: whoever waits then looks at once for all.
+create or replace function @extschema@._notify_waiters(
+  job_ids bigint[]
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if exists (
+    select from @extschema@._private_result_waits as waits
+    where waits.until > pg_catalog.clock_timestamp()
+  ) then
+    perform pg_catalog.pg_notify(
+      'jobs:result',
+      case when pg_catalog.cardinality(job_ids) <= 300 then pg_catalog.to_json(job_ids)::text
+        else '[]' end
+    );
+  end if;
+end;
+$$;
+
+-- Tells how jobs stand, in the order given, for those who wait for their results. The state is that
+-- of list_jobs, or completed, failed, cancelled or discarded; null where there is neither a job nor
+-- a record. Whether results are kept is told of jobs that have not ended. Whoever may add jobs may
+-- call it: no payload is shown.
+create or replace function @extschema@.get_results(
+  job_ids bigint[]
+)
+returns table (
+  job_id bigint,
+  state text,
+  result json,
+  result_problem text,
+  error text,
+  results_are_kept boolean
+)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+  select
+    given.id,
+    coalesce(jobs.state, ended.state),
+    case when jobs.state is null then ended.result end,
+    case when jobs.state is null then ended.result_problem end,
+    case when jobs.state is null then ended.error when jobs.state = 'failed' then jobs.last_error end,
+    jobs.results_are_kept
+  from pg_catalog.unnest(job_ids) with ordinality as given (id, place)
+  left join lateral (
+    select
+      case
+      when jobs.locked_at is not null then 'running'
+      when jobs.attempts >= jobs.max_attempts then 'failed'
+      when jobs.run_at > pg_catalog.now() then 'scheduled'
+      else 'ready'
+    end as state,
+      jobs.last_error,
+      exists (
+        select from (
+          select histories.results, histories.payloads, histories.max_bytes
+        from (
+          select histories.*
+          from @extschema@._private_histories as histories
+          where histories.task in ((select tasks.identifier from @extschema@._private_tasks as tasks where tasks.id = jobs.task_id), '*')
+          order by histories.task = '*'
+          limit 1
+        ) as histories
+        where histories.is_kept
+        ) as setting
+        where setting.results
+      ) as results_are_kept
+    from @extschema@._private_jobs as jobs
+    where jobs.id = given.id
+  ) as jobs on true
+  left join lateral (
+    select history.state, history.result, history.result_problem, history.error
+    from @extschema@._private_history as history
+    where history.job_id = given.id and jobs.state is null
+    order by history.finished_at desc
+    limit 1
+  ) as ended on true
+  order by given.place;
+end;
+$$;
+
+-- Finds a job, waiting, running, failed or ended, and returns what is known of it; no row where
+-- there is neither a job nor a record.
+create or replace function @extschema@.get_job(
+  job_id bigint
+)
+returns table (
+  id bigint,
+  state text,
+  task_identifier text,
+  queue_name text,
+  key text,
+  priority smallint,
+  flags jsonb,
+  payload json,
+  run_at timestamptz,
+  created_at timestamptz,
+  attempts smallint,
+  max_attempts smallint,
+  started_at timestamptz,
+  finished_at timestamptz,
+  duration interval,
+  worker_id text,
+  error text,
+  result json,
+  result_problem text,
+  progress real,
+  progress_message text,
+  attempt_log jsonb
+)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+  select
+    jobs.id, case
+      when jobs.locked_at is not null then 'running'
+      when jobs.attempts >= jobs.max_attempts then 'failed'
+      when jobs.run_at > pg_catalog.now() then 'scheduled'
+      else 'ready'
+    end, (select tasks.identifier from @extschema@._private_tasks as tasks where tasks.id = jobs.task_id),
+    (
+      select queues.queue_name
+      from @extschema@._private_job_queues as queues
+      where queues.id = jobs.job_queue_id
+    ),
+    jobs.key, jobs.priority, jobs.flags, jobs.payload, jobs.run_at, jobs.created_at, jobs.attempts,
+    jobs.max_attempts, jobs.locked_at,
+    case when jobs.locked_at is null and jobs.attempts >= jobs.max_attempts
+      then jobs.updated_at end,
+    pg_catalog.clock_timestamp() - jobs.locked_at,
+    jobs.locked_by, jobs.last_error, null::json, null::text,
+    progress.progress, progress.message,
+    (
+      select pg_catalog.jsonb_agg(
+        pg_catalog.jsonb_build_object(
+          'attempt', attempts.attempt,
+          'started_at', attempts.started_at,
+          'ended_at', attempts.ended_at,
+          'worker_id', attempts.worker_id,
+          'outcome', attempts.outcome,
+          'error', attempts.error
+        )
+        order by attempts.ended_at
+      )
+      from @extschema@._private_attempts as attempts
+      where attempts.job_id = jobs.id
+    )
+  from @extschema@._private_jobs as jobs
+  left join @extschema@._private_progress as progress
+    on progress.job_id = jobs.id and jobs.locked_at is not null
+  where jobs.id = get_job.job_id;
+  if found then
+    return;
+  end if;
+  return query
+  select
+    history.job_id, history.state, history.task_identifier, history.queue_name, history.key,
+    history.priority, history.flags, history.payload, history.run_at, history.created_at,
+    history.attempts, history.max_attempts, history.started_at, history.finished_at,
+    history.duration, history.worker_id, history.error, history.result, history.result_problem,
+    null::real, null::text,
+    coalesce(history.earlier_attempts, '[]') || case
+      when history.started_at is null then '[]'::jsonb
+      else pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object(
+        'attempt', history.attempts,
+        'started_at', history.started_at,
+        'ended_at', history.finished_at,
+        'worker_id', history.worker_id,
+        'outcome', history.state,
+        'error', history.error
+      ))
+    end
+  from @extschema@._private_history as history
+  where history.job_id = get_job.job_id
+  order by history.finished_at desc
+  limit 1;
+end;
+$$;
+
+-- Tells how far a running job of the worker is: a fraction of 0 to 1, if that is known, and a text.
+-- No row of a job is written. Returns whether the job is the worker's.
+create or replace function @extschema@.report_progress(
+  worker_id text,
+  job_id bigint,
+  progress real,
+  message text = null
+)
+returns boolean
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not (progress between 0 and 1) then
+    raise exception 'Progress is out of range: %', progress
+      using errcode = 'GWBHI', hint = 'Use 0 to 1, or null if it is not known.';
+  end if;
+  insert into @extschema@._private_progress as reports (job_id, progress, message, reported_at)
+  select jobs.id, report_progress.progress, pg_catalog.left(report_progress.message, 1000),
+    pg_catalog.clock_timestamp()
+  from @extschema@._private_jobs as jobs
+  where jobs.id = report_progress.job_id and jobs.locked_by = report_progress.worker_id
+  on conflict on constraint progress_pkey do update set
+    progress = excluded.progress,
+    message = excluded.message,
+    reported_at = excluded.reported_at;
+  return found;
+end;
+$$;
+
+-- Deletes jobs that the worker has done, as finish_jobs does, and records those whose history is
+-- kept. Where those are to be asked for first, it leaves them. In one statement, so that a result is
+-- visible as soon as its job is gone.
+create or replace function @extschema@._finish_and_record(
+  worker_id text,
+  job_ids bigint[],
+  results json[],
+  seconds double precision[],
+  out done bigint[],
+  out queue_ids integer[]
+)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_now timestamptz := @extschema@._history_time();
+  v_retried bigint[];
+begin
+  with deleted as (
+    delete from @extschema@._private_jobs as jobs
+    where jobs.id = any (job_ids) and jobs.locked_by = _finish_and_record.worker_id
+    returning jobs.*
+  ),
+  given as materialized (
+    select distinct on (given.id) given.id, given.result, given.seconds
+    from rows from (
+      pg_catalog.unnest(job_ids), pg_catalog.unnest(results), pg_catalog.unnest(seconds)
+    ) as given (id, result, seconds)
+  ),
+  recorded as (
+    insert into @extschema@._private_history (job_id, state, task_identifier, queue_name, key, priority, flags, attempts, max_attempts,
+    run_at, created_at, started_at, finished_at, duration, worker_id, error, earlier_attempts,
+    result, result_problem, payload)
+    select
+      deleted.id, 'completed', named.task_identifier,
+      (
+      select queues.queue_name
+      from @extschema@._private_job_queues as queues
+      where queues.id = deleted.job_queue_id
+    ),
+      deleted.key, deleted.priority, deleted.flags, deleted.attempts, deleted.max_attempts,
+      deleted.run_at, deleted.created_at,
+      coalesce(v_now - given.seconds * interval '1 second', deleted.locked_at),
+      v_now,
+      coalesce(given.seconds * interval '1 second', v_now - deleted.locked_at),
+      deleted.locked_by, null,
+      (
+        select pg_catalog.jsonb_agg(
+        pg_catalog.jsonb_build_object(
+          'attempt', attempts.attempt,
+          'started_at', attempts.started_at,
+          'ended_at', attempts.ended_at,
+          'worker_id', attempts.worker_id,
+          'outcome', attempts.outcome,
+          'error', attempts.error
+        )
+        order by attempts.ended_at
+      )
+        from @extschema@._private_attempts as attempts
+        where attempts.job_id = deleted.id
+      ),
+      case when setting.results and sizes.bytes <= setting.max_bytes then given.result end,
+      case when setting.results and sizes.bytes > setting.max_bytes then pg_catalog.format(
+        'The result has %s bytes, and max_bytes of keep_history is %s',
+        sizes.bytes, setting.max_bytes
+      ) end,
+      case when setting.payloads then deleted.payload end
+    from deleted
+    left join given on given.id = deleted.id
+    cross join lateral (select (select tasks.identifier from @extschema@._private_tasks as tasks where tasks.id = deleted.task_id) as task_identifier) as named
+    cross join lateral (
+      select histories.results, histories.payloads, histories.max_bytes
+      from (
+        select histories.*
+        from @extschema@._private_histories as histories
+        where histories.task in (named.task_identifier, '*')
+        order by histories.task = '*'
+        limit 1
+      ) as histories
+      where histories.is_kept
+    ) as setting
+    cross join lateral (select pg_catalog.octet_length(given.result::text) as bytes) as sizes
+    returning job_id, earlier_attempts is not null as is_retried
+  )
+  select
+    pg_catalog.array_agg(deleted.id),
+    pg_catalog.array_agg(deleted.job_queue_id) filter (where deleted.job_queue_id is not null),
+    (
+      select pg_catalog.array_agg(recorded.job_id) filter (where recorded.is_retried)
+      from recorded
+    )
+  into done, queue_ids, v_retried
+  from deleted;
+  if v_retried is not null then
+    delete from @extschema@._private_attempts as attempts
+    where attempts.job_id = any (v_retried);
+  end if;
+  if done is not null then
+    perform @extschema@._notify_waiters(done);
+  end if;
+end;
+$$;
+
+-- Those of the jobs that are the worker's and whose history is kept: they are to be finished with
+-- their results.
+create or replace function @extschema@._jobs_with_history(
+  worker_id text,
+  job_ids bigint[]
+)
+returns bigint[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return array(
+    select jobs.id
+    from @extschema@._private_jobs as jobs
+    where jobs.id = any (job_ids)
+    and jobs.locked_by = worker_id
+    and exists (
+      select histories.results, histories.payloads, histories.max_bytes
+      from (
+        select histories.*
+        from @extschema@._private_histories as histories
+        where histories.task in ((select tasks.identifier from @extschema@._private_tasks as tasks where tasks.id = jobs.task_id), '*')
+        order by histories.task = '*'
+        limit 1
+      ) as histories
+      where histories.is_kept
+    )
+  );
+end;
+$$;
+
+-- Records jobs that were deleted without being run: as completed or cancelled, and why.
+create or replace function @extschema@._record_removed(
+  jobs @extschema@._private_jobs[],
+  state text,
+  error text
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_now timestamptz;
+begin
+  if not exists (select from @extschema@._private_histories as histories where histories.is_kept) or coalesce(pg_catalog.cardinality(jobs), 0) = 0 then
+    return;
+  end if;
+  v_now := @extschema@._history_time();
+  insert into @extschema@._private_history (job_id, state, task_identifier, queue_name, key, priority, flags, attempts, max_attempts,
+    run_at, created_at, started_at, finished_at, duration, worker_id, error, earlier_attempts,
+    result, result_problem, payload)
+  select
+    removed.id, state, named.task_identifier,
+    (
+      select queues.queue_name
+      from @extschema@._private_job_queues as queues
+      where queues.id = removed.job_queue_id
+    ),
+    removed.key, removed.priority, removed.flags, removed.attempts, removed.max_attempts,
+    removed.run_at, removed.created_at, null, v_now, null, null,
+    pg_catalog.left(error, setting.max_bytes),
+    (
+      select pg_catalog.jsonb_agg(
+        pg_catalog.jsonb_build_object(
+          'attempt', attempts.attempt,
+          'started_at', attempts.started_at,
+          'ended_at', attempts.ended_at,
+          'worker_id', attempts.worker_id,
+          'outcome', attempts.outcome,
+          'error', attempts.error
+        )
+        order by attempts.ended_at
+      )
+      from @extschema@._private_attempts as attempts
+      where attempts.job_id = removed.id
+    ),
+    null, null,
+    case when setting.payloads then removed.payload end
+  from pg_catalog.unnest(jobs) as removed
+  cross join lateral (select (select tasks.identifier from @extschema@._private_tasks as tasks where tasks.id = removed.task_id) as task_identifier) as named
+  cross join lateral (
+    select histories.results, histories.payloads, histories.max_bytes
+    from (
+      select histories.*
+      from @extschema@._private_histories as histories
+      where histories.task in (named.task_identifier, '*')
+      order by histories.task = '*'
+      limit 1
+    ) as histories
+    where histories.is_kept
+  ) as setting;
+  delete from @extschema@._private_attempts as attempts
+  where attempts.job_id in (select removed.id from pg_catalog.unnest(jobs) as removed);
+  perform @extschema@._notify_waiters(array(
+    select removed.id from pg_catalog.unnest(jobs) as removed
+  ));
+end;
+$$;
+
+-- Notes how the attempts of some of the worker's jobs ended, where their history is kept: those of
+-- fail_jobs, before it frees the jobs.
+create or replace function @extschema@._note_failures(
+  worker_id text,
+  failures json
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_now timestamptz := pg_catalog.clock_timestamp();
+begin
+  insert into @extschema@._private_attempts (
+    job_id, ended_at, attempt, started_at, worker_id, outcome, error
+  )
+  select
+    jobs.id, v_now, jobs.attempts,
+    coalesce(v_now - f.seconds * interval '1 second', jobs.locked_at),
+    jobs.locked_by,
+    case when f.discarded or f.final and jobs.attempts < jobs.max_attempts
+      then 'discarded' else 'failed' end,
+    pg_catalog.left(coalesce(f.error, 'Failed without a message'), setting.max_bytes)
+  from (
+    select distinct on ((f.value ->> 'id')::bigint)
+      (f.value ->> 'id')::bigint as id,
+      f.value ->> 'error' as error,
+      (f.value ->> 'final')::boolean as final,
+      (f.value ->> 'discarded')::boolean as discarded,
+      (f.value ->> 'seconds')::double precision as seconds
+    from pg_catalog.json_array_elements(failures) with ordinality as f (value, place)
+    order by (f.value ->> 'id')::bigint, f.place desc
+  ) as f
+  join @extschema@._private_jobs as jobs
+    on jobs.id = f.id and jobs.locked_by = _note_failures.worker_id
+  cross join lateral (
+    select histories.results, histories.payloads, histories.max_bytes
+      from (
+        select histories.*
+        from @extschema@._private_histories as histories
+        where histories.task in ((select tasks.identifier from @extschema@._private_tasks as tasks where tasks.id = jobs.task_id), '*')
+        order by histories.task = '*'
+        limit 1
+      ) as histories
+      where histories.is_kept
+  ) as setting
+  on conflict on constraint attempts_pkey do nothing;
+end;
+$$;
+
+-- Notes the attempts of jobs whose workers died, before they are freed, where their history is kept.
+-- Jobs that somebody else holds at the moment are skipped, as they are then.
+create or replace function @extschema@._note_crashes(
+  worker_ids text[]
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  with theirs as materialized (
+    select jobs.id
+    from @extschema@._private_jobs as jobs
+    where jobs.locked_by = any (worker_ids)
+    order by jobs.key, jobs.id
+    for update skip locked
+  )
+  insert into @extschema@._private_attempts (
+    job_id, ended_at, attempt, started_at, worker_id, outcome, error
+  )
+  select
+    jobs.id, pg_catalog.clock_timestamp(), jobs.attempts, jobs.locked_at, jobs.locked_by,
+    'crashed', 'Its worker died while it ran the job'
+  from theirs
+  join @extschema@._private_jobs as jobs on jobs.id = theirs.id
+  cross join lateral (
+    select histories.results, histories.payloads, histories.max_bytes
+      from (
+        select histories.*
+        from @extschema@._private_histories as histories
+        where histories.task in ((select tasks.identifier from @extschema@._private_tasks as tasks where tasks.id = jobs.task_id), '*')
+        order by histories.task = '*'
+        limit 1
+      ) as histories
+      where histories.is_kept
+  ) as setting
+  on conflict on constraint attempts_pkey do nothing;
+end;
+$$;
+
+-- The trigger's: notes that a job failed for good, whoever says so. Where its history is kept, the
+-- end is recorded; one that was cancelled while it ran is then deleted, since the record tells of it.
+-- And a job is added for the dead letter, if one is to be.
+create or replace function @extschema@._note_failed_job()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_task text;
+  v_setting record;
+  v_last @extschema@._private_attempts;
+  v_cancelled boolean := old.key is null
+          and old.attempts >= old.max_attempts
+          and old.updated_at > old.locked_at
+    and exists (
+      select from @extschema@._private_cancellations as cancellations
+      where cancellations.job_id = new.id
+    );
+begin
+  if exists (select from @extschema@._private_histories as histories where histories.is_kept) then
+    select tasks.identifier into v_task
+    from @extschema@._private_tasks as tasks
+    where tasks.id = new.task_id;
+    select histories.results, histories.payloads, histories.max_bytes into v_setting
+    from (
+      select histories.*
+      from @extschema@._private_histories as histories
+      where histories.task in (v_task, '*')
+      order by histories.task = '*'
+      limit 1
+    ) as histories
+    where histories.is_kept;
+    if found then
+      select * into v_last
+      from @extschema@._private_attempts as attempts
+      where attempts.job_id = new.id and attempts.ended_at >= pg_catalog.now()
+      order by attempts.ended_at desc
+      limit 1;
+      if not found and old.locked_at is not null then
+        -- By those who do not note their attempts: Node's workers.
+        insert into @extschema@._private_attempts (
+          job_id, ended_at, attempt, started_at, worker_id, outcome, error
+        )
+        values (
+          new.id, pg_catalog.clock_timestamp(), new.attempts, old.locked_at, old.locked_by,
+          'failed', pg_catalog.left(new.last_error, v_setting.max_bytes)
+        )
+        on conflict on constraint attempts_pkey do nothing
+        returning * into v_last;
+      end if;
+      perform @extschema@._record_failed(
+        new,
+        case
+          when v_cancelled then 'cancelled'
+          when v_last.outcome = 'discarded' then 'discarded'
+          else 'failed'
+        end,
+        v_last, v_task, v_setting.payloads, v_setting.max_bytes
+      );
+      if v_cancelled then
+        delete from @extschema@._private_jobs as jobs where jobs.id = new.id;
+        delete from @extschema@._private_attempts as attempts where attempts.job_id = new.id;
+      end if;
+    end if;
+  end if;
+  if not v_cancelled and exists (select from @extschema@._private_dead_letters) then
+    perform @extschema@._add_dead_letter(new);
+  end if;
+  return null;
+end;
+$$;
+
+-- Records that a job failed for good, with its last attempt, if it was running.
+create or replace function @extschema@._record_failed(
+  job @extschema@._private_jobs,
+  state text,
+  last_attempt @extschema@._private_attempts,
+  task_identifier text,
+  with_payload boolean,
+  max_bytes integer
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_now timestamptz := @extschema@._history_time();
+begin
+  insert into @extschema@._private_history (job_id, state, task_identifier, queue_name, key, priority, flags, attempts, max_attempts,
+    run_at, created_at, started_at, finished_at, duration, worker_id, error, earlier_attempts,
+    result, result_problem, payload)
+  values (
+    job.id, state, task_identifier,
+    (
+      select queues.queue_name
+      from @extschema@._private_job_queues as queues
+      where queues.id = job.job_queue_id
+    ),
+    job.key, job.priority, job.flags,
+    -- One that was given up has used up its attempts, but not by running.
+    coalesce(last_attempt.attempt, job.attempts), job.max_attempts, job.run_at, job.created_at,
+    last_attempt.started_at, v_now, last_attempt.ended_at - last_attempt.started_at,
+    last_attempt.worker_id,
+    pg_catalog.left(
+      coalesce(job.last_error, 'It was replaced or removed while it ran'), max_bytes
+    ),
+    (
+      select pg_catalog.jsonb_agg(
+        pg_catalog.jsonb_build_object(
+          'attempt', attempts.attempt,
+          'started_at', attempts.started_at,
+          'ended_at', attempts.ended_at,
+          'worker_id', attempts.worker_id,
+          'outcome', attempts.outcome,
+          'error', attempts.error
+        )
+        order by attempts.ended_at
+      )
+      from @extschema@._private_attempts as attempts
+      where attempts.job_id = job.id
+      and attempts.ended_at is distinct from last_attempt.ended_at
+    ),
+    null, null,
+    case when with_payload then job.payload end
+  );
+  perform @extschema@._notify_waiters(array[job.id]);
+end;
+$$;
+
+-- Lets a job of the task be added whenever a job of failed_task (or, without it, of any task) fails
+-- for good, in the very transaction in which it does. Its payload is an object: job_id, task,
+-- queue_name, job_key, payload, error, attempts, max_attempts, created_at and failed_at. A setting
+-- for a task goes before that for any. No job is added for one of the task itself. A null task
+-- ends it. Returns the task that was set before.
+create or replace function @extschema@.on_dead_letter(
+  task text,
+  failed_task text = null
+)
+returns text
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_before text;
+begin
+  if pg_catalog.length(task) not between 1 and 128
+    or pg_catalog.length(failed_task) not between 1 and 128
+  then
+    raise exception 'Task identifier is empty or too long: "%"',
+      pg_catalog.left(case when pg_catalog.length(task) between 1 and 128 then failed_task
+        else task end, 40)
+      using errcode = 'GWBID', hint = 'Use 1 to 128 characters.';
+  end if;
+  select letters.task into v_before
+  from @extschema@._private_dead_letters as letters
+  where letters.failed_task = coalesce(on_dead_letter.failed_task, '*');
+  if task is null then
+    delete from @extschema@._private_dead_letters as letters
+    where letters.failed_task = coalesce(on_dead_letter.failed_task, '*');
+  else
+    insert into @extschema@._private_dead_letters as letters (failed_task, task)
+    values (coalesce(on_dead_letter.failed_task, '*'), on_dead_letter.task)
+    on conflict on constraint dead_letters_pkey do update set task = excluded.task;
+  end if;
+  return v_before;
+end;
+$$;
+
+-- Adds the job for one that has failed for good, if one is to be. That one fails all the same where
+-- the job is refused, with a warning.
+create or replace function @extschema@._add_dead_letter(
+  job @extschema@._private_jobs
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_failed text;
+  v_queue text;
+  v_task text;
+begin
+  select tasks.identifier into v_failed
+  from @extschema@._private_tasks as tasks
+  where tasks.id = job.task_id;
+  select letters.task into v_task
+  from @extschema@._private_dead_letters as letters
+  where letters.failed_task in (v_failed, '*')
+  order by letters.failed_task = '*'
+  limit 1;
+  if v_task is null or v_task = v_failed then
+    return;
+  end if;
+  select queues.queue_name into v_queue
+  from @extschema@._private_job_queues as queues
+  where queues.id = job.job_queue_id;
+  begin
+    perform @extschema@.add_job(v_task, pg_catalog.json_build_object(
+      'job_id', job.id,
+      'task', v_failed,
+      'queue_name', v_queue,
+      'job_key', job.key,
+      'payload', job.payload,
+      'error', job.last_error,
+      'attempts', job.attempts,
+      'max_attempts', job.max_attempts,
+      'created_at', job.created_at,
+      'failed_at', pg_catalog.clock_timestamp()
+    ));
+  exception when others then
+    -- Locks that were not had and the like let the whole call be repeated.
+    if sqlstate not like 'GWB%' then
+      raise;
+    end if;
+    raise warning 'No job of task "%" was added for the dead job %: %', v_task, job.id, sqlerrm;
+  end;
+end;
+$$;
+
+-- Deletes jobs that have failed for good, which are then recorded as discarded where their history is
+-- kept. Returns those that were; others are left out.
+create or replace function @extschema@.discard_jobs(
+  job_ids bigint[],
+  reason text = null
+)
+returns setof @extschema@._private_jobs
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_lock_timeout text;
+  v_lock_set text;
+  v_lock_started timestamptz;
+  v_jobs @extschema@._private_jobs[];
+begin
+  v_lock_timeout := pg_catalog.current_setting('lock_timeout');
+  v_lock_started := pg_catalog.clock_timestamp();
+  loop
+    begin
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
+      with failed as materialized (
+        select jobs.id
+        from @extschema@._private_jobs as jobs
+        where jobs.id = any (job_ids)
+        and jobs.locked_at is null
+        and jobs.attempts >= jobs.max_attempts
+        order by jobs.key, jobs.id
+        for update
+      ),
+      deleted as (
+        delete from @extschema@._private_jobs as jobs
+        using failed
+        where jobs.id = failed.id
+        returning jobs.*
+      )
+      select pg_catalog.array_agg(deleted::@extschema@._private_jobs order by deleted.id) into v_jobs
+      from deleted;
+      perform @extschema@._record_removed(
+        v_jobs, 'discarded',
+        pg_catalog.concat('Discarded by ', coalesce(nullif(pg_catalog.current_setting('role'), 'none'), session_user), ': ' || reason)
+      );
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      exit;
+    exception when lock_not_available then
+      perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, null);
+    end;
+  end loop;
+  return query select (pg_catalog.unnest(v_jobs)).*;
+end;
+$$;
+
 -- Looking after jobs from outside a worker. None of these touches a job that runs: one that is
 -- locked counts as running for 4 hours, because a Node worker gives no other sign of life.
 -- Removes the job with the key. A running job cannot be removed: it loses its key and its remaining
@@ -1226,6 +2659,10 @@ begin
       updated_at = greatest(pg_catalog.now(), jobs.locked_at + interval '1 microsecond')
     where jobs.key = job_key
     returning * into v_job;
+  else
+    perform @extschema@._record_removed(
+      array[v_job], 'cancelled', pg_catalog.concat('Removed by ', coalesce(nullif(pg_catalog.current_setting('role'), 'none'), session_user))
+    );
   end if;
   if coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
     not in ('off', 'false', 'no', '0') then
@@ -1275,6 +2712,7 @@ begin
       )
       select pg_catalog.array_agg(deleted::@extschema@._private_jobs order by deleted.id) into v_jobs
       from deleted;
+      perform @extschema@._record_removed(v_jobs, 'completed', null);
       v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
       exit;
     exception when lock_not_available then
@@ -2439,7 +3877,7 @@ declare
   v_lock_set text;
   v_lock_started timestamptz;
   v_by text := coalesce(nullif(pg_catalog.current_setting('role'), 'none'), session_user);
-  v_deleted bigint[];
+  v_deleted @extschema@._private_jobs[];
   v_stopped bigint[];
   v_running bigint[];
   v_failed bigint[];
@@ -2461,7 +3899,7 @@ begin
         delete from @extschema@._private_jobs as jobs
         using chosen
         where jobs.id = chosen.id and jobs.is_available
-        returning jobs.id
+        returning jobs.*
       ),
       stopped as (
         update @extschema@._private_jobs as jobs
@@ -2496,11 +3934,14 @@ begin
           cancelled_at = excluded.cancelled_at
       )
       select
-        array(select deleted.id from deleted),
+        array(select deleted::@extschema@._private_jobs from deleted),
         array(select stopped.id from stopped),
         array(select chosen.id from chosen where chosen.is_running),
         array(select chosen.id from chosen where not (chosen.is_running or chosen.is_available))
       into v_deleted, v_stopped, v_running, v_failed;
+      perform @extschema@._record_removed(
+        v_deleted, 'cancelled', pg_catalog.concat('Cancelled by ', v_by, ': ' || reason)
+      );
       v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
       exit;
     exception when lock_not_available then
@@ -2512,7 +3953,8 @@ begin
   end if;
   return query
   select given.id, case
-    when given.id = any (v_deleted) then 'cancelled'
+    when given.id in (select deleted.id from pg_catalog.unnest(v_deleted) as deleted)
+      then 'cancelled'
     when given.id = any (v_stopped) then 'cancelling'
     when given.id = any (v_running) then 'not_cancellable'
     when given.id = any (v_failed) then 'failed'
@@ -2665,8 +4107,8 @@ create or replace function @extschema@._pick_from_window(
   wanted integer,
   task_ids integer[],
   forbidden_flags text[],
-  has_pauses boolean,
   inout is_plain boolean,
+  has_pauses boolean = false,
   out seen integer,
   out first_run_at timestamptz,
   out first_id bigint,
@@ -2792,9 +4234,9 @@ create or replace function @extschema@._find_partitions(
   task_ids integer[],
   tried_queue_ids integer[],
   every_priority boolean,
-  has_pauses boolean,
-  has_queue_limits boolean,
   at_most integer,
+  has_pauses boolean = false,
+  has_queue_limits boolean = false,
   out queue_ids integer[],
   out partition_task_ids integer[],
   out priorities smallint[],
@@ -2897,10 +4339,10 @@ create or replace function @extschema@._pick_from_partitions(
   wanted integer,
   task_ids integer[],
   forbidden_flags text[],
-  has_pauses boolean,
-  has_queue_limits boolean,
   tried_ids bigint[],
   tried_queue_ids integer[],
+  has_pauses boolean = false,
+  has_queue_limits boolean = false,
   out ids bigint[],
   out places tid[],
   out queue_ids integer[],
@@ -2917,8 +4359,9 @@ declare
   v_found record;
 begin
   v_found := @extschema@._find_partitions(
-    task_ids, tried_queue_ids, forbidden_flags is not null, has_pauses, has_queue_limits,
-    case when forbidden_flags is null and tried_ids = '{}' then wanted end
+    task_ids, tried_queue_ids, forbidden_flags is not null,
+    case when forbidden_flags is null and tried_ids = '{}' then wanted end,
+    has_pauses, has_queue_limits
   );
   with runnable as (
     select
@@ -3612,9 +5055,9 @@ create or replace function @extschema@._claim_in_order(
   task_ids integer[],
   forbidden_flags text[],
   cursors text,
-  is_limited boolean,
-  has_pauses boolean,
-  has_queue_limits boolean
+  is_limited boolean = false,
+  has_pauses boolean = false,
+  has_queue_limits boolean = false
 )
 returns setof @extschema@.claimed_job
 language plpgsql
@@ -3652,8 +5095,8 @@ begin
       v_tries := v_tries + 1;
       exit when v_tries = 8;
       v_picked := @extschema@._pick_from_partitions(
-        v_wanted, task_ids, forbidden_flags, has_pauses, has_queue_limits,
-        v_tried_ids, v_tried_queue_ids
+        v_wanted, task_ids, forbidden_flags, v_tried_ids, v_tried_queue_ids,
+        has_pauses, has_queue_limits
       );
       v_is_all := v_picked.is_all;
       v_tried_ids := v_tried_ids || v_picked.ids;
@@ -3670,7 +5113,7 @@ begin
       v_picked := @extschema@._pick_from_window(
         v_begin.priorities[v_at], coalesce(v_after_run_at, v_run_ats[v_at]),
         coalesce(v_after_id, v_ids[v_at] - 1), v_size, v_wanted, task_ids, forbidden_flags,
-        has_pauses, v_is_plain
+        v_is_plain, has_pauses
       );
       v_is_plain := v_picked.is_plain;
       if v_after_id is null and v_picked.seen > 0 then
@@ -3921,6 +5364,8 @@ declare
   v_lock_timeout text;
   v_lock_set text;
   v_lock_started timestamptz;
+  v_is_kept boolean;
+  v_keyed bigint;
   v_done bigint[];
   v_queue_ids integer[];
 begin
@@ -3930,20 +5375,33 @@ begin
     begin
       -- Assigned, since that is evaluated without a query.
       v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
-      perform from @extschema@._private_jobs as jobs
-      where jobs.id = any (job_ids) and jobs.key is not null
-      order by jobs.key
-      for update;
-      with deleted as (
-        delete from @extschema@._private_jobs as jobs
-        where jobs.id = any (job_ids) and jobs.locked_by = worker_id
-        returning jobs.id, jobs.job_queue_id
+      with keyed as materialized (
+        select jobs.id
+        from @extschema@._private_jobs as jobs
+        where jobs.id = any (job_ids) and jobs.key is not null
+        order by jobs.key
+        for update
       )
-      select
-        pg_catalog.array_agg(deleted.id),
-        pg_catalog.array_agg(deleted.job_queue_id) filter (where deleted.job_queue_id is not null)
-      into v_done, v_queue_ids
-      from deleted;
+      select exists (select from @extschema@._private_histories as histories where histories.is_kept), pg_catalog.count(*)
+      into v_is_kept, v_keyed
+      from keyed;
+      if v_is_kept then
+        select finished.done, finished.queue_ids into v_done, v_queue_ids
+        from @extschema@._finish_and_record(
+          worker_id, job_ids, null, null
+        ) as finished;
+      else
+        with deleted as (
+          delete from @extschema@._private_jobs as jobs
+          where jobs.id = any (job_ids) and jobs.locked_by = worker_id
+          returning jobs.id, jobs.job_queue_id
+        )
+        select
+          pg_catalog.array_agg(deleted.id),
+          pg_catalog.array_agg(deleted.job_queue_id) filter (where deleted.job_queue_id is not null)
+        into v_done, v_queue_ids
+        from deleted;
+      end if;
       if v_queue_ids is not null then
         with locked as materialized (
           select queues.id
@@ -3974,10 +5432,110 @@ begin
 end;
 $$;
 
+-- As finish_jobs, with the result of each job (null: it has none) and for how many seconds its task
+-- ran (null: since it was claimed), which are recorded where its history is kept. A worker that does
+-- not know whether results are wanted passes no array of them: then done is null for the jobs that
+-- are to be finished with theirs, and these were not touched.
+create or replace function @extschema@.finish_jobs_with_results(
+  worker_id text,
+  job_ids bigint[],
+  results json[],
+  seconds double precision[] = null
+)
+returns table (job_id bigint, done boolean)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_lock_timeout text;
+  v_lock_set text;
+  v_lock_started timestamptz;
+  v_is_kept boolean;
+  v_keyed bigint;
+  v_ids bigint[];
+  v_asked bigint[];
+  v_done bigint[];
+  v_queue_ids integer[];
+begin
+  v_lock_timeout := pg_catalog.current_setting('lock_timeout');
+  v_lock_started := pg_catalog.clock_timestamp();
+  loop
+    begin
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
+      with keyed as materialized (
+        select jobs.id
+        from @extschema@._private_jobs as jobs
+        where jobs.id = any (job_ids) and jobs.key is not null
+        order by jobs.key
+        for update
+      )
+      select exists (select from @extschema@._private_histories as histories where histories.is_kept), pg_catalog.count(*)
+      into v_is_kept, v_keyed
+      from keyed;
+      if v_is_kept then
+        v_ids := job_ids;
+        if results is null then
+          v_asked := @extschema@._jobs_with_history(worker_id, job_ids);
+          v_ids := array(
+            select given.id from pg_catalog.unnest(job_ids) as given (id)
+            where given.id <> all (v_asked)
+          );
+        end if;
+        select finished.done, finished.queue_ids into v_done, v_queue_ids
+        from @extschema@._finish_and_record(
+          worker_id, v_ids, results, seconds
+        ) as finished;
+      else
+        with deleted as (
+          delete from @extschema@._private_jobs as jobs
+          where jobs.id = any (job_ids) and jobs.locked_by = worker_id
+          returning jobs.id, jobs.job_queue_id
+        )
+        select
+          pg_catalog.array_agg(deleted.id),
+          pg_catalog.array_agg(deleted.job_queue_id) filter (where deleted.job_queue_id is not null)
+        into v_done, v_queue_ids
+        from deleted;
+      end if;
+      if v_queue_ids is not null then
+        with locked as materialized (
+          select queues.id
+          from @extschema@._private_job_queues as queues
+          where queues.id = any (v_queue_ids) and queues.locked_by = worker_id
+          order by queues.id
+          for update
+        )
+        update @extschema@._private_job_queues as queues
+        set locked_at = null, locked_by = null
+        from locked
+        where queues.id = locked.id;
+        if exists (select from @extschema@._private_limit_states as states where states.is_wanted) then
+          perform @extschema@._wake_limited(v_done);
+        end if;
+      end if;
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      exit;
+    exception when lock_not_available then
+      perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, interval '1 second');
+    end;
+  end loop;
+  return query
+  select given.id, case when given.id = any (v_asked) then null else finished.id is not null end
+  from pg_catalog.unnest(job_ids) with ordinality as given (id, place)
+  left join pg_catalog.unnest(v_done) as finished (id) on finished.id = given.id
+  order by given.place;
+end;
+$$;
+
 -- Puts failed jobs back for later and unlocks their queues. One json object a job:
---   {"id": 1, "error": "what went wrong", "payload": [...], "run_at": "...", "final": true}
+--   {"id": 1, "error": "what went wrong", "payload": [...], "run_at": "...", "final": true,
+--    "discarded": true, "seconds": 1.5}
 -- payload replaces the job's (a batch that succeeded in part); run_at replaces the growing delay;
--- final uses up the attempts. Only id is required. Returns as finish_jobs does.
+-- final uses up the attempts. History records whether the task gave the job up (discarded), and for
+-- how many seconds it ran. Only id is required. Returns as finish_jobs does.
 create or replace function @extschema@.fail_jobs(
   worker_id text,
   failures json
@@ -4030,6 +5588,9 @@ begin
       where jobs.id = any (v_ids) and jobs.key is not null
       order by jobs.key
       for update;
+      if exists (select from @extschema@._private_histories as histories where histories.is_kept) then
+        perform @extschema@._note_failures(worker_id, v_failures);
+      end if;
       with failed as (
         update @extschema@._private_jobs as jobs
         set
@@ -4786,6 +6347,9 @@ declare
   );
   v_ready bigint;
 begin
+  if exists (select from @extschema@._private_histories as histories where histories.is_kept) then
+    perform @extschema@._note_crashes(worker_ids);
+  end if;
   with theirs as materialized (
     select jobs.id, jobs.locked_by
     from @extschema@._private_jobs as jobs
@@ -5817,7 +7381,9 @@ begin
         %1$s.add_jobs_with_modes(%1$s.job_spec[], text[]),
         %1$s.version(),
         %1$s.job_names(integer, integer),
-        %1$s.next_runs(text, text, integer, timestamptz)
+        %1$s.next_runs(text, text, integer, timestamptz),
+        %1$s.get_results(bigint[]),
+        %1$s.watch_results(text, integer)
       to %2$I',
       v_schema, grantee
     );
@@ -5833,6 +7399,7 @@ begin
         %1$s.get_payload(text, bigint),
         %1$s.schema_revision(),
         %1$s.finish_jobs(text, bigint[]),
+        %1$s.finish_jobs_with_results(text, bigint[], json[], double precision[]),
         %1$s.fail_jobs(text, json),
         %1$s.return_jobs(text, bigint[], timestamptz),
         %1$s.release_stale_locks(),
@@ -5845,7 +7412,9 @@ begin
         %1$s.add_cron_jobs(timestamptz, json),
         %1$s.run_schedules(),
         %1$s.review_jobs(text, bigint[]),
-        %1$s.return_and_pause(text, bigint, text, timestamptz, text)
+        %1$s.return_and_pause(text, bigint, text, timestamptz, text),
+        %1$s.report_progress(text, bigint, real, text),
+        %1$s.maintain_history()
       to %2$I',
       v_schema, grantee
     );
@@ -5881,21 +7450,22 @@ begin
         %1$s.pause_all(timestamptz, text),
         %1$s.resume_all(),
         %1$s.set_limit(text, text, integer, integer, interval, integer),
-        %1$s.remove_limit(text, text)
+        %1$s.remove_limit(text, text),
+        %1$s.keep_history(text, interval, boolean, boolean, integer),
+        %1$s.stop_history(text),
+        %1$s.keep_failed_jobs(interval),
+        %1$s.on_dead_letter(text, text),
+        %1$s.discard_jobs(bigint[], text),
+        %1$s.get_job(bigint)
       to %2$I',
       v_schema, grantee
     );
   end if;
   if access_level in ('admin', 'observe') then
-    execute pg_catalog.format('grant select on %s.jobs to %I', v_schema, grantee);
-    execute pg_catalog.format('grant select on %s.workers to %I', v_schema, grantee);
-    execute pg_catalog.format('grant select on %s.ended_workers to %I', v_schema, grantee);
-    execute pg_catalog.format('grant select on %s.queues to %I', v_schema, grantee);
-    execute pg_catalog.format('grant select on %s.crontabs to %I', v_schema, grantee);
-    execute pg_catalog.format('grant select on %s.pauses to %I', v_schema, grantee);
-    execute pg_catalog.format('grant select on %s.limits to %I', v_schema, grantee);
-    execute pg_catalog.format('grant select on %s.limit_states to %I', v_schema, grantee);
-    execute pg_catalog.format('grant select on %s.schedules to %I', v_schema, grantee);
+    execute pg_catalog.format(
+      'grant select on %1$s.jobs, %1$s.workers, %1$s.ended_workers, %1$s.queues, %1$s.crontabs, %1$s.pauses, %1$s.limits, %1$s.limit_states, %1$s.schedules, %1$s.histories, %1$s.job_history, %1$s.failed_jobs, %1$s.job_progress, %1$s.dead_letters to %2$I',
+      v_schema, grantee
+    );
   end if;
 end;
 $$;
@@ -5965,8 +7535,8 @@ begin
       %1$s._wait_for_controls(),
       %1$s._wake_limited(bigint[]),
       %1$s._pick_from_window(smallint, timestamptz, bigint, integer, integer, integer[], text[], boolean, boolean),
-      %1$s._find_partitions(integer[], integer[], boolean, boolean, boolean, integer),
-      %1$s._pick_from_partitions(integer, integer[], text[], boolean, boolean, bigint[], integer[]),
+      %1$s._find_partitions(integer[], integer[], boolean, integer, boolean, boolean),
+      %1$s._pick_from_partitions(integer, integer[], text[], bigint[], integer[], boolean, boolean),
       %1$s._noted_jobs(bigint[], bigint[], boolean, integer),
       %1$s._next_start(timestamptz, bigint, integer, integer),
       %1$s._lock_limits(integer[], integer[], boolean, boolean),
@@ -5988,6 +7558,19 @@ begin
       %1$s._run_schedule(%1$s._private_schedules, bigint, timestamptz, boolean),
       %1$s._runs_of_day(date, integer[], integer[], boolean, text),
       %1$s._any_worker_idle(),
+      %1$s._history_time(),
+      %1$s._add_history_partitions(timestamptz),
+      %1$s._drop_history_partitions(),
+      %1$s._delete_old_history(),
+      %1$s._note_crashes(text[]),
+      %1$s._notify_waiters(bigint[]),
+      %1$s._finish_and_record(text, bigint[], json[], double precision[]),
+      %1$s._jobs_with_history(text, bigint[]),
+      %1$s._record_removed(%1$s._private_jobs[], text, text),
+      %1$s._note_failures(text, json),
+      %1$s._note_failed_job(),
+      %1$s._record_failed(%1$s._private_jobs, text, %1$s._private_attempts, text, boolean, integer),
+      %1$s._add_dead_letter(%1$s._private_jobs),
       %1$s._revoke_internal(text, name),
       %1$s._add_access(name, text),
       %1$s.grant_access(name, text),
@@ -6034,10 +7617,13 @@ begin
       %1$s.version(),
       %1$s.job_names(integer, integer),
       %1$s.next_runs(text, text, integer, timestamptz),
+      %1$s.get_results(bigint[]),
+      %1$s.watch_results(text, integer),
       %1$s.get_jobs(text, integer, text[], text[]),
       %1$s.get_payload(text, bigint),
       %1$s.schema_revision(),
       %1$s.finish_jobs(text, bigint[]),
+      %1$s.finish_jobs_with_results(text, bigint[], json[], double precision[]),
       %1$s.fail_jobs(text, json),
       %1$s.return_jobs(text, bigint[], timestamptz),
       %1$s.release_stale_locks(),
@@ -6051,6 +7637,8 @@ begin
       %1$s.run_schedules(),
       %1$s.review_jobs(text, bigint[]),
       %1$s.return_and_pause(text, bigint, text, timestamptz, text),
+      %1$s.report_progress(text, bigint, real, text),
+      %1$s.maintain_history(),
       %1$s.remove_job(text),
       %1$s.complete_jobs(bigint[]),
       %1$s.permanently_fail_jobs(bigint[], text),
@@ -6075,13 +7663,19 @@ begin
       %1$s.pause_all(timestamptz, text),
       %1$s.resume_all(),
       %1$s.set_limit(text, text, integer, integer, interval, integer),
-      %1$s.remove_limit(text, text)
+      %1$s.remove_limit(text, text),
+      %1$s.keep_history(text, interval, boolean, boolean, integer),
+      %1$s.stop_history(text),
+      %1$s.keep_failed_jobs(interval),
+      %1$s.on_dead_letter(text, text),
+      %1$s.discard_jobs(bigint[], text),
+      %1$s.get_job(bigint)
     from %2$I',
     v_schema, grantee
   );
   perform @extschema@._revoke_internal(v_schema, grantee);
   execute pg_catalog.format(
-    'revoke all on table %1$s._private_tasks, %1$s._private_job_queues, %1$s._private_jobs, %1$s._private_known_crontabs, %1$s._private_heartbeats, %1$s._private_ended_workers, %1$s._private_crashes, %1$s._private_settings, %1$s._private_pauses, %1$s._private_limits, %1$s._private_limit_states, %1$s._private_cancellations, %1$s._private_schedules, %1$s.migrations, %1$s.jobs, %1$s.workers, %1$s.ended_workers, %1$s.queues, %1$s.crontabs, %1$s.pauses, %1$s.limits, %1$s.limit_states, %1$s.schedules, %1$s._private_control_states from %2$I',
+    'revoke all on table %1$s._private_tasks, %1$s._private_job_queues, %1$s._private_jobs, %1$s._private_known_crontabs, %1$s._private_heartbeats, %1$s._private_ended_workers, %1$s._private_crashes, %1$s._private_settings, %1$s._private_pauses, %1$s._private_limits, %1$s._private_limit_states, %1$s._private_cancellations, %1$s._private_schedules, %1$s._private_histories, %1$s._private_history, %1$s._private_history_partitions, %1$s._private_attempts, %1$s._private_progress, %1$s._private_result_waits, %1$s._private_dead_letters, %1$s.migrations, %1$s.jobs, %1$s.workers, %1$s.ended_workers, %1$s.queues, %1$s.crontabs, %1$s.pauses, %1$s.limits, %1$s.limit_states, %1$s.schedules, %1$s.histories, %1$s.job_history, %1$s.failed_jobs, %1$s.job_progress, %1$s.dead_letters, %1$s._private_control_states from %2$I',
     v_schema, grantee
   );
   execute pg_catalog.format(
@@ -6105,10 +7699,13 @@ revoke all on function @extschema@.add_jobs_with_modes(@extschema@.job_spec[], t
 revoke all on function @extschema@.version() from public;
 revoke all on function @extschema@.job_names(integer, integer) from public;
 revoke all on function @extschema@.next_runs(text, text, integer, timestamptz) from public;
+revoke all on function @extschema@.get_results(bigint[]) from public;
+revoke all on function @extschema@.watch_results(text, integer) from public;
 revoke all on function @extschema@.get_jobs(text, integer, text[], text[]) from public;
 revoke all on function @extschema@.get_payload(text, bigint) from public;
 revoke all on function @extschema@.schema_revision() from public;
 revoke all on function @extschema@.finish_jobs(text, bigint[]) from public;
+revoke all on function @extschema@.finish_jobs_with_results(text, bigint[], json[], double precision[]) from public;
 revoke all on function @extschema@.fail_jobs(text, json) from public;
 revoke all on function @extschema@.return_jobs(text, bigint[], timestamptz) from public;
 revoke all on function @extschema@.release_stale_locks() from public;
@@ -6122,6 +7719,8 @@ revoke all on function @extschema@.add_cron_jobs(timestamptz, json) from public;
 revoke all on function @extschema@.run_schedules() from public;
 revoke all on function @extschema@.review_jobs(text, bigint[]) from public;
 revoke all on function @extschema@.return_and_pause(text, bigint, text, timestamptz, text) from public;
+revoke all on function @extschema@.report_progress(text, bigint, real, text) from public;
+revoke all on function @extschema@.maintain_history() from public;
 revoke all on function @extschema@.remove_job(text) from public;
 revoke all on function @extschema@.complete_jobs(bigint[]) from public;
 revoke all on function @extschema@.permanently_fail_jobs(bigint[], text) from public;
@@ -6147,6 +7746,12 @@ revoke all on function @extschema@.pause_all(timestamptz, text) from public;
 revoke all on function @extschema@.resume_all() from public;
 revoke all on function @extschema@.set_limit(text, text, integer, integer, interval, integer) from public;
 revoke all on function @extschema@.remove_limit(text, text) from public;
+revoke all on function @extschema@.keep_history(text, interval, boolean, boolean, integer) from public;
+revoke all on function @extschema@.stop_history(text) from public;
+revoke all on function @extschema@.keep_failed_jobs(interval) from public;
+revoke all on function @extschema@.on_dead_letter(text, text) from public;
+revoke all on function @extschema@.discard_jobs(bigint[], text) from public;
+revoke all on function @extschema@.get_job(bigint) from public;
 revoke all on function @extschema@._reject_job(text, text, integer, text, integer, text[]) from public;
 revoke all on function @extschema@._reject_mode(text) from public;
 revoke all on function @extschema@._merge_payloads(json, json) from public;
@@ -6174,8 +7779,8 @@ revoke all on function @extschema@._find_controls(integer[]) from public;
 revoke all on function @extschema@._wait_for_controls() from public;
 revoke all on function @extschema@._wake_limited(bigint[]) from public;
 revoke all on function @extschema@._pick_from_window(smallint, timestamptz, bigint, integer, integer, integer[], text[], boolean, boolean) from public;
-revoke all on function @extschema@._find_partitions(integer[], integer[], boolean, boolean, boolean, integer) from public;
-revoke all on function @extschema@._pick_from_partitions(integer, integer[], text[], boolean, boolean, bigint[], integer[]) from public;
+revoke all on function @extschema@._find_partitions(integer[], integer[], boolean, integer, boolean, boolean) from public;
+revoke all on function @extschema@._pick_from_partitions(integer, integer[], text[], bigint[], integer[], boolean, boolean) from public;
 revoke all on function @extschema@._noted_jobs(bigint[], bigint[], boolean, integer) from public;
 revoke all on function @extschema@._next_start(timestamptz, bigint, integer, integer) from public;
 revoke all on function @extschema@._lock_limits(integer[], integer[], boolean, boolean) from public;
@@ -6197,6 +7802,19 @@ revoke all on function @extschema@._reject_unknown_schedule(text) from public;
 revoke all on function @extschema@._run_schedule(@extschema@._private_schedules, bigint, timestamptz, boolean) from public;
 revoke all on function @extschema@._runs_of_day(date, integer[], integer[], boolean, text) from public;
 revoke all on function @extschema@._any_worker_idle() from public;
+revoke all on function @extschema@._history_time() from public;
+revoke all on function @extschema@._add_history_partitions(timestamptz) from public;
+revoke all on function @extschema@._drop_history_partitions() from public;
+revoke all on function @extschema@._delete_old_history() from public;
+revoke all on function @extschema@._note_crashes(text[]) from public;
+revoke all on function @extschema@._notify_waiters(bigint[]) from public;
+revoke all on function @extschema@._finish_and_record(text, bigint[], json[], double precision[]) from public;
+revoke all on function @extschema@._jobs_with_history(text, bigint[]) from public;
+revoke all on function @extschema@._record_removed(@extschema@._private_jobs[], text, text) from public;
+revoke all on function @extschema@._note_failures(text, json) from public;
+revoke all on function @extschema@._note_failed_job() from public;
+revoke all on function @extschema@._record_failed(@extschema@._private_jobs, text, @extschema@._private_attempts, text, boolean, integer) from public;
+revoke all on function @extschema@._add_dead_letter(@extschema@._private_jobs) from public;
 revoke all on function @extschema@._revoke_internal(text, name) from public;
 revoke all on function @extschema@._add_access(name, text) from public;
 revoke all on function @extschema@.grant_access(name, text) from public;
@@ -6253,10 +7871,13 @@ comment on table @extschema@._private_crashes is 'Internal: jobs whose worker di
 comment on column @extschema@._private_crashes.job_id is 'The job.';
 comment on column @extschema@._private_crashes.crashes is 'How many times.';
 comment on column @extschema@._private_crashes.crashed_at is 'When it last happened.';
-comment on table @extschema@._private_settings is 'Internal: the values of set_recovery; no row means the defaults.';
+comment on table @extschema@._private_settings is 'Internal: the values of set_recovery and keep_failed_jobs; no row means the defaults.';
 comment on column @extschema@._private_settings.id is 'Always true, so that there is at most one row.';
 comment on column @extschema@._private_settings.dead_after is 'A worker that is silent for longer is presumed dead.';
 comment on column @extschema@._private_settings.max_crashes is 'How many times a job gets its attempt back when its worker dies.';
+comment on column @extschema@._private_settings.keep_failed is 'How long permanently failed jobs are kept; null: for good.';
+comment on column @extschema@._private_settings.failed_deleted_at is 'When such jobs were last deleted.';
+comment on column @extschema@._private_settings.swept_to is 'The last job whose attempts were looked at, to delete those of jobs that are gone.';
 comment on table @extschema@._private_pauses is 'Internal: what is paused. Read the view pauses.';
 comment on column @extschema@._private_pauses.scope is 'all, task or queue.';
 comment on column @extschema@._private_pauses.name is 'Name of the task or queue; one that ends in an asterisk stands for all that begin so.';
@@ -6363,6 +7984,57 @@ comment on column @extschema@.schedules.next_runs is 'The next runs, three at mo
 comment on column @extschema@.schedules.last_run_at is 'The last run that was due.';
 comment on column @extschema@.schedules.last_job_id is 'The job of the last run that added one.';
 comment on column @extschema@.schedules.last_error is 'Why the job of the last run was refused; null if it was not.';
+comment on table @extschema@._private_histories is 'Internal: of which tasks history is kept. Read the view histories.';
+comment on column @extschema@._private_histories.task is 'Name of the task; * for all that have no row of their own.';
+comment on column @extschema@._private_histories.keep is 'For how long.';
+comment on column @extschema@._private_histories.results is 'Whether results are recorded.';
+comment on column @extschema@._private_histories.payloads is 'Whether payloads are recorded.';
+comment on column @extschema@._private_histories.max_bytes is 'The largest result, and the longest error.';
+comment on column @extschema@._private_histories.is_kept is 'Whether jobs that end are recorded; what is recorded is kept all the same.';
+comment on table @extschema@._private_history is 'Internal: the jobs that ended, by time. Read the view job_history.';
+comment on column @extschema@._private_history.job_id is 'Identity of the job.';
+comment on column @extschema@._private_history.state is 'completed, failed, cancelled or discarded.';
+comment on column @extschema@._private_history.task_identifier is 'Name of the task.';
+comment on column @extschema@._private_history.queue_name is 'Queue; null if none.';
+comment on column @extschema@._private_history.key is 'Job key.';
+comment on column @extschema@._private_history.priority is 'Lower numbers ran first.';
+comment on column @extschema@._private_history.flags is 'Object with a true member per flag.';
+comment on column @extschema@._private_history.attempts is 'How many times the job had been claimed.';
+comment on column @extschema@._private_history.max_attempts is 'The job permanently failed after this many attempts.';
+comment on column @extschema@._private_history.run_at is 'The job did not run before this time.';
+comment on column @extschema@._private_history.created_at is 'When the job was added.';
+comment on column @extschema@._private_history.started_at is 'When its last attempt started; null if it was not running.';
+comment on column @extschema@._private_history.finished_at is 'When the job ended.';
+comment on column @extschema@._private_history.duration is 'How long its last attempt ran.';
+comment on column @extschema@._private_history.worker_id is 'Worker that ran the last attempt.';
+comment on column @extschema@._private_history.error is 'Message of the failure, or why it was cancelled or discarded.';
+comment on column @extschema@._private_history.earlier_attempts is 'The attempts before the last one.';
+comment on column @extschema@._private_history.result is 'What the task returned.';
+comment on column @extschema@._private_history.result_problem is 'Why there is no result.';
+comment on column @extschema@._private_history.payload is 'Argument of the task.';
+comment on table @extschema@._private_history_partitions is 'Internal: the partitions of the history.';
+comment on column @extschema@._private_history_partitions.name is 'Name of the table.';
+comment on column @extschema@._private_history_partitions.starts_at is 'The earliest end of a job in it.';
+comment on column @extschema@._private_history_partitions.ends_at is 'The end of its time.';
+comment on table @extschema@._private_attempts is 'Internal: the attempts of jobs that have not ended or failed permanently.';
+comment on column @extschema@._private_attempts.job_id is 'The job.';
+comment on column @extschema@._private_attempts.ended_at is 'When the attempt ended.';
+comment on column @extschema@._private_attempts.attempt is 'Its number.';
+comment on column @extschema@._private_attempts.started_at is 'When it started.';
+comment on column @extschema@._private_attempts.worker_id is 'Worker that ran it.';
+comment on column @extschema@._private_attempts.outcome is 'failed, discarded or crashed.';
+comment on column @extschema@._private_attempts.error is 'Message of the failure.';
+comment on table @extschema@._private_progress is 'Internal: how far running jobs are. Read the view job_progress.';
+comment on column @extschema@._private_progress.job_id is 'The job.';
+comment on column @extschema@._private_progress.progress is '0 to 1; null if unknown.';
+comment on column @extschema@._private_progress.message is 'A text for people.';
+comment on column @extschema@._private_progress.reported_at is 'When it was reported.';
+comment on table @extschema@._private_result_waits is 'Internal: who waits for results and is notified.';
+comment on column @extschema@._private_result_waits.waiter is 'Name of a process.';
+comment on column @extschema@._private_result_waits.until is 'When it is over.';
+comment on table @extschema@._private_dead_letters is 'Internal: which jobs are added when others fail permanently. Read the view dead_letters.';
+comment on column @extschema@._private_dead_letters.failed_task is 'Task of the jobs that fail; * for any.';
+comment on column @extschema@._private_dead_letters.task is 'Task of the jobs that are added.';
 comment on view @extschema@._private_control_states is 'Internal: what pauses and limits mean for each task and queue.';
 comment on column @extschema@._private_control_states.scope is 'task or queue.';
 comment on column @extschema@._private_control_states.id is 'What jobs point to.';
@@ -6399,6 +8071,55 @@ comment on column @extschema@.limit_states.running is 'How many jobs run.';
 comment on column @extschema@.limit_states.slots is 'How many more may start now.';
 comment on column @extschema@.limit_states.started_at is 'When a job was last claimed.';
 comment on column @extschema@.limit_states.next_start_at is 'When the rate allows the next start.';
+comment on view @extschema@.histories is 'Of which tasks history is kept.';
+comment on column @extschema@.histories.task is 'Name of the task; * for all that have no row of their own.';
+comment on column @extschema@.histories.keep is 'For how long.';
+comment on column @extschema@.histories.results is 'Whether results are recorded.';
+comment on column @extschema@.histories.payloads is 'Whether payloads are recorded.';
+comment on column @extschema@.histories.max_bytes is 'The largest result, and the longest error.';
+comment on column @extschema@.histories.is_kept is 'Whether jobs that end are recorded; what is recorded is kept all the same.';
+comment on view @extschema@.job_history is 'The jobs that ended, where their history is kept.';
+comment on column @extschema@.job_history.job_id is 'Identity of the job.';
+comment on column @extschema@.job_history.state is 'completed, failed, cancelled or discarded.';
+comment on column @extschema@.job_history.task_identifier is 'Name of the task.';
+comment on column @extschema@.job_history.queue_name is 'Queue; null if none.';
+comment on column @extschema@.job_history.key is 'Job key.';
+comment on column @extschema@.job_history.priority is 'Lower numbers ran first.';
+comment on column @extschema@.job_history.flags is 'Object with a true member per flag.';
+comment on column @extschema@.job_history.attempts is 'How many times the job had been claimed.';
+comment on column @extschema@.job_history.max_attempts is 'The job permanently failed after this many attempts.';
+comment on column @extschema@.job_history.run_at is 'The job did not run before this time.';
+comment on column @extschema@.job_history.created_at is 'When the job was added.';
+comment on column @extschema@.job_history.started_at is 'When its last attempt started; null if it was not running.';
+comment on column @extschema@.job_history.finished_at is 'When the job ended.';
+comment on column @extschema@.job_history.duration is 'How long its last attempt ran.';
+comment on column @extschema@.job_history.worker_id is 'Worker that ran the last attempt.';
+comment on column @extschema@.job_history.error is 'Message of the failure, or why it was cancelled or discarded.';
+comment on column @extschema@.job_history.result is 'What the task returned.';
+comment on column @extschema@.job_history.result_problem is 'Why there is no result.';
+comment on column @extschema@.job_history.attempt_log is 'All attempts: number, start, end, worker, outcome and error of each.';
+comment on view @extschema@.failed_jobs is 'The jobs that failed permanently.';
+comment on column @extschema@.failed_jobs.id is 'Identity of the job.';
+comment on column @extschema@.failed_jobs.queue_name is 'Queue; null if none.';
+comment on column @extschema@.failed_jobs.task_identifier is 'Name of the task.';
+comment on column @extschema@.failed_jobs.priority is 'Lower numbers run first.';
+comment on column @extschema@.failed_jobs.run_at is 'The job was not to run before this time.';
+comment on column @extschema@.failed_jobs.attempts is 'How many times the job has been claimed.';
+comment on column @extschema@.failed_jobs.max_attempts is 'The job permanently fails after this many attempts.';
+comment on column @extschema@.failed_jobs.last_error is 'Message of the last failure.';
+comment on column @extschema@.failed_jobs.created_at is 'When the job was added.';
+comment on column @extschema@.failed_jobs.failed_at is 'When the job was last changed.';
+comment on column @extschema@.failed_jobs.key is 'Job key.';
+comment on column @extschema@.failed_jobs.flags is 'Object with a true member per flag.';
+comment on column @extschema@.failed_jobs.attempt_log is 'All attempts, where history is kept: number, start, end, worker, outcome and error of each.';
+comment on view @extschema@.job_progress is 'How far running jobs say that they are.';
+comment on column @extschema@.job_progress.job_id is 'The job.';
+comment on column @extschema@.job_progress.progress is '0 to 1; null if unknown.';
+comment on column @extschema@.job_progress.message is 'A text for people.';
+comment on column @extschema@.job_progress.reported_at is 'When it was reported.';
+comment on view @extschema@.dead_letters is 'Which jobs are added when others fail permanently.';
+comment on column @extschema@.dead_letters.failed_task is 'Task of the jobs that fail; * for any.';
+comment on column @extschema@.dead_letters.task is 'Task of the jobs that are added.';
 comment on type @extschema@.job_spec is 'A job for add_jobs; null attributes mean the defaults of add_job.';
 comment on column @extschema@.job_spec.identifier is 'Name of the task.';
 comment on column @extschema@.job_spec.payload is 'Argument of the task; null means {}.';
@@ -6446,6 +8167,12 @@ comment on index @extschema@.limits_pattern_idx is 'Finds the limits whose names
 comment on index @extschema@.schedules_pkey is 'Finds a schedule.';
 comment on index @extschema@.cancellations_pkey is 'Finds the cancellation of a job.';
 comment on index @extschema@.limit_states_pkey is 'Finds the state of a task or queue.';
+comment on index @extschema@.histories_pkey is 'Finds the setting of a task.';
+comment on index @extschema@.history_partitions_pkey is 'Finds the partition of a time.';
+comment on index @extschema@.attempts_pkey is 'Finds the attempts of a job.';
+comment on index @extschema@.progress_pkey is 'Finds the progress of a job.';
+comment on index @extschema@.result_waits_pkey is 'Finds a process.';
+comment on index @extschema@.dead_letters_pkey is 'Finds the setting of a task.';
 comment on constraint tasks_identifier_check on @extschema@._private_tasks is 'At most 128 characters.';
 comment on constraint job_queues_queue_name_check on @extschema@._private_job_queues is 'At most 128 characters.';
 comment on constraint jobs_key_check on @extschema@._private_jobs is '1 to 512 characters.';
@@ -6464,10 +8191,13 @@ comment on function @extschema@.add_jobs_with_modes(@extschema@.job_spec[], text
 comment on function @extschema@.version() is 'Returns the version of the installed objects.';
 comment on function @extschema@.job_names(integer, integer) is 'Returns the names of the task and queue of a job''s row.';
 comment on function @extschema@.next_runs(text, text, integer, timestamptz) is 'Returns the next times at which a cron expression is due in a time zone.';
+comment on function @extschema@.get_results(bigint[]) is 'Returns the states of jobs, and the results of those that have ended.';
+comment on function @extschema@.watch_results(text, integer) is 'Says that a process waits for results, and so is notified.';
 comment on function @extschema@.get_jobs(text, integer, text[], text[]) is 'Claims due jobs for a worker: at most one in flight per named queue.';
 comment on function @extschema@.get_payload(text, bigint) is 'Returns the payload of a job that the worker holds, else null.';
 comment on function @extschema@.schema_revision() is 'Returns the revision of Node''s schema, and the highest one that older workers cannot use.';
 comment on function @extschema@.finish_jobs(text, bigint[]) is 'Completes jobs; done is false if the worker no longer holds a job.';
+comment on function @extschema@.finish_jobs_with_results(text, bigint[], json[], double precision[]) is 'Completes jobs with their results and durations; without an array of results, done is null for those whose results are wanted.';
 comment on function @extschema@.fail_jobs(text, json) is 'Fails jobs, which are retried later; failures is a json array of objects with id, error, payload, run_at, final.';
 comment on function @extschema@.return_jobs(text, bigint[], timestamptz) is 'Returns jobs that the worker claimed but will not run, without using an attempt.';
 comment on function @extschema@.release_stale_locks() is 'Unlocks jobs and queues that have been locked for more than 4 hours.';
@@ -6481,6 +8211,8 @@ comment on function @extschema@.add_cron_jobs(timestamptz, json) is 'Adds the re
 comment on function @extschema@.run_schedules() is 'Adds the jobs of the schedules that are due, each run once; returns the runs, and the time until the next one.';
 comment on function @extschema@.review_jobs(text, bigint[]) is 'Returns the jobs of a worker that were cancelled, and those of its prefetched ones that are paused.';
 comment on function @extschema@.return_and_pause(text, bigint, text, timestamptz, text) is 'Returns a job that the worker holds, without using an attempt, and pauses its queue or task until a time.';
+comment on function @extschema@.report_progress(text, bigint, real, text) is 'Reports how far a running job is; returns whether the worker holds it.';
+comment on function @extschema@.maintain_history() is 'Adds and drops partitions of the history, and deletes what is to be kept no longer.';
 comment on function @extschema@.remove_job(text) is 'Removes the job with the key; a running job loses its key and is not retried.';
 comment on function @extschema@.complete_jobs(bigint[]) is 'Completes jobs; running jobs are left out.';
 comment on function @extschema@.permanently_fail_jobs(bigint[], text) is 'Fails jobs permanently; running jobs are left out.';
@@ -6506,6 +8238,12 @@ comment on function @extschema@.pause_all(timestamptz, text) is 'Pauses everythi
 comment on function @extschema@.resume_all() is 'Resumes everything that pause_all paused; returns whether it was paused.';
 comment on function @extschema@.set_limit(text, text, integer, integer, interval, integer) is 'Limits how many jobs of a task or queue run at once, and how many start in a period.';
 comment on function @extschema@.remove_limit(text, text) is 'Removes a limit; returns whether there was one.';
+comment on function @extschema@.keep_history(text, interval, boolean, boolean, integer) is 'Keeps the history of the jobs of a task, or of all tasks.';
+comment on function @extschema@.stop_history(text) is 'Records no more jobs of a task, or none at all; returns whether any were.';
+comment on function @extschema@.keep_failed_jobs(interval) is 'Sets how long permanently failed jobs are kept; null: for good. Returns what was set.';
+comment on function @extschema@.on_dead_letter(text, text) is 'Sets the task of which a job is added when a job fails permanently; returns what was set.';
+comment on function @extschema@.discard_jobs(bigint[], text) is 'Deletes permanently failed jobs, and records them as discarded.';
+comment on function @extschema@.get_job(bigint) is 'Returns what is known of a job, waiting, running, failed or ended.';
 comment on function @extschema@._reject_job(text, text, integer, text, integer, text[]) is 'Internal: raises the error for a job that cannot be added.';
 comment on function @extschema@._reject_mode(text) is 'Internal: raises the error for an unknown job key mode.';
 comment on function @extschema@._merge_payloads(json, json) is 'Internal: merges the payloads of a keyed job that is added again.';
@@ -6533,8 +8271,8 @@ comment on function @extschema@._find_controls(integer[]) is 'Internal: what get
 comment on function @extschema@._wait_for_controls() is 'Internal: tells a worker when more jobs may start.';
 comment on function @extschema@._wake_limited(bigint[]) is 'Internal: wakes the workers where jobs ended that a limit had others wait for.';
 comment on function @extschema@._pick_from_window(smallint, timestamptz, bigint, integer, integer, integer[], text[], boolean, boolean) is 'Internal: picks jobs to claim from a window of one priority.';
-comment on function @extschema@._find_partitions(integer[], integer[], boolean, boolean, boolean, integer) is 'Internal: finds tasks and queues that have a job to run.';
-comment on function @extschema@._pick_from_partitions(integer, integer[], text[], boolean, boolean, bigint[], integer[]) is 'Internal: picks jobs to claim, from partition to partition.';
+comment on function @extschema@._find_partitions(integer[], integer[], boolean, integer, boolean, boolean) is 'Internal: finds tasks and queues that have a job to run.';
+comment on function @extschema@._pick_from_partitions(integer, integer[], text[], bigint[], integer[], boolean, boolean) is 'Internal: picks jobs to claim, from partition to partition.';
 comment on function @extschema@._noted_jobs(bigint[], bigint[], boolean, integer) is 'Internal: the jobs noted for a limit after some were claimed.';
 comment on function @extschema@._next_start(timestamptz, bigint, integer, integer) is 'Internal: the state of a rate after so many more starts.';
 comment on function @extschema@._lock_limits(integer[], integer[], boolean, boolean) is 'Internal: locks the states of the limits of tasks and queues; how many more jobs each allows.';
@@ -6556,10 +8294,35 @@ comment on function @extschema@._reject_unknown_schedule(text) is 'Internal: rai
 comment on function @extschema@._run_schedule(@extschema@._private_schedules, bigint, timestamptz, boolean) is 'Internal: adds the job of a schedule for a time.';
 comment on function @extschema@._runs_of_day(date, integer[], integer[], boolean, text) is 'Internal: the times at which clocks of a zone show these hours and minutes on a day.';
 comment on function @extschema@._any_worker_idle() is 'Internal: whether a worker may be idle, so that new jobs need a notification.';
+comment on function @extschema@._history_time() is 'Internal: the time to record the end of a job at.';
+comment on function @extschema@._add_history_partitions(timestamptz) is 'Internal: adds partitions of the history until there is one for a time.';
+comment on function @extschema@._drop_history_partitions() is 'Internal: drops partitions whose time is over.';
+comment on function @extschema@._delete_old_history() is 'Internal: deletes records that are to be kept no longer.';
+comment on function @extschema@._note_crashes(text[]) is 'Internal: notes the attempts of jobs whose workers died.';
+comment on function @extschema@._notify_waiters(bigint[]) is 'Internal: notifies those who wait for results.';
+comment on function @extschema@._finish_and_record(text, bigint[], json[], double precision[]) is 'Internal: completes jobs, and records them.';
+comment on function @extschema@._jobs_with_history(text, bigint[]) is 'Internal: those of the jobs whose history is kept.';
+comment on function @extschema@._record_removed(@extschema@._private_jobs[], text, text) is 'Internal: records jobs that were deleted without being run.';
+comment on function @extschema@._note_failures(text, json) is 'Internal: notes the attempts that failed.';
+comment on function @extschema@._note_failed_job() is 'Internal: the trigger for a job that failed permanently.';
+comment on function @extschema@._record_failed(@extschema@._private_jobs, text, @extschema@._private_attempts, text, boolean, integer) is 'Internal: records that a job failed permanently.';
+comment on function @extschema@._add_dead_letter(@extschema@._private_jobs) is 'Internal: adds the job for one that failed permanently.';
 comment on function @extschema@._revoke_internal(text, name) is 'Internal: revokes the rights on internal functions from a role.';
 comment on function @extschema@._add_access(name, text) is 'Internal: grants a role the rights of a level.';
 comment on function @extschema@.grant_access(name, text) is 'Gives a role one level of access: enqueue, work, admin or observe.';
 comment on function @extschema@.revoke_access(name) is 'Revokes every right on the queue from a role.';
+
+create trigger failed_permanently
+  after update on @extschema@._private_jobs
+  for each row
+  when (
+    new.locked_at is null
+    and new.attempts >= new.max_attempts
+    and (old.locked_at is not null or old.attempts < old.max_attempts)
+  )
+  execute function @extschema@._note_failed_job();
+comment on trigger failed_permanently on @extschema@._private_jobs
+  is 'Notes permanently failed jobs in the history, and adds the jobs of on_dead_letter.';
 
 -- What is new here goes to the roles that have its level already.
 do $$

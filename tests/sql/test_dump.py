@@ -16,7 +16,9 @@ from support.pg import CLIENTS, Database, Server, run, wait_for
 TABLES = (
     "_private_jobs", "_private_tasks", "_private_job_queues", "_private_known_crontabs",
     "_private_heartbeats", "_private_ended_workers", "_private_crashes", "_private_settings",
-    "_private_pauses", "_private_limits", "_private_limit_states", "_private_cancellations", "_private_schedules", "migrations where id > 20",
+    "_private_pauses", "_private_limits", "_private_limit_states", "_private_cancellations", "_private_schedules",
+    "_private_histories", "_private_history", "_private_history_partitions", "_private_attempts",
+    "_private_progress", "_private_result_waits", "_private_dead_letters", "migrations where id > 20",
 )  # fmt: skip
 SEQUENCES = ("jobs_id_seq1", "tasks_id_seq", "job_queues_id_seq")
 
@@ -43,6 +45,16 @@ def fill(db: Database) -> None:
     db.rows(
         "insert into graphile_worker._private_cancellations values (4000000000, 'é', 'x', now())"
     )
+    db.rows("select graphile_worker.keep_history(keep => '2 days', payloads => true)")
+    db.rows("select graphile_worker.on_dead_letter('notify', 'x')")
+    db.rows("select graphile_worker.keep_failed_jobs('3 days')")
+    db.rows("select graphile_worker.watch_results('w', 3600)")
+    db.rows("select id from graphile_worker.add_job('c', max_attempts => 1)")
+    db.rows("select graphile_worker.get_jobs('worker', 1, '{c}')")
+    db.rows("select graphile_worker.report_progress('worker', 4000000003, 0.5, 'é')")
+    db.rows("select graphile_worker.add_job('d', '{\"é\": 1}')")
+    db.rows("select graphile_worker.cancel_jobs(array[4000000004])")
+    db.rows('select graphile_worker.fail_jobs(\'worker\', \'[{"id": 4000000003, "error": "é"}]\')')
     db.rows("select graphile_worker.schedule('s', 't', '@daily', 'Europe/London', flags => '{f}')")
     db.rows("insert into graphile_worker.migrations (id) values (21)")  # of a later Node
 
@@ -109,7 +121,7 @@ def test_a_dump_brings_back_every_row_lock_and_counter(
             added = restored.connect(role=clerk).execute(
                 "select id from graphile_worker.add_job('a')"
             )
-            assert added.fetchone() == (4000000003,)
+            assert added.fetchone() == (4000000005,)
             wait_for(
                 lambda: (
                     restored.rows("select * from graphile_worker.recover_dead_workers()")
@@ -187,7 +199,7 @@ def test_pg_upgrade_from_17_to_18_keeps_everything(tmp_path: Path) -> None:
         assert [row[:2] for row in members(new)] == [row[:2] for row in before[1]]
         worker = psycopg.connect(f"{new.dsn} user=alice", autocommit=True)
         assert worker.execute("select id from graphile_worker.add_job('a')").fetchone() == (
-            4000000003,
+            4000000005,
         )
         worker.close()
         new.close()

@@ -164,6 +164,7 @@ class Server:
 
     def _emptied(self, database: Database) -> bool:
         try:
+            database.rows(PARTITIONS)
             if database.rows(FINGERPRINT) != self._fresh:
                 return False
             database.rows(EMPTY)
@@ -174,6 +175,12 @@ class Server:
             database.close()
 
 
+#: The partitions of the history come and go with its settings.
+PARTITIONS = """do $$ declare r record; begin
+  for r in select inhrelid::regclass::text as name from pg_inherits
+    where inhparent = to_regclass('graphile_worker._private_history')
+  loop execute 'drop table ' || r.name; end loop;
+end $$"""
 EMPTY = """do $$ begin
   execute (
     select 'truncate ' || string_agg(oid::regclass::text, ', ') || ' restart identity'

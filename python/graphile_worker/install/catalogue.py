@@ -32,8 +32,8 @@ _QUERIES = {
           'row security', relrowsecurity, 'forced row security', relforcerowsecurity,
           'persistence', case when relpersistence = 't' then 'p' else relpersistence end,
           'options', coalesce(reloptions::text, ''), 'owner', pg_get_userbyid(relowner),
-          'comment', obj_description(oid, 'pg_class'))
-        from pg_class where relnamespace = {ns} and relkind = 'r'""",
+          'partitions', pg_get_partkeydef(oid), 'comment', obj_description(oid, 'pg_class'))
+        from pg_class where relnamespace = {ns} and relkind in ('r', 'p')""",
     "column": """
         select c.relname || '.' || a.attname, jsonb_build_object(
           'type', format_type(a.atttypid, a.atttypmod), 'not null', a.attnotnull,
@@ -44,7 +44,7 @@ _QUERIES = {
           'comment', col_description(c.oid, a.attnum))
         from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
         left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
-        where c.relnamespace = {ns} and c.relkind in ('r', 'v', 'c')""",
+        where c.relnamespace = {ns} and c.relkind in ('r', 'p', 'v', 'c')""",
     "constraint": """
         select conrelid::regclass::text || ' ' || conname, jsonb_build_object(
           'definition', pg_get_constraintdef(oid), 'validated', convalidated,
@@ -86,7 +86,9 @@ _QUERIES = {
           'owner', pg_get_userbyid(proowner), 'comment', obj_description(p.oid, 'pg_proc'))
         from pg_proc p join pg_language l on l.oid = p.prolang where pronamespace = {ns}""",
     "trigger": """
-        select tgname || ' on ' || relname, jsonb_build_object('definition', pg_get_triggerdef(t.oid))
+        select tgname || ' on ' || relname, jsonb_build_object(
+          'definition', pg_get_triggerdef(t.oid, true), 'enabled', tgenabled,
+          'comment', obj_description(t.oid, 'pg_trigger'))
         from pg_trigger t join pg_class c on c.oid = t.tgrelid
         where c.relnamespace = {ns} and not tgisinternal""",
     "rule": """
@@ -109,7 +111,7 @@ _RIGHTS = """
       select case relkind when 'S' then 'sequence' when 'v' then 'view' else 'table' end,
         relname::text, relowner,
         coalesce(relacl, acldefault(case relkind when 'S' then 's' else 'r' end::"char", relowner))
-      from pg_class where relnamespace = {ns} and relkind in ('r', 'v', 'S')
+      from pg_class where relnamespace = {ns} and relkind in ('r', 'p', 'v', 'S')
       union all
       select 'function', proname || '(' || pg_get_function_identity_arguments(oid) || ')', proowner,
         coalesce(proacl, acldefault('f', proowner)) from pg_proc where pronamespace = {ns}
@@ -175,6 +177,8 @@ def read(conn: Connection, schema: str) -> Catalogue:
         if kind == "index" and attribute == "definition":
             for name in table_of:
                 value = value.replace(f" ON {name}.", " ON ", 1)
+        elif kind == "trigger" and attribute == "definition" and temporary:
+            return value.replace(f"{schema}.", "").replace("pg_temp.", "")
         elif attribute == "body" and temporary:
             return value.replace(schema, "@extschema@")  # what was filled in is compared as it is
         return value

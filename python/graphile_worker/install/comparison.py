@@ -118,6 +118,8 @@ class Comparison:
             fix = f"insert into {self.ident}.migrations (id, breaking) values ({name}, {breaking})"
         elif kind == "constraint":
             fix = self._constraint(name)
+        elif kind == "trigger":
+            fix = self._trigger(name)
         if kind == "column" and ("view", relation) in self.wanted.objects:
             return  # the view differs, or is missing
         if kind == "index" and self._of_constraint(name):
@@ -148,6 +150,12 @@ class Comparison:
         comment = self.statement(f"comment on index @extschema@.{name}") or ""
         return f"drop index if exists {self.ident}.{name};\n{create}\n{comment}"
 
+    def _trigger(self, name: str) -> str:
+        trigger, _, table = name.partition(" on ")
+        create = self.statement(f"create trigger {trigger}")
+        comment = self.statement(f"comment on trigger {trigger} on") or ""
+        return f"drop trigger if exists {trigger} on {self.ident}.{table};\n{create}\n{comment}"
+
     def _constraint(self, name: str) -> str:
         table, _, constraint = name.partition(" ")
         definition = self.wanted.objects["constraint", name]["definition"]
@@ -166,11 +174,10 @@ class Comparison:
         table = f"{self.ident}.{relation}"
         fix = None
         if attribute == "comment":
-            target = (
-                f"constraint {name.partition(' ')[2]} on"
-                if kind == "constraint"
-                else (f"{kind} @extschema@.{name.partition('(')[0]}")
-            )
+            target = f"{kind} @extschema@.{name.partition('(')[0]}"
+            if kind in ("constraint", "trigger"):
+                bare = name.partition(" ")
+                target = f"{kind} {bare[2] if kind == 'constraint' else bare[0]} on"
             fix = self.statement(f"comment on {target}")
             if fix is None:
                 where = self.address(kind, name)
@@ -186,6 +193,8 @@ class Comparison:
             fix = reset + view.replace("create view", "create or replace view", 1)
         elif kind == "constraint":
             fix = self._constraint(name)
+        elif kind == "trigger":
+            fix = self._trigger(name)
         elif kind == "revision":
             fix = f"update {self.ident}.migrations set breaking = {wanted} where id = {name}"
         elif kind == "table" and attribute == "row security":

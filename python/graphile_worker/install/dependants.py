@@ -12,8 +12,13 @@ from graphile_worker.install.session import Connection, fetch, message, transact
 from graphile_worker.naming import SCHEMA
 
 _DEPENDANTS = """
-    with relations as (
+    with named_relations as (
       select oid from pg_class where relnamespace = %(ns)s::regnamespace and relname = any (%(names)s)
+    ),
+    relations as (
+      select oid from named_relations
+      union select inhrelid from pg_inherits join pg_class on pg_class.oid = inhrelid
+      where inhparent in (select oid from named_relations) and relispartition
     ),
     row_types as (select oid from pg_type where typrelid in (select oid from relations)),
     ours (classid, objid) as (
@@ -21,6 +26,8 @@ _DEPENDANTS = """
       union select 'pg_class'::regclass, indexrelid from pg_index where indrelid in (select oid from relations)
       union select 'pg_proc'::regclass, oid from pg_proc
       where pronamespace = %(ns)s::regnamespace and proname = any (%(names)s)
+      union select 'pg_trigger'::regclass, oid from pg_trigger
+      where tgrelid in (select oid from relations) and tgname = any (%(names)s)
       union select 'pg_type'::regclass, oid from row_types
       union select 'pg_type'::regclass, typarray from pg_type where oid in (select oid from row_types)
     ),

@@ -79,9 +79,12 @@ def check_server(version: int) -> None:
 
 _NAMES = """
     select name::text from (
-      select relname, relnamespace from pg_catalog.pg_class where relkind in ('r', 'p', 'v', 'm', 'S', 'f')
+      select relname, relnamespace from pg_catalog.pg_class
+      where relkind in ('r', 'p', 'v', 'm', 'S', 'f') and not relispartition
       union all select proname, pronamespace from pg_catalog.pg_proc
-      union all select typname, typnamespace from pg_catalog.pg_type where typtype in ('c', 'd', 'e')
+      union all select typname, typnamespace from pg_catalog.pg_type
+      where typtype in ('c', 'd', 'e')
+      and typrelid not in (select oid from pg_catalog.pg_class where relispartition)
     ) as objects (name, namespace)
     where namespace = (select oid from pg_catalog.pg_namespace where nspname = %s)
     group by name

@@ -60,7 +60,9 @@ def drop_sql(scripts: Scripts, version: str, schema: str, end: str = ";") -> lis
     signatures = re.findall(r"(?m)^comment on function @extschema@\.(.+?) is ", text)
     # The last one first: a view may read another.
     views = re.findall(r"(?m)^create view @extschema@\.(\w+)", text)[::-1]
-    drops = [f"view {ident}.{name}" for name in views]
+    triggers = re.findall(r"(?ms)^create trigger (\w+).*?on @extschema@\.(\w+)", text)
+    drops = [f"trigger {name} on {ident}.{table}" for name, table in triggers]
+    drops += [f"view {ident}.{name}" for name in views]
     drops += [f"function {ident}.{s.replace('@extschema@', ident)}" for s in signatures]
     drops += [f"type {ident}.{n}" for n in re.findall(r"(?m)^create type @extschema@\.(\w+)", text)]
     drops += [

@@ -23,7 +23,10 @@ from graphile_worker.naming import NODE_REVISION
 _ONCE = {
     "schema/essay.sql.j2", "access/guard.sql.j2", "schema/tables.sql.j2",
     "schema/migrations.sql.j2", "schema/types.sql.j2", "access/default_privileges.sql.j2",
+    "history/trigger.sql.j2",
 }  # fmt: skip
+#: In a delta: what follows needs the functions of the version.
+_AFTER = "-- After the functions:\n"
 _PATH = "set local search_path = pg_catalog, pg_temp;"
 
 
@@ -68,19 +71,27 @@ class Renderer:
         created = r"(?m)^create (function|view) "
         return [re.sub(created, r"create or replace \1 ", part) for part in parts]
 
+    def _delta(self, name: str) -> tuple[str, list[str]]:
+        """Return what comes before the functions, and what comes after them."""
+        before, _, after = self._part(name).partition(_AFTER)
+        return before.rstrip("\n"), [after.strip("\n")] if after else []
+
     def upgrade(self, delta: str) -> str:
         """Return the script that brings the version before to this one, from its delta's file."""
         echo = '\\echo Use "ALTER EXTENSION graphile_worker UPDATE" to load this file. \\quit'
         ends = [self._part("access/regrant.sql.j2"), self._part("packaging/announce.sql.j2")]
-        parts = [echo, _PATH, self._part(delta), *self._replaced(), *ends]
+        before, after = self._delta(delta)
+        parts = [echo, _PATH, before, *self._replaced(), *after, *ends]
         return self._script(parts, self._extension_only)
 
     def scripts(self) -> dict[str, str]:
         """Return the text of every script that belongs to this version, by file name."""
+        before, after = self._delta("packaging/adopt.sql.j2")
         adopt = [
             _PATH,
-            self._part("packaging/adopt.sql.j2"),
+            before,
             *self._replaced(),
+            *after,
             self._part("access/regrant.sql.j2"),
         ]
         texts = {

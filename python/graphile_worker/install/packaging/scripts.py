@@ -126,9 +126,9 @@ class Scripts:
         return [TableLock(table, mode) for table, mode in found]
 
     def names(self, version: str) -> set[str]:
-        """Return the bare names of the relations, types and functions that a version makes."""
-        indexes = re.findall(r"(?m)^create (?:unique )?index (\w+)", self.read(version))
-        return {name for _, name in self.members(version)}.union(indexes)
+        """Return the bare names of all that a version makes."""
+        others = re.findall(r"(?m)^create (?:unique index|index|trigger) (\w+)", self.read(version))
+        return {name for _, name in self.members(version)}.union(others)
 
     def members(self, version: str) -> set[tuple[str, str]]:
         """Return the kind and bare name of what a version makes a member of the extension."""
