@@ -96,7 +96,10 @@ def test_results_are_bounded_and_can_be_left_out(db: Database) -> None:
     db.rows(FINISH, "w", [long, bare], ['"123456789"', "1"], None)
     assert db.rows(
         "select job_id, result, result_problem from graphile_worker.job_history order by job_id"
-    ) == [(long, None, "The result has 11 bytes, and max_bytes of keep_history is 10"), (bare, None, None)]
+    ) == [
+        (long, None, "The result has 11 bytes, and max_bytes of keep_history is 10"),
+        (bare, None, None),
+    ]
     job = add(db, "long", max_attempts=1)
     assert take(db) == [job]
     db.rows(
@@ -188,7 +191,7 @@ def test_a_job_that_was_cancelled_while_it_ran_moves_to_the_history(db: Database
     assert take(db) == [job]
     db.rows("select graphile_worker.cancel_jobs(array[%s::bigint], 'enough')", job)
     assert db.rows(
-        f"select * from graphile_worker.fail_jobs('w', '[{{\"id\": {job}, \"error\": \"stopped\"}}]')"
+        f'select * from graphile_worker.fail_jobs(\'w\', \'[{{"id": {job}, "error": "stopped"}}]\')'
     ) == [(job, True)]
     assert db.rows("select id from graphile_worker.jobs") == []
     assert db.rows(HISTORY) == [(job, "cancelled", "stopped")]
@@ -234,7 +237,11 @@ def test_a_task_can_be_left_out_and_all_can_be_ended(db: Database) -> None:
 @pytest.mark.parametrize(
     ("call", "state", "said"),
     [
-        ("keep_history(keep => '1 s')", "GWBHI", "Time to keep history for is out of range: 00:00:01"),
+        (
+            "keep_history(keep => '1 s')",
+            "GWBHI",
+            "Time to keep history for is out of range: 00:00:01",
+        ),
         ("keep_history(keep => null)", "GWBHI", "Time to keep history for is out of range"),
         ("keep_history(keep => '200 years')", "GWBHI", "out of range: 200 years"),
         ("keep_history('')", "GWBHI", "Task name has 0 characters"),

@@ -35,7 +35,9 @@ def shift(db: Database, by: str) -> None:
             aside, name,
         )  # fmt: skip
         name = aside
-        db.rows(f"alter table graphile_worker._private_history detach partition graphile_worker.{name}")
+        db.rows(
+            f"alter table graphile_worker._private_history detach partition graphile_worker.{name}"
+        )
         db.rows(f"update graphile_worker.{name} set finished_at = finished_at - interval '{by}'")
         db.rows(
             f"alter table graphile_worker._private_history attach partition graphile_worker.{name}"
@@ -61,7 +63,9 @@ def test_their_width_goes_by_how_long_history_is_kept(db: Database) -> None:
         )
         assert length, keep_for
     keep(db, "keep => '10 years'")
-    db.rows("select graphile_worker._add_history_partitions(clock_timestamp() + interval '60 days')")
+    db.rows(
+        "select graphile_worker._add_history_partitions(clock_timestamp() + interval '60 days')"
+    )
     assert db.column(CHILDREN) == [name for name, *_ in db.rows(PARTITIONS)]
     gaps = db.value(
         "select bool_or(starts_at <> before) from (select starts_at, lag(ends_at) over"
@@ -214,7 +218,10 @@ def test_partitions_give_no_rights_that_default_privileges_would(db: Database) -
 def test_failed_jobs_are_deleted_when_they_are_old(db: Database) -> None:
     jobs = [add(db, max_attempts=1) for _ in range(2)]
     db.rows("select graphile_worker.permanently_fail_jobs(%s)", jobs)
-    db.rows("update graphile_worker._private_jobs set updated_at = now() - interval '2 days' where id = %s", jobs[0])
+    db.rows(
+        "update graphile_worker._private_jobs set updated_at = now() - interval '2 days' where id = %s",
+        jobs[0],
+    )
     assert db.row(MAINTAIN) == (0, 0, 0)
     assert db.value("select graphile_worker.keep_failed_jobs('1 day')") is None
     assert db.row(MAINTAIN) == (0, 0, 1)
