@@ -25,6 +25,7 @@ import latency
 import machine
 import memory
 import python_client
+import records
 import versions
 from graphile_worker.testing.embedded import Server
 from server import SETTINGS, Bench, Sizes
@@ -42,6 +43,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "memory": memory.memory,
     "hostile": hostile.hostile,
     "churn": hostile.churn,
+    "records": records.records,
     "versions": versions.versions,
 }
 
@@ -100,7 +102,9 @@ def main() -> int:
         given["clients"] = tuple(chosen.clients)
     sizes = replace(QUICK if chosen.quick else FULL, **given)
     # The quick run compares with others, and stays below three minutes.
-    wanted = chosen.only or [name for name in PARTS if not (chosen.quick and name == "versions")]
+    wanted = chosen.only or [
+        name for name in PARTS if not (chosen.quick and name in ("versions", "records"))
+    ]
     with Server(durable=True, settings=SETTINGS) as server:
         bench = Bench(server, sizes, chosen.peer)
         try:

@@ -2216,6 +2216,7 @@ create function @extschema@._finish_and_record(
   job_ids bigint[],
   results json[],
   seconds double precision[],
+  problems text[],
   out done bigint[],
   out queue_ids integer[]
 )
@@ -2233,10 +2234,11 @@ begin
     returning jobs.*
   ),
   given as materialized (
-    select distinct on (given.id) given.id, given.result, given.seconds
+    select distinct on (given.id) given.id, given.result, given.seconds, given.problem
     from rows from (
-      pg_catalog.unnest(job_ids), pg_catalog.unnest(results), pg_catalog.unnest(seconds)
-    ) as given (id, result, seconds)
+      pg_catalog.unnest(job_ids), pg_catalog.unnest(results), pg_catalog.unnest(seconds),
+      pg_catalog.unnest(problems)
+    ) as given (id, result, seconds, problem)
   ),
   recorded as (
     insert into @extschema@._private_history (job_id, state, task_identifier, queue_name, key, priority, flags, attempts, max_attempts,
@@ -2271,10 +2273,15 @@ begin
         where attempts.job_id = deleted.id
       ),
       case when setting.results and sizes.bytes <= setting.max_bytes then given.result end,
-      case when setting.results and sizes.bytes > setting.max_bytes then pg_catalog.format(
-        'The result has %s bytes, and max_bytes of keep_history is %s',
-        sizes.bytes, setting.max_bytes
-      ) end,
+      case
+        when not setting.results then
+          case when given.result is not null then 'Results are not kept: see keep_history' end
+        when sizes.bytes > setting.max_bytes then pg_catalog.format(
+          'The result has %s bytes, and max_bytes of keep_history is %s',
+          sizes.bytes, setting.max_bytes
+        )
+        else given.problem
+      end,
       case when setting.payloads then deleted.payload end
     from deleted
     left join given on given.id = deleted.id
@@ -5559,7 +5566,7 @@ begin
       if v_is_kept then
         select finished.done, finished.queue_ids into v_done, v_queue_ids
         from @extschema@._finish_and_record(
-          worker_id, job_ids, null, null
+          worker_id, job_ids, null, null, null
         ) as finished;
       else
         with deleted as (
@@ -5603,15 +5610,17 @@ begin
 end;
 $$;
 
--- As finish_jobs, with the result of each job (null: it has none) and for how many seconds its task
--- ran (null: since it was claimed), which are recorded where its history is kept. A worker that does
--- not know whether results are wanted passes no array of them: then done is null for the jobs that
--- are to be finished with theirs, and these were not touched.
+-- As finish_jobs, with the result of each job (null: it has none), for how many seconds its task ran
+-- (null: since it was claimed), and why there is no result, if that is a problem. They are recorded
+-- where the job's history is kept. A worker that does not know whether results are wanted passes no
+-- array of them: then done is null for the jobs that are to be finished with theirs, and these were
+-- not touched.
 create function @extschema@.finish_jobs_with_results(
   worker_id text,
   job_ids bigint[],
   results json[],
-  seconds double precision[] = null
+  seconds double precision[] = null,
+  problems text[] = null
 )
 returns table (job_id bigint, done boolean)
 language plpgsql
@@ -5657,7 +5666,7 @@ begin
         end if;
         select finished.done, finished.queue_ids into v_done, v_queue_ids
         from @extschema@._finish_and_record(
-          worker_id, v_ids, results, seconds
+          worker_id, v_ids, results, seconds, problems
         ) as finished;
       else
         with deleted as (
@@ -7570,7 +7579,7 @@ begin
         %1$s.get_payload(text, bigint),
         %1$s.schema_revision(),
         %1$s.finish_jobs(text, bigint[]),
-        %1$s.finish_jobs_with_results(text, bigint[], json[], double precision[]),
+        %1$s.finish_jobs_with_results(text, bigint[], json[], double precision[], text[]),
         %1$s.fail_jobs(text, json),
         %1$s.return_jobs(text, bigint[], timestamptz),
         %1$s.release_stale_locks(),
@@ -7735,7 +7744,7 @@ begin
       %1$s._delete_old_history(),
       %1$s._note_crashes(text[]),
       %1$s._notify_waiters(bigint[]),
-      %1$s._finish_and_record(text, bigint[], json[], double precision[]),
+      %1$s._finish_and_record(text, bigint[], json[], double precision[], text[]),
       %1$s._jobs_with_history(text, bigint[]),
       %1$s._record_removed(%1$s._private_jobs[], text, text),
       %1$s._note_failures(text, json),
@@ -7794,7 +7803,7 @@ begin
       %1$s.get_payload(text, bigint),
       %1$s.schema_revision(),
       %1$s.finish_jobs(text, bigint[]),
-      %1$s.finish_jobs_with_results(text, bigint[], json[], double precision[]),
+      %1$s.finish_jobs_with_results(text, bigint[], json[], double precision[], text[]),
       %1$s.fail_jobs(text, json),
       %1$s.return_jobs(text, bigint[], timestamptz),
       %1$s.release_stale_locks(),
@@ -7876,7 +7885,7 @@ revoke all on function @extschema@.get_jobs(text, integer, text[], text[]) from 
 revoke all on function @extschema@.get_payload(text, bigint) from public;
 revoke all on function @extschema@.schema_revision() from public;
 revoke all on function @extschema@.finish_jobs(text, bigint[]) from public;
-revoke all on function @extschema@.finish_jobs_with_results(text, bigint[], json[], double precision[]) from public;
+revoke all on function @extschema@.finish_jobs_with_results(text, bigint[], json[], double precision[], text[]) from public;
 revoke all on function @extschema@.fail_jobs(text, json) from public;
 revoke all on function @extschema@.return_jobs(text, bigint[], timestamptz) from public;
 revoke all on function @extschema@.release_stale_locks() from public;
@@ -7979,7 +7988,7 @@ revoke all on function @extschema@._drop_history_partitions() from public;
 revoke all on function @extschema@._delete_old_history() from public;
 revoke all on function @extschema@._note_crashes(text[]) from public;
 revoke all on function @extschema@._notify_waiters(bigint[]) from public;
-revoke all on function @extschema@._finish_and_record(text, bigint[], json[], double precision[]) from public;
+revoke all on function @extschema@._finish_and_record(text, bigint[], json[], double precision[], text[]) from public;
 revoke all on function @extschema@._jobs_with_history(text, bigint[]) from public;
 revoke all on function @extschema@._record_removed(@extschema@._private_jobs[], text, text) from public;
 revoke all on function @extschema@._note_failures(text, json) from public;
@@ -8577,7 +8586,7 @@ comment on function @extschema@.get_jobs(text, integer, text[], text[]) is 'Clai
 comment on function @extschema@.get_payload(text, bigint) is 'Returns the payload of a job that the worker holds, else null.';
 comment on function @extschema@.schema_revision() is 'Returns the revision of Node''s schema, and the highest one that older workers cannot use.';
 comment on function @extschema@.finish_jobs(text, bigint[]) is 'Completes jobs; done is false if the worker no longer holds a job.';
-comment on function @extschema@.finish_jobs_with_results(text, bigint[], json[], double precision[]) is 'Completes jobs with their results and durations; without an array of results, done is null for those whose results are wanted.';
+comment on function @extschema@.finish_jobs_with_results(text, bigint[], json[], double precision[], text[]) is 'Completes jobs with their results and durations; without an array of results, done is null for those whose results are wanted.';
 comment on function @extschema@.fail_jobs(text, json) is 'Fails jobs, which are retried later; failures is a json array of objects with id, error, payload, run_at, final.';
 comment on function @extschema@.return_jobs(text, bigint[], timestamptz) is 'Returns jobs that the worker claimed but will not run, without using an attempt.';
 comment on function @extschema@.release_stale_locks() is 'Unlocks jobs and queues that have been locked for more than 4 hours.';
@@ -8680,7 +8689,7 @@ comment on function @extschema@._drop_history_partitions() is 'Internal: drops p
 comment on function @extschema@._delete_old_history() is 'Internal: deletes records that are to be kept no longer.';
 comment on function @extschema@._note_crashes(text[]) is 'Internal: notes the attempts of jobs whose workers died.';
 comment on function @extschema@._notify_waiters(bigint[]) is 'Internal: notifies those who wait for results.';
-comment on function @extschema@._finish_and_record(text, bigint[], json[], double precision[]) is 'Internal: completes jobs, and records them.';
+comment on function @extschema@._finish_and_record(text, bigint[], json[], double precision[], text[]) is 'Internal: completes jobs, and records them.';
 comment on function @extschema@._jobs_with_history(text, bigint[]) is 'Internal: those of the jobs whose history is kept.';
 comment on function @extschema@._record_removed(@extschema@._private_jobs[], text, text) is 'Internal: records jobs that were deleted without being run.';
 comment on function @extschema@._note_failures(text, json) is 'Internal: notes the attempts that failed.';

@@ -65,7 +65,7 @@ alter extension graphile_worker add function @extschema@.get_jobs(text, integer,
 alter extension graphile_worker add function @extschema@.get_payload(text, bigint);
 alter extension graphile_worker add function @extschema@.schema_revision();
 alter extension graphile_worker add function @extschema@.finish_jobs(text, bigint[]);
-alter extension graphile_worker add function @extschema@.finish_jobs_with_results(text, bigint[], json[], double precision[]);
+alter extension graphile_worker add function @extschema@.finish_jobs_with_results(text, bigint[], json[], double precision[], text[]);
 alter extension graphile_worker add function @extschema@.fail_jobs(text, json);
 alter extension graphile_worker add function @extschema@.return_jobs(text, bigint[], timestamptz);
 alter extension graphile_worker add function @extschema@.release_stale_locks();
@@ -168,7 +168,7 @@ alter extension graphile_worker add function @extschema@._drop_history_partition
 alter extension graphile_worker add function @extschema@._delete_old_history();
 alter extension graphile_worker add function @extschema@._note_crashes(text[]);
 alter extension graphile_worker add function @extschema@._notify_waiters(bigint[]);
-alter extension graphile_worker add function @extschema@._finish_and_record(text, bigint[], json[], double precision[]);
+alter extension graphile_worker add function @extschema@._finish_and_record(text, bigint[], json[], double precision[], text[]);
 alter extension graphile_worker add function @extschema@._jobs_with_history(text, bigint[]);
 alter extension graphile_worker add function @extschema@._record_removed(@extschema@._private_jobs[], text, text);
 alter extension graphile_worker add function @extschema@._note_failures(text, json);

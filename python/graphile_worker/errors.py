@@ -15,6 +15,7 @@ GraphileWorkerError
         InvalidFilter           filter or limit of list_jobs and cleanup (GWBST, GWBMJ)
         InvalidCrontab          schedule or option of a recurring job (GWBCR)
         InvalidControl          scope, name, time or number of a pause or limit (GWBCO, GWBLI)
+        InvalidHistory          what is to be kept of jobs, or how far one is said to be (GWBHI)
     SchemaError                 the database does not have the functions that were called
         SchemaMissing           there is no graphile_worker
         SchemaTooOld            it is older than this package needs, or Node's
@@ -24,6 +25,9 @@ GraphileWorkerError
     Busy                        others were in the way for too long; retry later
     TasksError                  there are no tasks to run, or one of them cannot be loaded
     JobCancelled                the job was cancelled; by whom, and why
+    JobFailed                   the job whose result was awaited failed for good
+    ResultUnavailable           the job ended, but its result was not kept
+    ResultTimeout               the job did not end in time
     TaskCrashed                 the process or program of a task ended before the task did
     StopIncomplete              a worker had to leave before the database had heard of everything
     InstallError                the schema could not be installed, changed or examined
@@ -111,6 +115,10 @@ class InvalidControl(InvalidArgument):
     """The scope, name, time or a number of a pause or limit cannot be used."""
 
 
+class InvalidHistory(InvalidArgument):
+    """What is to be kept of jobs, or the progress of a job, cannot be used."""
+
+
 class SchemaError(GraphileWorkerError):
     """The database does not have the functions that were called."""
 
@@ -150,6 +158,25 @@ class JobCancelled(GraphileWorkerError):
         self.cancelled_by, self.reason = cancelled_by, reason
         by = f"Cancelled by {cancelled_by}" if cancelled_by else "Cancelled"
         super().__init__(f"{by}: {reason}" if reason else by)
+
+
+class JobFailed(GraphileWorkerError):
+    """The job whose result was awaited failed for good.
+
+    The message holds the error of its last attempt, with the traceback that the worker saw.
+    """
+
+    def __init__(self, job_id: int, error: str | None) -> None:
+        self.job_id, self.error = job_id, error
+        super().__init__(f"job {job_id} failed: {error or 'without a message'}")
+
+
+class ResultUnavailable(GraphileWorkerError):
+    """The job ended, or will end, without its result being kept."""
+
+
+class ResultTimeout(GraphileWorkerError, TimeoutError):
+    """The job did not end in time."""
 
 
 class TaskCrashed(GraphileWorkerError):

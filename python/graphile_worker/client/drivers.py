@@ -285,6 +285,7 @@ _INVALID: dict[str, type[errors.GraphileWorkerError]] = {
     "GWBCR": errors.InvalidCrontab,
     "GWBCO": errors.InvalidControl,
     "GWBLI": errors.InvalidControl,
+    "GWBHI": errors.InvalidHistory,
     "GWBTI": errors.InvalidConnection,
     "22P02": errors.InvalidPayload,  # what a dumps of the caller's made is no JSON
     "22008": errors.InvalidRunAt,  # a time beyond what PostgreSQL holds

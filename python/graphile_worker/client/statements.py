@@ -107,6 +107,13 @@ _UNTIL = (
     " cast(%(reason)s as text)"
 )
 
+_RECORD = (
+    "r.id, r.state, r.task_identifier, r.queue_name, r.key, r.priority, cast(r.flags as text),"
+    f" {_time('r.run_at')}, r.created_at, r.attempts, r.max_attempts, r.started_at, r.finished_at,"
+    " r.duration, r.worker_id, r.error, cast(r.result as text), r.result_problem,"
+    " cast(r.attempt_log as text)"
+)
+
 # By verb: the level of access that it takes, and its text.
 _TEXTS = {
     # Without the names, which the caller knows but with unsafe_dedupe.
@@ -191,6 +198,57 @@ _TEXTS = {
         "select s.name, s.task, s.cron, s.tz, cast(s.payload as text), s.queue_name, s.priority,"
         " s.max_attempts, s.job_key, s.flags, s.catch_up, s.overlap, s.is_paused, s.next_runs,"
         " s.last_run_at, s.last_job_id, s.last_error from {s}.schedules as s order by s.name",
+    ),
+    "keep_history": (
+        "admin",
+        "select {s}.keep_history(cast(%(task)s as text),"
+        " cast(cast(%(keep)s as text) as interval), %(results)s, %(payloads)s,"
+        " cast(%(max_bytes)s as integer))",
+    ),
+    "stop_history": ("admin", "select {s}.stop_history(cast(%(task)s as text))"),
+    "histories": (
+        "observe",
+        "select h.task, h.keep, h.results, h.payloads, h.max_bytes, h.is_kept"
+        " from {s}.histories as h order by h.task",
+    ),
+    "keep_failed_jobs": (
+        "admin",
+        "select {s}.keep_failed_jobs(cast(cast(%(keep)s as text) as interval))",
+    ),
+    "on_dead_letter": (
+        "admin",
+        "select {s}.on_dead_letter(cast(%(task)s as text), cast(%(failed_task)s as text))",
+    ),
+    "discard_jobs": (
+        "admin",
+        f"{_NAMED} {{s}}.discard_jobs({_IDS}, cast(%(reason)s as text)) as j {_NAMES}"
+        " order by j.id",
+    ),
+    "find_job": (
+        "admin",
+        f"select {_RECORD}, cast(r.payload as text), r.progress, r.progress_message"
+        " from {s}.get_job(cast(%(job_id)s as bigint)) as r",
+    ),
+    "job_history": (
+        "observe",
+        f"select {_RECORD} from (select h.job_id as id, h.* from {{s}}.job_history as h"
+        " where (cast(%(states)s as text[]) is null or h.state = any (cast(%(states)s as text[])))"
+        " and (cast(%(tasks)s as text[]) is null"
+        " or h.task_identifier = any (cast(%(tasks)s as text[])))"
+        " and (cast(%(before_time)s as timestamptz) is null or (h.finished_at, h.job_id)"
+        " < (cast(%(before_time)s as timestamptz), cast(%(before_id)s as bigint)))"
+        " order by h.finished_at desc, h.job_id desc limit %(limit)s) as r"
+        " order by r.finished_at desc, r.id desc",
+    ),
+    "get_results": (
+        "enqueue",
+        "select r.job_id, r.state, cast(r.result as text), r.result_problem, r.error,"
+        " r.results_are_kept"
+        " from {s}.get_results(cast(%(job_ids)s as bigint[])) as r",
+    ),
+    "watch_results": (
+        "enqueue",
+        "select {s}.watch_results(cast(%(waiter)s as text), cast(%(seconds)s as integer))",
     ),
     "cancel_jobs": (
         "admin",

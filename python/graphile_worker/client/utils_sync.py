@@ -23,6 +23,7 @@ from graphile_worker.client.drivers import (
     is_pool,
     run,
 )
+from graphile_worker.client.records.utils_sync import RecordUtils
 from graphile_worker.job import Cleaned, Counts, Job, JobSpec, JobState, TaskOptions, TaskSpec
 from graphile_worker.naming import SCHEMA
 from graphile_worker.payload import Dumps
@@ -36,7 +37,7 @@ __all__ = ["WorkerUtils"]
 T = TypeVar("T")
 
 
-class WorkerUtils(ControlUtils):
+class WorkerUtils(ControlUtils, RecordUtils):
     """Add jobs and manage the queue, with its own connections or yours.
 
     >>> with WorkerUtils("dbname=app") as utils:

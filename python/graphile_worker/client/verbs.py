@@ -34,7 +34,7 @@ Verb = Generator[tuple[Statement, Values], Rows, T]
 
 #: The oldest version of the extension on which jobs can be added and run.
 OLDEST = "1.0.0"
-#: The first version with pauses, limits, cancellations and schedules.
+#: The first version with pauses, limits, cancellations, schedules and history.
 CONTROLS_SINCE = "1.1.0"
 #: The major version that this package knows.
 MAJOR = 1
@@ -244,7 +244,7 @@ def check(schema: str) -> Verb[str]:
 
 
 def has_controls(version: str) -> bool:
-    """Whether a version of the extension has pauses, limits, cancellations and schedules."""
+    """Whether a version has pauses, limits, cancellations, schedules and history."""
     return version_key(version) >= version_key(CONTROLS_SINCE)
 
 

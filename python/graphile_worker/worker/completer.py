@@ -14,16 +14,22 @@ from graphile_worker.log import logger, shown
 from graphile_worker.worker.context import ClaimedJob
 from graphile_worker.worker.database.backoff import Backoff, happens
 from graphile_worker.worker.database.protocol import Protocol
+from graphile_worker.worker.database.statements import Record
 from graphile_worker.worker.events import Event, Events
 from graphile_worker.worker.executors.execute import Outcome, failure_entry
 from graphile_worker.worker.lease import Identity
+from graphile_worker.worker.records.results import Redact, record, stored_error
 
 #: The most jobs in one statement.
 MAX_BATCH = 1000
 #: So many are not collected any longer.
 FULL_BATCH = 200
 
-Completion = tuple[Identity, ClaimedJob, Outcome]
+#: Seconds after which it is asked anew whether records of jobs are wanted.
+RECORDS_WANTED = 60.0
+
+#: A job that ended: under which id, how, and after how many seconds.
+Completion = tuple[Identity, ClaimedJob, Outcome, float]
 
 
 class Completer:
@@ -35,10 +41,12 @@ class Completer:
 
     def __init__(
         self, protocol: Protocol, events: Events, *, complete_delay: float, fail_delay: float,
-        on_written: Callable[[bool, float | None], None],
+        on_written: Callable[[bool, float | None], None], redact: Redact | None = None,
     ) -> None:  # fmt: skip
         self._protocol, self._events = protocol, events
-        self._on_written = on_written
+        self._on_written, self._redact = on_written, redact
+        #: Until when results are told without being asked for: history is kept.
+        self._tells_until = -math.inf
         self._boxes = {
             "success": _Box(complete_delay, self._complete),
             "failure": _Box(fail_delay, self._fail),
@@ -103,7 +111,7 @@ class Completer:
                     else:
                         written += group
             finally:
-                for identity, job, _ in written:
+                for identity, job, *_ in written:
                     if job.id not in box.fetched_again:
                         identity.held.discard(job.id)
                 box.in_flight = 0
@@ -137,26 +145,46 @@ class Completer:
             worker_id = batch[0][0].worker_id
             events.emit(Event("flush", worker_id, seconds=seconds, count=len(batch)))
         if events.wanted("job:complete"):
-            for identity, job, outcome in batch:
+            for identity, job, outcome, _ in batch:
                 if outcome.kind != "snooze":
                     events.emit(
                         Event("job:complete", identity.worker_id, job=job, error=outcome.error)
                     )
-        again = [_seconds(job, outcome) for _, job, outcome in batch if outcome.kind != "success"]
-        queues = any(job.queue_name is not None for _, job, _ in batch)
+        again = [
+            _seconds(job, outcome) for _, job, outcome, _ in batch if outcome.kind != "success"
+        ]
+        queues = any(job.queue_name is not None for _, job, *_ in batch)
         self._on_written(queues, min(again, default=None))
 
     async def _complete(self, identity: Identity, group: list[Completion]) -> None:
-        ids = [job.id for _, job, _ in group]
-        _warn(await self._protocol.complete(identity.worker_id, ids), "done")
+        worker_id, ids = identity.worker_id, [job.id for _, job, *_ in group]
+        tells = time.monotonic() < self._tells_until
+        records = self._records(group) if tells else None
+        late, asked = await self._protocol.complete(worker_id, ids, records)
+        if asked:
+            self._tells_until = time.monotonic() + RECORDS_WANTED
+            left = set(asked)
+            records = self._records([ended for ended in group if ended[1].id in left])
+            again = [job_id for job_id in ids if job_id in left]
+            more, _ = await self._protocol.complete(worker_id, again, records)
+            late += more
+        _warn(late, "done")
+
+    def _records(self, group: list[Completion]) -> list[Record]:
+        doubted = self._boxes["success"].doubted
+        return [
+            record(job, outcome, seconds, self._redact, ascii_only=job.id in doubted)
+            for _, job, outcome, seconds in group
+        ]
 
     async def _fail(self, identity: Identity, group: list[Completion]) -> None:
         # Delays are the database's time, too: what it calls now is asked for at once.
         box = self._boxes["failure"]
         entries: list[dict[str, Any]] = []
         now: datetime | None = None
-        for _, job, outcome in group:
-            entry = failure_entry(job.id, outcome)
+        for _, job, outcome, seconds in group:
+            text = stored_error(job, outcome.error, self._redact)
+            entry = failure_entry(job.id, outcome, text, seconds)
             if job.id in box.doubted:  # not every database can hold every character
                 entry["error"] = entry["error"].encode("ascii", "backslashreplace").decode()
             if isinstance(outcome.when, timedelta):
@@ -170,7 +198,7 @@ class Completer:
     async def _snooze(self, identity: Identity, group: list[Completion]) -> None:
         by_time: dict[datetime | timedelta | None, list[int]] = defaultdict(list)
         fetched_again = self._boxes["snooze"].fetched_again
-        for _, job, outcome in group:
+        for _, job, outcome, _ in group:
             if outcome.pause is None:
                 by_time[outcome.when].append(job.id)
             elif job.id not in fetched_again:

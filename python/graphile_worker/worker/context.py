@@ -16,7 +16,7 @@ from typing import Any, TypeVar, Unpack
 import psycopg
 
 from graphile_worker import aio
-from graphile_worker.errors import GraphileWorkerError
+from graphile_worker.errors import GraphileWorkerError, InvalidArgument
 from graphile_worker.job import Job, JobSpec, TaskOptions, TaskSpec
 from graphile_worker.naming import SCHEMA
 
@@ -115,6 +115,8 @@ class AbortSignal:
                 self._event.set()
 
 
+#: Takes note of how far a job is: its context, a fraction and a message.
+Report = Callable[["Context", float | None, str | None], None]
 Connect = Callable[[], AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]]
 
 
@@ -125,17 +127,17 @@ class Context:
     that runs in a thread calls ``add_job_sync`` and ``add_jobs_sync``.
     """
 
-    __slots__ = ("_connect", "_logger", "_loop", "abort", "job", "schema")
+    __slots__ = ("_connect", "_logger", "_loop", "_report", "abort", "job", "schema")
 
     def __init__(
         self, job: ClaimedJob, connect: Connect, loop: asyncio.AbstractEventLoop | None = None,
-        schema: str = SCHEMA,
+        schema: str = SCHEMA, report: Report | None = None,
     ) -> None:  # fmt: skip
         self.job = job
         self.abort = AbortSignal()
         self.schema = schema
         self._connect = connect
-        self._loop = loop
+        self._loop, self._report = loop, report
         self._logger: logging.LoggerAdapter[logging.Logger] | None = None
 
     @property
@@ -158,6 +160,24 @@ class Context:
     def queue_name(self) -> str | None:
         """The queue of the job."""
         return self.job.queue_name
+
+    def progress(self, fraction: float | None, message: str | None = None) -> None:
+        """Tell how far the job is: 0 to 1 (None: unknown), and a text for people.
+
+        Call it as often as you like, from a coroutine or a thread: the latest is written once a
+        second, without waiting for it. ``gw job``, ``gw top`` and the view job_progress show it.
+        Raise InvalidArgument for a fraction out of range.
+
+        >>> context().progress(0.4, "copied 40 of 100")
+        """
+        if fraction is not None and not 0 <= fraction <= 1:
+            raise InvalidArgument(f"progress is {fraction!r}: pass 0 to 1, or None if unknown")
+        if message is not None:
+            message = str(message).replace("\0", "\\x00")[:1000]
+            message = message.encode("utf-8", "backslashreplace").decode()
+        if self._report is not None and self._loop is not None:
+            fraction = None if fraction is None else float(fraction)
+            self._loop.call_soon_threadsafe(self._report, self, fraction, message)
 
     def connection(self) -> AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]:
         """Lend a connection of the worker's pool, in a transaction that is committed at the end.

@@ -24,6 +24,7 @@ from graphile_worker.worker.executors.call import RunnableTask
 from graphile_worker.worker.executors.execute import Outcome, error_text, execute, failure
 from graphile_worker.worker.lease import Identity
 from graphile_worker.worker.options import WorkerOptions
+from graphile_worker.worker.records.progress import Progress
 
 _decode = json.JSONDecoder().decode
 _scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
@@ -77,10 +78,10 @@ class RunningJobs:
 
     def __init__(
         self, tasks: Mapping[str, RunnableTask], options: WorkerOptions, protocol: Protocol,
-        completer: Completer, *, on_end: Callable[[], None],
+        completer: Completer, progress: Progress, *, on_end: Callable[[], None],
     ) -> None:  # fmt: skip
         self._tasks, self._options = tasks, options
-        self._protocol, self._completer = protocol, completer
+        self._protocol, self._completer, self._progress = protocol, completer, progress
         self._events, self._on_end = options.events, on_end
         self._runs: set[_RunningJob] = set()
         self._connections = _Connections(options)
@@ -100,7 +101,10 @@ class RunningJobs:
             except (ValueError, RecursionError) as undecoded:
                 error = _undecodable(undecoded)
         loop = asyncio.get_running_loop()
-        context = Context(ClaimedJob(columns), self._connections.lend, loop, self._options.schema)
+        context = Context(
+            ClaimedJob(columns), self._connections.lend, loop, self._options.schema,
+            self._progress.report,
+        )  # fmt: skip
         run = _RunningJob(identity, context)
         self._runs.add(run)
         # With a name, none is made up for it.
@@ -208,9 +212,10 @@ class RunningJobs:
         average = self.average
         self.average = seconds if average is None else 0.9 * average + 0.1 * seconds
         job = run.context.job
+        self._progress.forget(job.id)
         if run.why != "lost":
             if outcome is not None:
-                self._completer.add((run.identity, job, outcome))
+                self._completer.add((run.identity, job, outcome, seconds))
             else:  # aborted: the end of the id gives it back
                 run.identity.held.discard(job.id)
         self._on_end()

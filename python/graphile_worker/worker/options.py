@@ -10,6 +10,7 @@ from graphile_worker.errors import InvalidArgument
 from graphile_worker.naming import SCHEMA
 from graphile_worker.worker.context import Middleware
 from graphile_worker.worker.events import Events
+from graphile_worker.worker.records.results import Redact
 
 #: Flags whose jobs are left alone: a list, or what returns one before each fetch.
 ForbiddenFlags = (
@@ -55,6 +56,9 @@ class WorkerOptions:
     forbidden_flags: ForbiddenFlags = None
     events: Events = field(default_factory=Events)
     middleware: tuple[Middleware, ...] = ()
+    #: Called with "result" or "error", what is about to be stored, and the job; what it returns is
+    #: stored instead.
+    redact: Redact | None = None
     #: Whether to use prepared statements; False for PgBouncer before 1.21 in transaction mode.
     prepare: bool = True
     #: How many connections tasks can use at the same time; None means concurrency, at most 10.

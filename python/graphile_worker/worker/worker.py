@@ -24,6 +24,8 @@ from graphile_worker.worker.fetcher import Fetcher
 from graphile_worker.worker.jobs import RunningJobs
 from graphile_worker.worker.lease import Identity, Lease
 from graphile_worker.worker.options import WorkerOptions
+from graphile_worker.worker.records.maintenance import maintain
+from graphile_worker.worker.records.progress import Progress
 from graphile_worker.worker.reviewer import Reviewer
 from graphile_worker.worker.schedule.crontabs import Scheduler
 from graphile_worker.worker.schedule.schedules import Schedules
@@ -79,10 +81,11 @@ class Worker:
         )  # fmt: skip
         self._completer = Completer(
             self._protocol, self.events, complete_delay=options.complete_delay,
-            fail_delay=options.fail_delay, on_written=self._written,
+            fail_delay=options.fail_delay, on_written=self._written, redact=options.redact,
         )  # fmt: skip
+        self._progress = Progress(self._protocol)
         self._runs = RunningJobs(
-            self._tasks, options, self._protocol, self._completer,
+            self._tasks, options, self._protocol, self._completer, self._progress,
             on_end=lambda: self._fetcher.start(),
         )  # fmt: skip
         self._fetcher = Fetcher(
@@ -138,21 +141,16 @@ class Worker:
 
     def health(self) -> Health:
         """Return whether the worker listens, fetches and has a current heartbeat."""
-        now, problems = time.monotonic(), []
-        draining = self._stopping.asked.is_set()
-        fetched = self._fetcher.last_fetch
-        if fetched is not None:
-            fetched = now - fetched
+        problems, draining = [], self._stopping.asked.is_set()
+        last = self._fetcher.last_fetch
+        fetched = None if last is None else time.monotonic() - last
         listening = self._listener.listening if self._listener else None
         heartbeat = self._lease.age
         if listening is False:
             problems.append("LISTEN is lost: new jobs wait for the next poll")
         full = len(self._runs) >= self.options.concurrency
-        if (
-            not draining
-            and not full
-            and (fetched is None or fetched > 2 * self.options.poll_interval + 5)
-        ):
+        late = fetched is None or fetched > 2 * self.options.poll_interval + 5
+        if late and not draining and not full:
             problems.append("no fetch has succeeded lately")
         if heartbeat is None or heartbeat > 25:
             problems.append("no heartbeat has reached the database lately")
@@ -190,6 +188,7 @@ class Worker:
         background = [_task(self._completer.run(), "write"), _task(self._lease.run(), "heartbeat")]
         if self._protocol.has_controls:
             background.append(_task(self._reviewer.run(), "review"))
+            background.append(_task(self._progress.run(), "progress"))
         if self._listener is not None:
             background.append(_task(self._listener.run(), "listen"))
         fetching = _task(self._fetcher.run(), "fetch")
@@ -199,6 +198,7 @@ class Worker:
             passing.append(_task(_kept(self._cron.run, "recurring jobs"), "cron"))
         if self._protocol.has_controls and not self._once:
             passing.append(_task(_kept(self._schedules.run, "scheduled jobs"), "schedules"))
+            passing.append(_task(maintain(self._protocol), "history"))
         every = [*background, *passing, fetching]
         stopping = _task(self._stopping.asked.wait(), "stop")
         try:

@@ -98,7 +98,7 @@ def test_results_are_bounded_and_can_be_left_out(db: Database) -> None:
         "select job_id, result, result_problem from graphile_worker.job_history order by job_id"
     ) == [
         (long, None, "The result has 11 bytes, and max_bytes of keep_history is 10"),
-        (bare, None, None),
+        (bare, None, "Results are not kept: see keep_history"),
     ]
     job = add(db, "long", max_attempts=1)
     assert take(db) == [job]

@@ -146,7 +146,8 @@ def test_one_at_a_time_looks_after_the_records(db: Database) -> None:
     shift(db, "3 days")
     first = db.connect(autocommit=False)
     found = first.execute(MAINTAIN).fetchone()
-    assert found and found[0] >= 1
+    assert found is not None
+    assert found[0] >= 1
     assert db.row(MAINTAIN) == (0, 0, 0)
     first.commit()
     assert db.row(MAINTAIN) == (0, 0, 0)

@@ -126,11 +126,13 @@ def _stamped(text: str, version: str) -> str:
     return re.sub(r"sql/graphile_worker--[\d.]+\.sql", f"sql/graphile_worker--{version}.sql", text)
 
 
-_AWAITED = ("aio.py", "utils_aio.py", "control_aio.py")
+_AWAITED = ("aio.py", "utils_aio.py", "control_aio.py", "records/utils_aio.py")
 # From what is awaited to what is not, in this order.
 _SYNCHRONOUS = (
     ("client.utils_aio", "client.utils_sync"),
     ("client.control_aio", "client.control_sync"),
+    ("client.records.utils_aio", "client.records.utils_sync"),
+    ("waiting.awaited(", "waiting.waited("),
     ("import asyncio\n", "import threading\n"),
     ("asyncio.Lock()", "threading.Lock()"),
     ("AsyncIterator, Iterable", "Iterable, Iterator"),

@@ -15,9 +15,7 @@ from graphile_worker.cli.dsn import without_driver
 from graphile_worker.client import verbs
 from graphile_worker.client.drivers import arun, translated
 from graphile_worker.client.statements import in_schema
-from graphile_worker.errors import (
-    InvalidConnection,
-)
+from graphile_worker.errors import InvalidConnection
 from graphile_worker.log import logger
 from graphile_worker.ownership import OWNERS, check_owners
 from graphile_worker.worker.database.backoff import Backoff
@@ -29,7 +27,7 @@ from graphile_worker.worker.database.connections import (
     Row,
 )
 from graphile_worker.worker.database.failures import is_hopeless, is_outage
-from graphile_worker.worker.database.statements import TEXTS, Fetched, Heartbeat, Verdict
+from graphile_worker.worker.database.statements import TEXTS, Fetched, Heartbeat, Record, Verdict
 
 #: What a connection is made with where the connection string does not say otherwise: a peer that
 #: vanished is noticed within half a minute, and no setting of the role decides how text is read.
@@ -42,6 +40,8 @@ _CONNECTION = {
     "tcp_user_timeout": 30000,
 }
 _MIXED_UP = "the worker's prepared statements are mixed up by a pooler: pass prepare=False"
+#: Seconds that looking after the history may take.
+MAINTENANCE_DEADLINE = 300.0
 #: Bytes of payloads that one fetch brings, in about.
 FETCH_BYTES = 32 << 20
 LEAST_PAYLOAD, MOST_PAYLOAD = 1 << 10, 256 << 10
@@ -73,8 +73,10 @@ class Protocol:
             "heartbeat": Connection(self._connect),
             # For what may take long: no heartbeat and no result waits for it.
             "other": Connection(self._connect),
+            # Open only while it is used.
+            "maintenance": Connection(self._connect),
         }
-        #: Whether the database knows pauses, cancellations and schedules.
+        #: Whether the database knows pauses, cancellations, schedules and history.
         self.has_controls = True
         #: Held from a take until its jobs are known, and while it is said again how jobs ended.
         self.fetching = asyncio.Lock()
@@ -187,12 +189,29 @@ class Protocol:
         ((revision,),) = await self._persist("heartbeat", "schema_revision", ())
         return int(revision or 0)
 
-    async def complete(self, worker_id: str, ids: list[int]) -> list[int]:
-        """Delete jobs that are done; return those that were not the worker's any more."""
+    async def complete(
+        self, worker_id: str, ids: list[int], records: list[Record] | None = None
+    ) -> tuple[list[int], list[int]]:
+        """Delete jobs that are done; return those that were not the worker's any more.
+
+        Also return those that are to be completed with their records: without ``records`` they were
+        not touched.
+        """
         # Written here: the driver looks at each number on its own.
         array = f"{{{','.join(map(str, ids))}}}"
-        rows = await self._persist("complete", "finish_jobs", (worker_id, array), unless=_of_jobs)
-        return [job for (job,) in rows]
+        if not self.has_controls:
+            values = (worker_id, array)
+            rows = await self._persist("complete", "finish_jobs", values, unless=_of_jobs)
+            return [job for (job,) in rows], []
+        told: tuple[Any, ...] = (None, None, None)
+        if records is not None:
+            results, seconds, problems = map(list, zip(*records, strict=True))
+            told = (results, seconds, problems)
+        rows = await self._persist(
+            "complete", "finish_jobs_with_results", (worker_id, array, *told), unless=_of_jobs
+        )
+        late = [job for job, done in rows if done is not None]
+        return late, [job for job, done in rows if done is None]
 
     async def fail(
         self, worker_id: str, failures: list[dict[str, Any]], fetched_again: Container[int] = ()
@@ -246,6 +265,23 @@ class Protocol:
         """Return which jobs of the worker were cancelled, and which prefetched ones are paused."""
         rows = await self._persist("other", "review_jobs", (worker_id, prefetched))
         return [Verdict(*row) for row in rows]
+
+    async def report_progress(
+        self, worker_id: str, reports: list[tuple[int, float | None, str | None]]
+    ) -> None:
+        """Write how far jobs are, once."""
+        ids, fractions, messages = map(list, zip(*reports, strict=True))
+        await self._rows("other", "report_progress", (ids, fractions, messages, worker_id))
+
+    async def maintain_history(self) -> tuple[int, int, int]:
+        """Look after the history, once; return what was dropped and deleted."""
+        connection = "maintenance"
+        try:
+            (row,) = await self._rows(connection, "maintain_history", (), MAINTENANCE_DEADLINE)
+        finally:
+            await self._connections[connection].close()
+        dropped, deleted, failed = row
+        return dropped, deleted, failed
 
     async def heartbeat(
         self, worker_id: str, tasks: list[str], details: dict[str, Any], busy: bool,

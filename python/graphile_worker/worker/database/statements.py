@@ -21,6 +21,15 @@ from (values (1)) as one left join {s}.get_jobs(%s, %s, %s, %s) as jobs on true"
     "get_payload": "select {s}.get_payload(%s, %s)::text",
     "schema_revision": "select breaking_revision from {s}.schema_revision()",
     "finish_jobs": "select job_id from {s}.finish_jobs(%s, %s::text::bigint[]) where not done",
+    "finish_jobs_with_results": """select job_id, done
+from {s}.finish_jobs_with_results(
+  %s, %s::text::bigint[], %s::text[]::json[], %s::float8[], %s::text[])
+where done is not true""",
+    "report_progress": """select j.id from rows from (
+  unnest(%s::bigint[]), unnest(%s::real[]), unnest(%s::text[])) as j (id, progress, message),
+  {s}.report_progress(%s, j.id, j.progress, j.message) as is_held""",
+    "maintain_history": """select dropped_partitions, deleted_rows, deleted_failed_jobs
+from {s}.maintain_history()""",
     "fail_jobs": "select job_id from {s}.fail_jobs(%s, %s) where not done",
     "return_jobs": """select job_id, done
 from {s}.return_jobs(%s, %s, coalesce(%s::timestamptz, now() + %s::interval))""",
@@ -68,6 +77,17 @@ class Heartbeat(NamedTuple):
     only_idle: bool
     #: The ids of dead workers, with the numbers of their jobs.
     dead: list[tuple[str, int]]
+
+
+class Record(NamedTuple):
+    """What is told of a completed job where its history is kept."""
+
+    #: JSON text; None: there is none.
+    result: str | None
+    #: For how long its task ran.
+    seconds: float
+    #: Why there is no result, where the task returned one.
+    problem: str | None
 
 
 class Fetched(NamedTuple):

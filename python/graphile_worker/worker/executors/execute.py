@@ -46,6 +46,8 @@ class Outcome:
     reason: str | None = None
     #: The elements of a batch that are left.
     payload: list[Any] | None = None
+    #: What the task returned.
+    result: Any = None
 
 
 SUCCESS = Outcome("success")
@@ -62,7 +64,9 @@ async def execute(
             return await _in_time(_work(runnable, context, middleware), options.timeout, context)
         # As _work does, with a coroutine less: most jobs are called so.
         result = await _call(runnable, context, middleware)
-        return await _batch(job, result, options) if isinstance(result, _LISTS) else SUCCESS
+        if result is None:
+            return SUCCESS
+        return await _returned(job, result, options)
     except Snooze as snooze:
         if not _is_moment(snooze.when):
             return failure(TaskCrashed(f"snoozed until {snooze.when!r}"), job, options)
@@ -102,8 +106,13 @@ async def _work(
     runnable: RunnableTask, context: Context, middleware: tuple[Middleware, ...]
 ) -> Outcome:
     job, options = context.job, runnable.options
-    result = await _call(runnable, context, middleware)
-    return await _batch(job, result, options) if isinstance(result, _LISTS) else SUCCESS
+    return await _returned(job, await _call(runnable, context, middleware), options)
+
+
+async def _returned(job: ClaimedJob, result: Any, options: RunOptions) -> Outcome:
+    if isinstance(result, _LISTS) and isinstance(job.payload, list):
+        return await _batch(job, result, options)
+    return Outcome("success", result=result)
 
 
 async def _in_time(work: Awaitable[Outcome], seconds: float, context: Context) -> Outcome:
@@ -162,8 +171,6 @@ async def _batch(
 ) -> Outcome:
     """Return the outcome of a batch: only the elements that failed are kept."""
     payload = job.payload
-    if not isinstance(payload, list):
-        return SUCCESS
     if len(result) != len(payload):
         for element in result:
             if inspect.iscoroutine(element):
@@ -176,7 +183,7 @@ async def _batch(
     settled = await asyncio.gather(*map(_settle, result), return_exceptions=True)
     failed = [n for n, element in enumerate(settled) if isinstance(element, BaseException)]
     if not failed:
-        return SUCCESS
+        return Outcome("success", result=settled)
     lines = [f"{n}: {shown(settled[n])}" for n in failed]
     error = BatchFailedError(
         f"{len(failed)} of {len(payload)} elements failed\n" + "\n".join(lines),
@@ -229,12 +236,13 @@ def _error_text(error: BaseException) -> str:
     return "\n".join([shown(error), frames.rstrip(), *notes]).rstrip()
 
 
-def failure_entry(job_id: int, outcome: Outcome) -> dict[str, Any]:
+def failure_entry(job_id: int, outcome: Outcome, text: str, seconds: float) -> dict[str, Any]:
     """Return the entry for ``fail_jobs`` without its time; never raise."""
-    text = "Failed" if outcome.error is None else error_text(outcome.error)
-    entry: dict[str, Any] = {"id": job_id, "error": text}
+    entry: dict[str, Any] = {"id": job_id, "error": text, "seconds": seconds}
     if outcome.final:
         entry["final"] = True
+    if isinstance(outcome.error, Discard):
+        entry["discarded"] = True
     if outcome.payload is not None:
         try:
             json.dumps(outcome.payload, allow_nan=False)

@@ -1,0 +1,1 @@
+"""Reading and keeping the records of jobs: history, results, dead letters."""

@@ -1,0 +1,1 @@
+"""What is recorded of jobs beside how they end: results, progress, and the care of the history."""
