@@ -1587,16 +1587,16 @@ begin
       );
     end loop;
     execute pg_catalog.format(
-      'create index on %s.%I (job_id, finished_at)', '@extschema@', v_name
+      'create index on %s.%I (job_id)', '@extschema@', v_name
     );
     execute pg_catalog.format(
-      'create index on %s.%I (finished_at, job_id)', '@extschema@', v_name
+      'create index on %s.%I (finished_at)', '@extschema@', v_name
     );
     execute pg_catalog.format(
-      'create index on %s.%I (task_identifier, finished_at, job_id)', '@extschema@', v_name
+      'create index on %s.%I (task_identifier, finished_at)', '@extschema@', v_name
     );
     execute pg_catalog.format(
-      'create index on %s.%I (finished_at, job_id) where state <> ''completed''',
+      'create index on %s.%I (finished_at) where state <> ''completed''',
       '@extschema@', v_name
     );
     execute pg_catalog.format(
@@ -2050,25 +2050,34 @@ end;
 $$;
 
 -- Deletes jobs that the worker has done, as finish_jobs does, and records those whose history is
--- kept. Where those are to be asked for first, it leaves them. In one statement, so that a result is
--- visible as soon as its job is gone.
+-- kept, in one statement: a result is visible as soon as its job is gone. The first partition that
+-- takes rows from now on starts at history_start; null: there is none.
 create or replace function @extschema@._finish_and_record(
   worker_id text,
   job_ids bigint[],
   results json[],
   seconds double precision[],
   problems text[],
+  history_start timestamptz,
   out done bigint[],
   out queue_ids integer[]
 )
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 declare
-  v_now timestamptz := @extschema@._history_time();
+  v_now timestamptz := greatest(pg_catalog.clock_timestamp(), history_start);
   v_retried bigint[];
+  v_is_awaited boolean;
 begin
+  if history_start is null then
+    v_now := @extschema@._history_time();
+  end if;
+  select pg_catalog.array_agg(attempts.job_id) into v_retried
+  from @extschema@._private_attempts as attempts
+  where attempts.job_id = any (job_ids);
   with deleted as (
     delete from @extschema@._private_jobs as jobs
     where jobs.id = any (job_ids) and jobs.locked_by = _finish_and_record.worker_id
@@ -2081,24 +2090,45 @@ begin
       pg_catalog.unnest(problems)
     ) as given (id, result, seconds, problem)
   ),
+  kept as materialized (
+    select tasks.id, tasks.identifier, setting.results, setting.payloads, setting.max_bytes
+    from (select distinct deleted.task_id from deleted) as ended
+    cross join lateral (
+      select tasks.id, tasks.identifier
+      from @extschema@._private_tasks as tasks
+      where tasks.id = ended.task_id
+      limit 1
+    ) as tasks
+    cross join lateral (
+      select histories.results, histories.payloads, histories.max_bytes
+      from (
+        select histories.*
+        from @extschema@._private_histories as histories
+        where histories.task in (tasks.identifier, '*')
+        order by histories.task = '*'
+        limit 1
+      ) as histories
+      where histories.is_kept
+    ) as setting
+  ),
   recorded as (
     insert into @extschema@._private_history (job_id, state, task_identifier, queue_name, key, priority, flags, attempts, max_attempts,
     run_at, created_at, started_at, finished_at, duration, worker_id, error, earlier_attempts,
     result, result_problem, payload)
     select
-      deleted.id, 'completed', named.task_identifier,
-      (
+      deleted.id, 'completed', kept.identifier,
+      case when deleted.job_queue_id is not null then (
       select queues.queue_name
       from @extschema@._private_job_queues as queues
       where queues.id = deleted.job_queue_id
-    ),
+    ) end,
       deleted.key, deleted.priority, deleted.flags, deleted.attempts, deleted.max_attempts,
       deleted.run_at, deleted.created_at,
       coalesce(v_now - given.seconds * interval '1 second', deleted.locked_at),
       v_now,
       coalesce(given.seconds * interval '1 second', v_now - deleted.locked_at),
       deleted.locked_by, null,
-      (
+      case when deleted.id = any (v_retried) then (
         select pg_catalog.jsonb_agg(
         pg_catalog.jsonb_build_object(
           'attempt', attempts.attempt,
@@ -2112,49 +2142,36 @@ begin
       )
         from @extschema@._private_attempts as attempts
         where attempts.job_id = deleted.id
-      ),
-      case when setting.results and sizes.bytes <= setting.max_bytes then given.result end,
+      ) end,
+      case when kept.results and pg_catalog.octet_length(given.result::text) <= kept.max_bytes
+        then given.result end,
       case
-        when not setting.results then
-          case when given.result is not null then 'Results are not kept: see keep_history' end
-        when sizes.bytes > setting.max_bytes then pg_catalog.format(
+        when given.result is null then case when kept.results then given.problem end
+        when not kept.results then 'Results are not kept: see keep_history'
+        when pg_catalog.octet_length(given.result::text) > kept.max_bytes then pg_catalog.format(
           'The result has %s bytes, and max_bytes of keep_history is %s',
-          sizes.bytes, setting.max_bytes
+          pg_catalog.octet_length(given.result::text), kept.max_bytes
         )
-        else given.problem
       end,
-      case when setting.payloads then deleted.payload end
+      case when kept.payloads then deleted.payload end
     from deleted
+    join kept on kept.id = deleted.task_id
     left join given on given.id = deleted.id
-    cross join lateral (select (select tasks.identifier from @extschema@._private_tasks as tasks where tasks.id = deleted.task_id) as task_identifier) as named
-    cross join lateral (
-      select histories.results, histories.payloads, histories.max_bytes
-      from (
-        select histories.*
-        from @extschema@._private_histories as histories
-        where histories.task in (named.task_identifier, '*')
-        order by histories.task = '*'
-        limit 1
-      ) as histories
-      where histories.is_kept
-    ) as setting
-    cross join lateral (select pg_catalog.octet_length(given.result::text) as bytes) as sizes
-    returning job_id, earlier_attempts is not null as is_retried
   )
   select
     pg_catalog.array_agg(deleted.id),
     pg_catalog.array_agg(deleted.job_queue_id) filter (where deleted.job_queue_id is not null),
-    (
-      select pg_catalog.array_agg(recorded.job_id) filter (where recorded.is_retried)
-      from recorded
+    exists (
+      select from @extschema@._private_result_waits as waits
+      where waits.until > pg_catalog.clock_timestamp()
     )
-  into done, queue_ids, v_retried
+  into done, queue_ids, v_is_awaited
   from deleted;
   if v_retried is not null then
     delete from @extschema@._private_attempts as attempts
-    where attempts.job_id = any (v_retried);
+    where attempts.job_id = any (v_retried) and attempts.job_id = any (done);
   end if;
-  if done is not null then
+  if v_is_awaited and done is not null then
     perform @extschema@._notify_waiters(done);
   end if;
 end;
@@ -5372,6 +5389,7 @@ declare
   v_lock_set text;
   v_lock_started timestamptz;
   v_is_kept boolean;
+  v_start timestamptz;
   v_keyed bigint;
   v_done bigint[];
   v_queue_ids integer[];
@@ -5389,13 +5407,22 @@ begin
         order by jobs.key
         for update
       )
-      select exists (select from @extschema@._private_histories as histories where histories.is_kept), pg_catalog.count(*)
-      into v_is_kept, v_keyed
+      select
+        exists (select from @extschema@._private_histories as histories where histories.is_kept),
+        case when exists (select from @extschema@._private_histories as histories where histories.is_kept) then (
+          select partitions.starts_at
+          from @extschema@._private_history_partitions as partitions
+          where partitions.ends_at > pg_catalog.clock_timestamp()
+          order by partitions.ends_at
+          limit 1
+        ) end,
+        pg_catalog.count(*)
+      into v_is_kept, v_start, v_keyed
       from keyed;
       if v_is_kept then
         select finished.done, finished.queue_ids into v_done, v_queue_ids
         from @extschema@._finish_and_record(
-          worker_id, job_ids, null, null, null
+          worker_id, job_ids, null, null, null, v_start
         ) as finished;
       else
         with deleted as (
@@ -5462,6 +5489,7 @@ declare
   v_lock_set text;
   v_lock_started timestamptz;
   v_is_kept boolean;
+  v_start timestamptz;
   v_keyed bigint;
   v_ids bigint[];
   v_asked bigint[];
@@ -5481,8 +5509,17 @@ begin
         order by jobs.key
         for update
       )
-      select exists (select from @extschema@._private_histories as histories where histories.is_kept), pg_catalog.count(*)
-      into v_is_kept, v_keyed
+      select
+        exists (select from @extschema@._private_histories as histories where histories.is_kept),
+        case when exists (select from @extschema@._private_histories as histories where histories.is_kept) then (
+          select partitions.starts_at
+          from @extschema@._private_history_partitions as partitions
+          where partitions.ends_at > pg_catalog.clock_timestamp()
+          order by partitions.ends_at
+          limit 1
+        ) end,
+        pg_catalog.count(*)
+      into v_is_kept, v_start, v_keyed
       from keyed;
       if v_is_kept then
         v_ids := job_ids;
@@ -5495,7 +5532,7 @@ begin
         end if;
         select finished.done, finished.queue_ids into v_done, v_queue_ids
         from @extschema@._finish_and_record(
-          worker_id, v_ids, results, seconds, problems
+          worker_id, v_ids, results, seconds, problems, v_start
         ) as finished;
       else
         with deleted as (
@@ -7573,7 +7610,7 @@ begin
       %1$s._delete_old_history(),
       %1$s._note_crashes(text[]),
       %1$s._notify_waiters(bigint[]),
-      %1$s._finish_and_record(text, bigint[], json[], double precision[], text[]),
+      %1$s._finish_and_record(text, bigint[], json[], double precision[], text[], timestamptz),
       %1$s._jobs_with_history(text, bigint[]),
       %1$s._record_removed(%1$s._private_jobs[], text, text),
       %1$s._note_failures(text, json),
@@ -7817,7 +7854,7 @@ revoke all on function @extschema@._drop_history_partitions() from public;
 revoke all on function @extschema@._delete_old_history() from public;
 revoke all on function @extschema@._note_crashes(text[]) from public;
 revoke all on function @extschema@._notify_waiters(bigint[]) from public;
-revoke all on function @extschema@._finish_and_record(text, bigint[], json[], double precision[], text[]) from public;
+revoke all on function @extschema@._finish_and_record(text, bigint[], json[], double precision[], text[], timestamptz) from public;
 revoke all on function @extschema@._jobs_with_history(text, bigint[]) from public;
 revoke all on function @extschema@._record_removed(@extschema@._private_jobs[], text, text) from public;
 revoke all on function @extschema@._note_failures(text, json) from public;
@@ -8309,7 +8346,7 @@ comment on function @extschema@._drop_history_partitions() is 'Internal: drops p
 comment on function @extschema@._delete_old_history() is 'Internal: deletes records that are to be kept no longer.';
 comment on function @extschema@._note_crashes(text[]) is 'Internal: notes the attempts of jobs whose workers died.';
 comment on function @extschema@._notify_waiters(bigint[]) is 'Internal: notifies those who wait for results.';
-comment on function @extschema@._finish_and_record(text, bigint[], json[], double precision[], text[]) is 'Internal: completes jobs, and records them.';
+comment on function @extschema@._finish_and_record(text, bigint[], json[], double precision[], text[], timestamptz) is 'Internal: completes jobs, and records them.';
 comment on function @extschema@._jobs_with_history(text, bigint[]) is 'Internal: those of the jobs whose history is kept.';
 comment on function @extschema@._record_removed(@extschema@._private_jobs[], text, text) is 'Internal: records jobs that were deleted without being run.';
 comment on function @extschema@._note_failures(text, json) is 'Internal: notes the attempts that failed.';

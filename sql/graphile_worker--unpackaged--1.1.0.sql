@@ -168,7 +168,7 @@ alter extension graphile_worker add function @extschema@._drop_history_partition
 alter extension graphile_worker add function @extschema@._delete_old_history();
 alter extension graphile_worker add function @extschema@._note_crashes(text[]);
 alter extension graphile_worker add function @extschema@._notify_waiters(bigint[]);
-alter extension graphile_worker add function @extschema@._finish_and_record(text, bigint[], json[], double precision[], text[]);
+alter extension graphile_worker add function @extschema@._finish_and_record(text, bigint[], json[], double precision[], text[], timestamptz);
 alter extension graphile_worker add function @extschema@._jobs_with_history(text, bigint[]);
 alter extension graphile_worker add function @extschema@._record_removed(@extschema@._private_jobs[], text, text);
 alter extension graphile_worker add function @extschema@._note_failures(text, json);

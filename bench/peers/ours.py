@@ -47,6 +47,19 @@ class Released(Ours):
             )
 
 
+class Keeping(Ours):
+    """The same, with history kept."""
+
+    template = "keeping"
+
+    def prepare(self, dsn: str) -> None:
+        super().prepare(dsn)
+        import psycopg
+
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            conn.execute("select graphile_worker.keep_history()")
+
+
 def main(dsn: str, settings: dict[str, Any]) -> None:
     from graphile_worker.worker import Events, run
 

@@ -74,6 +74,13 @@ def configure_complete(parser: Parser) -> None:
     _selects(parser, ["ready", "scheduled", "failed"])
 
 
+def configure_discard(parser: Parser) -> None:
+    """Add the flags of gw discard."""
+    _selects(parser, ["failed"])
+    parser.add_argument("--all-failed", action="store_true", help="all permanently failed jobs")
+    flags.env(parser, "--reason", help="why, for people")
+
+
 def configure_reschedule(parser: Parser) -> None:
     """Add the flags of gw reschedule."""
     _selects(parser, ["ready", "scheduled"])
@@ -119,6 +126,12 @@ def run_complete(options: argparse.Namespace) -> int:
     return _change(options, "complete", lambda utils, ids: utils.complete_jobs(ids))
 
 
+def run_discard(options: argparse.Namespace) -> int:
+    """Delete jobs that have permanently failed."""
+    reason = options.reason
+    return _change(options, "discard", lambda utils, ids: utils.discard_jobs(ids, reason))
+
+
 def run_reschedule(options: argparse.Namespace) -> int:
     """Change when, and how many times, jobs run."""
     changes = {
@@ -137,7 +150,7 @@ def _change(options: argparse.Namespace, name: str, verb: Verb) -> int:
     chosen = bool(options.task or options.queue or options.state)
     chosen = chosen or getattr(options, "all_failed", False)
     if bool(options.ids) == chosen:
-        more = ", --all-failed" if name == "retry" else ""
+        more = ", --all-failed" if hasattr(options, "all_failed") else ""
         raise InvalidFilter(
             f"say which jobs: their IDs, or --task, --queue, --state{more};"
             f"{' not both;' if chosen else ''} nothing was changed"
@@ -162,7 +175,7 @@ def _change(options: argparse.Namespace, name: str, verb: Verb) -> int:
                     f"{len(changed)} of {len(ids)} jobs were changed, then: {error}"
                 ) from error
             changed += (job.id for job in jobs)
-        left = _left_out(queue, sorted(set(ids) - set(changed)))
+        left = _left_out(queue, sorted(set(ids) - set(changed)), name)
     return _told(options, changed, left, strict=not chosen)
 
 
@@ -175,7 +188,7 @@ def _matching(queue: Queue, options: argparse.Namespace) -> list[int]:
     return [row["id"] for row in found]
 
 
-def _left_out(queue: Queue, ids: list[int]) -> dict[int, str]:
+def _left_out(queue: Queue, ids: list[int], name: str = "") -> dict[int, str]:
     if not ids:
         return {}
     with queue.limited():
@@ -185,6 +198,8 @@ def _left_out(queue: Queue, ids: list[int]) -> dict[int, str]:
         if not row["is_there"]
         else f"runs, by worker {plain(row['locked_by'])}"
         if row["locked_by"] is not None
+        else "has not failed permanently, or was in use"
+        if name == "discard"
         else "was in use; try again"
         for row in rows
     }

@@ -17,6 +17,7 @@ from graphile_worker.cli.flags import Parser
 from graphile_worker.gw import add, change, control, explain, jobs, locks, schedule, stats, top
 from graphile_worker.gw.doctor import command as doctor
 from graphile_worker.gw.queue import connects
+from graphile_worker.gw.records import failed, history
 from graphile_worker.gw.run import command as run
 
 Configure = Callable[[Parser], None]
@@ -38,6 +39,9 @@ COMMANDS: dict[str, tuple[str, Configure, Run]] = {
         change.configure_reschedule,
         change.run_reschedule,
     ),
+    "discard": (
+        "discard failed jobs: delete them", change.configure_discard, change.run_discard,
+    ),
     "cancel": (
         "cancel jobs, also running ones", change.configure_cancel, change.run_cancel,
     ),
@@ -54,6 +58,10 @@ COMMANDS: dict[str, tuple[str, Configure, Run]] = {
     "limits": ("list the limits and what is in use", connects, control.run_limits),
     "schedule": (
         "list, set, end, pause, resume or run schedules", schedule.configure, schedule.run,
+    ),
+    "history": ("list ended jobs, and keep history", history.configure, history.run),
+    "failed": (
+        "list and export failed jobs, and set what becomes of them", failed.configure, failed.run,
     ),
     "queues": ("list queues and what locks them", locks.configure_queues, locks.run_queues),
     "unlock": ("unlock what dead workers hold", locks.configure_unlock, locks.run_unlock),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from datetime import datetime
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any, get_args
 
 from graphile_worker.cli import flags
@@ -11,9 +12,10 @@ from graphile_worker.cli.flags import Parser
 from graphile_worker.errors import GraphileWorkerError
 from graphile_worker.gw import tables
 from graphile_worker.gw.queue import connects, opened
+from graphile_worker.gw.records import history
 from graphile_worker.gw.tables import Table
 from graphile_worker.gw.values import job_id, plain, short, since, whole
-from graphile_worker.job import Job, JobState
+from graphile_worker.job import Job, JobRecord, JobState
 
 STATES: tuple[str, ...] = get_args(JobState)
 
@@ -108,27 +110,58 @@ def absent(name: int | str) -> GraphileWorkerError:
     """Return the error that there is no such job."""
     named = f"with the key {name!r}" if isinstance(name, str) else str(name)
     return GraphileWorkerError(
-        f"no job {named}: it may have completed (completed jobs are deleted), been removed, or"
-        " never"
-        " existed; `gw jobs` lists the jobs"
+        f"no job {named}: it may have completed (completed jobs are deleted, unless"
+        " `gw history keep` was called), been removed, or never existed; `gw jobs` lists the jobs"
     )
+
+
+def _recorded(record: JobRecord | None) -> dict[str, Any]:
+    """Return what is known of a job in the queue beside its row."""
+    if record is None:
+        return {}
+    found = history.as_json(record)
+    return {name: found[name] for name in ("progress", "progress_message", "attempt_log")}
+
+
+def _attempt_lines(record: JobRecord | None) -> Iterator[str]:
+    for each in record.attempt_log if record else ():
+        started = each.started_at or each.ended_at
+        yield (
+            f"{each.attempt}: {each.outcome}, {each.ended_at.isoformat(' ', 'seconds')}, after"
+            f" {history.took(each.ended_at - started)}, by {each.worker_id or 'nobody'}"
+        )
+        yield from (f"   {line}" for line in (each.error or "").splitlines())
 
 
 def run_job(options: argparse.Namespace) -> int:
     """Show one job with everything that is known of it."""
     name = one_of(options)
+    record: JobRecord | None = None
     with opened(options) as queue, queue.limited(read_only=True):
         now = queue.now()
         job = queue.utils.get_job(name)
-    if job is None:
+        job_id = job.id if job is not None else name
+        if queue.has_controls and isinstance(job_id, int):
+            record = queue.utils.find_job(job_id)
+    if job is not None:
+        found = as_json(job, now) | _recorded(record)
+    elif record is not None:
+        found = history.as_json(record)
+    else:
         raise absent(name)
-    found = as_json(job, now)
+    source = job or record
     lines = []
     for label, value in found.items():
         if isinstance(value, str) and value and label.endswith("_at"):
-            value = f"{value} ({since(getattr(job, label), now)})"
-        if label == "payload":
+            value = f"{value} ({since(getattr(source, label), now)})"
+        if label == "payload" or (label == "result" and value is not None):
             value = flags.as_json(value)
+        if label == "attempt_log":
+            value = "\n".join(_attempt_lines(record))
+        if label == "progress" and value is not None:
+            value = f"{value:.0%}"
+        if label == "duration" and value is not None:
+            value = history.took(timedelta(seconds=value))
         if label == "flags":
             value = ", ".join(value)
         if value is None or value == "":

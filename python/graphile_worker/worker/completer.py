@@ -14,11 +14,11 @@ from graphile_worker.log import logger, shown
 from graphile_worker.worker.context import ClaimedJob
 from graphile_worker.worker.database.backoff import Backoff, happens
 from graphile_worker.worker.database.protocol import Protocol
-from graphile_worker.worker.database.statements import Record
+from graphile_worker.worker.database.statements import Records
 from graphile_worker.worker.events import Event, Events
 from graphile_worker.worker.executors.execute import Outcome, failure_entry
 from graphile_worker.worker.lease import Identity
-from graphile_worker.worker.records.results import Redact, record, stored_error
+from graphile_worker.worker.records.results import Redact, stored_error, stored_result
 
 #: The most jobs in one statement.
 MAX_BATCH = 1000
@@ -170,12 +170,16 @@ class Completer:
             late += more
         _warn(late, "done")
 
-    def _records(self, group: list[Completion]) -> list[Record]:
-        doubted = self._boxes["success"].doubted
-        return [
-            record(job, outcome, seconds, self._redact, ascii_only=job.id in doubted)
-            for _, job, outcome, seconds in group
+    def _records(self, group: list[Completion]) -> Records:
+        doubted, redact = self._boxes["success"].doubted, self._redact
+        told = [
+            (None, None)
+            if outcome.result is None
+            else stored_result(job, outcome.result, redact, ascii_only=job.id in doubted)
+            for _, job, outcome, _ in group
         ]
+        seconds = [seconds for *_, seconds in group]
+        return Records([result for result, _ in told], seconds, [problem for _, problem in told])
 
     async def _fail(self, identity: Identity, group: list[Completion]) -> None:
         # Delays are the database's time, too: what it calls now is asked for at once.

@@ -27,7 +27,7 @@ from graphile_worker.worker.database.connections import (
     Row,
 )
 from graphile_worker.worker.database.failures import is_hopeless, is_outage
-from graphile_worker.worker.database.statements import TEXTS, Fetched, Heartbeat, Record, Verdict
+from graphile_worker.worker.database.statements import TEXTS, Fetched, Heartbeat, Records, Verdict
 
 #: What a connection is made with where the connection string does not say otherwise: a peer that
 #: vanished is noticed within half a minute, and no setting of the role decides how text is read.
@@ -190,7 +190,7 @@ class Protocol:
         return int(revision or 0)
 
     async def complete(
-        self, worker_id: str, ids: list[int], records: list[Record] | None = None
+        self, worker_id: str, ids: list[int], records: Records | None = None
     ) -> tuple[list[int], list[int]]:
         """Delete jobs that are done; return those that were not the worker's any more.
 
@@ -205,7 +205,10 @@ class Protocol:
             return [job for (job,) in rows], []
         told: tuple[Any, ...] = (None, None, None)
         if records is not None:
-            results, seconds, problems = map(list, zip(*records, strict=True))
+            # Arrays without any value are short.
+            results = records.results if any(records.results) else []
+            problems = records.problems if any(records.problems) else []
+            seconds = f"{{{','.join(map('%.6f'.__mod__, records.seconds))}}}"
             told = (results, seconds, problems)
         rows = await self._persist(
             "complete", "finish_jobs_with_results", (worker_id, array, *told), unless=_of_jobs

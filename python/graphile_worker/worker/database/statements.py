@@ -23,7 +23,7 @@ from (values (1)) as one left join {s}.get_jobs(%s, %s, %s, %s) as jobs on true"
     "finish_jobs": "select job_id from {s}.finish_jobs(%s, %s::text::bigint[]) where not done",
     "finish_jobs_with_results": """select job_id, done
 from {s}.finish_jobs_with_results(
-  %s, %s::text::bigint[], %s::text[]::json[], %s::float8[], %s::text[])
+  %s, %s::text::bigint[], %s::text[]::json[], %s::text::float8[], %s::text[])
 where done is not true""",
     "report_progress": """select j.id from rows from (
   unnest(%s::bigint[]), unnest(%s::real[]), unnest(%s::text[])) as j (id, progress, message),
@@ -79,15 +79,15 @@ class Heartbeat(NamedTuple):
     dead: list[tuple[str, int]]
 
 
-class Record(NamedTuple):
-    """What is told of a completed job where its history is kept."""
+class Records(NamedTuple):
+    """What is told of completed jobs where their history is kept, in their order."""
 
-    #: JSON text; None: there is none.
-    result: str | None
-    #: For how long its task ran.
-    seconds: float
+    #: JSON texts; None: there is none.
+    results: list[str | None]
+    #: For how long each task ran.
+    seconds: list[float]
     #: Why there is no result, where the task returned one.
-    problem: str | None
+    problems: list[str | None]
 
 
 class Fetched(NamedTuple):

@@ -10,8 +10,7 @@ from graphile_worker.errors import InvalidPayload
 from graphile_worker.log import logger, shown
 from graphile_worker.payload import to_json
 from graphile_worker.worker.context import ClaimedJob
-from graphile_worker.worker.database.statements import Record
-from graphile_worker.worker.executors.execute import Outcome, error_text
+from graphile_worker.worker.executors.execute import error_text
 
 #: Bytes of a result that are sent at most: keep_history does not take more.
 LARGEST_RESULT = 100_000_000
@@ -21,28 +20,25 @@ LARGEST_RESULT = 100_000_000
 Redact = Callable[[Literal["result", "error"], Any, ClaimedJob], Any]
 
 
-def record(
-    job: ClaimedJob, outcome: Outcome, seconds: float, redact: Redact | None, *, ascii_only: bool
-) -> Record:
-    """Return the record of a completed job; never raise, whatever the task returned.
+def stored_result(
+    job: ClaimedJob, result: Any, redact: Redact | None, *, ascii_only: bool
+) -> tuple[str | None, str | None]:
+    """Return a result as JSON text, or why it cannot be stored; never raise.
 
     ``ascii_only`` is for databases that cannot hold every character.
     """
     try:
-        result = outcome.result
-        if redact is not None and result is not None:
-            result = redact("result", result, job)
-        text = to_json(result)
+        text = to_json(result if redact is None else redact("result", result, job))
     except InvalidPayload as error:
-        return Record(None, seconds, str(error).replace("payload", "result", 1))
+        return None, str(error).replace("payload", "result", 1)
     except BaseException as error:  # of the hook, or of the result's own methods
         logger.error("job %s: its result is not recorded: %s", job.id, shown(error))
-        return Record(None, seconds, f"The result could not be recorded: {type(error).__name__}")
+        return None, f"The result could not be recorded: {type(error).__name__}"
     if text is not None and ascii_only:
         text = json.dumps(json.loads(text))
     if text is not None and len(text) > LARGEST_RESULT:
-        return Record(None, seconds, f"The result has more than {LARGEST_RESULT} bytes")
-    return Record(text, seconds, None)
+        return None, f"The result has more than {LARGEST_RESULT} bytes"
+    return text, None
 
 
 def stored_error(job: ClaimedJob, error: BaseException | None, redact: Redact | None) -> str:
