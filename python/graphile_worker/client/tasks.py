@@ -48,12 +48,19 @@ class RunOptions:
     retry: Retry | None = None
     #: Where a function that is no coroutine function runs: a thread, or a process of a pool.
     executor: Literal["thread", "process"] = "thread"
+    #: Whether it gets a connection on which its completion commits.
+    transaction: bool = False
 
     def __post_init__(self) -> None:
         if self.timeout is not None and not self.timeout > 0:
             raise InvalidArgument(f"timeout is {self.timeout!r}: pass seconds, more than 0")
         if self.executor not in ("thread", "process"):
             raise InvalidArgument(f"executor is {self.executor!r}: use 'thread' or 'process'")
+        if self.transaction and self.executor == "process":
+            raise InvalidArgument(
+                "transaction=True and executor='process' exclude each other: a process cannot share"
+                " the worker's connection. Use executor='thread', or a coroutine function"
+            )
 
 
 _RUN = RunOptions()
@@ -169,6 +176,7 @@ class Registry(Mapping[str, Task[..., Any, A]]):
         timeout: float | None = None,
         retry: Retry | None = None,
         executor: Literal["thread", "process"] = "thread",
+        transaction: bool = False,
         **options: Unpack[TaskOptions],
     ) -> Callable[[Callable[P, R]], Task[P, R, A]]:
         """Make a function the task with this identifier, with the options of TaskSpec as defaults.
@@ -177,12 +185,16 @@ class Registry(Mapping[str, Task[..., Any, A]]):
         ... def send_email(to: str, subject: str = "Hello") -> None: ...
 
         ``timeout`` (seconds), ``retry`` and ``executor`` say how a worker runs it; see RunOptions.
+        With ``transaction=True`` the writes on ``context().transaction`` and the job's completion
+        are one transaction.
         The payload is an object of the arguments by name. Raise InvalidIdentifier for one that is
         taken, and InvalidPayload for a function with parameters that have no name to be sent under.
         """
         check_identifier(identifier)
         spec = TaskSpec(**options)
-        run = RunOptions(timeout=timeout, retry=retry, executor=executor)
+        run = RunOptions(
+            timeout=timeout, retry=retry, executor=executor, transaction=transaction
+        )  # fmt: skip
 
         def decorate(function: Callable[P, R]) -> Task[P, R, A]:
             if identifier in self._tasks:

@@ -14,7 +14,7 @@ from graphile_worker.log import logger, shown
 from graphile_worker.worker.context import ClaimedJob
 from graphile_worker.worker.database.backoff import Backoff, happens
 from graphile_worker.worker.database.protocol import Protocol
-from graphile_worker.worker.database.statements import Records
+from graphile_worker.worker.database.statements import Completing, Records
 from graphile_worker.worker.events import Event, Events
 from graphile_worker.worker.executors.execute import Outcome, failure_entry
 from graphile_worker.worker.lease import Identity
@@ -62,6 +62,20 @@ class Completer:
         # A queue waits for its job to be off the table.
         if ended[1].queue_name is not None or len(box.waiting) >= FULL_BATCH:
             box.now.set()
+
+    def completing(self, job: ClaimedJob, result: Any, seconds: float) -> Completing:
+        """Return the statement that completes a job, for the transaction of its task."""
+        text, problem = None, None
+        if result is not None:
+            text, problem = stored_result(job, result, self._redact, ascii_only=False)
+        records = Records([text], [seconds], [problem])
+        return self._protocol.completing(job.locked_by, job.id, records)
+
+    def note_written(self, ended: Completion) -> None:
+        """Take note of a job whose end its task's transaction has written."""
+        identity, job, _, seconds = ended
+        identity.held.discard(job.id)
+        self._emit_events([ended], seconds)
 
     def forget(self, job_id: int) -> None:
         """Do not write of a job again that was taken anew: it has been written."""

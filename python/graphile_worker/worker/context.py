@@ -7,7 +7,7 @@ import json
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
@@ -15,7 +15,7 @@ from typing import Any, TypeVar, Unpack
 
 import psycopg
 
-from graphile_worker import aio
+from graphile_worker import add_job, add_jobs, aio
 from graphile_worker.errors import GraphileWorkerError, InvalidArgument
 from graphile_worker.job import Job, JobSpec, TaskOptions, TaskSpec
 from graphile_worker.naming import SCHEMA
@@ -127,7 +127,16 @@ class Context:
     that runs in a thread calls ``add_job_sync`` and ``add_jobs_sync``.
     """
 
-    __slots__ = ("_connect", "_logger", "_loop", "_report", "abort", "job", "schema")
+    __slots__ = (
+        "_connect",
+        "_logger",
+        "_loop",
+        "_report",
+        "abort",
+        "job",
+        "schema",
+        "transaction_conn",
+    )
 
     def __init__(
         self, job: ClaimedJob, connect: Connect, loop: asyncio.AbstractEventLoop | None = None,
@@ -138,6 +147,8 @@ class Context:
         self.schema = schema
         self._connect = connect
         self._loop, self._report = loop, report
+        #: Of a task with ``transaction=True``, as long as it runs.
+        self.transaction_conn: Any = None
         self._logger: logging.LoggerAdapter[logging.Logger] | None = None
 
     @property
@@ -182,17 +193,54 @@ class Context:
     def connection(self) -> AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]:
         """Lend a connection of the worker's pool, in a transaction that is committed at the end.
 
+        In a task with ``transaction=True`` it is that of the task, which commits with the job.
+
         >>> async with context().connection() as conn:
         ...     await conn.execute("update ...")
         """
+        if self.transaction_conn is not None:
+            return nullcontext(self.transaction)
         return self._connect()
+
+    @property
+    def transaction(self) -> Any:
+        """The connection on which the job's completion will commit, in a transaction.
+
+        It is an AsyncConnection of psycopg in a coroutine, and a Connection in a thread. The
+        worker commits it when the task returns, and rolls it back when it raises. Raise
+        GraphileWorkerError in a task that was not made with ``transaction=True``.
+
+        >>> await context().transaction.execute("update accounts set ...")
+        """
+        if self.transaction_conn is None:
+            raise GraphileWorkerError(
+                f"task {self.job.task_identifier} runs in no transaction: make it with"
+                " @tasks.task(..., transaction=True)"
+            )
+        return self.transaction_conn
+
+    def session(self) -> Any:
+        """Lend a session of SQLAlchemy on the connection of ``transaction``.
+
+        An AsyncSession in a coroutine, to be used by ``async with``; a Session in a thread. Its
+        ``commit`` ends a savepoint: the worker commits. Raise what ``transaction`` raises.
+
+        >>> async with context().session() as session:
+        ...     session.add(Payment(...))
+        """
+        from graphile_worker.worker.executors import transaction
+
+        conn = self.transaction
+        if isinstance(conn, transaction.AsyncTaskConnection):
+            return transaction.async_session_on(conn)
+        return transaction.session_on(conn)
 
     async def add_job(
         self, identifier: str, payload: Any = None, spec: TaskSpec | None = None,
         **options: Unpack[TaskOptions],
     ) -> Job:  # fmt: skip
         """Add a job in a transaction of its own; arguments and errors are those of ``add_job``."""
-        async with self._connect() as conn:
+        async with self.connection() as conn:
             return await aio.add_job(
                 identifier, payload, spec, conn=conn, schema=self.schema, **options
             )
@@ -202,7 +250,7 @@ class Context:
         **options: Unpack[TaskOptions],
     ) -> list[Job]:  # fmt: skip
         """Add many jobs in one transaction; arguments and errors are those of ``add_jobs``."""
-        async with self._connect() as conn:
+        async with self.connection() as conn:
             return await aio.add_jobs(jobs, spec, conn=conn, schema=self.schema, **options)
 
     def add_job_sync(
@@ -210,6 +258,10 @@ class Context:
         **options: Unpack[TaskOptions],
     ) -> Job:  # fmt: skip
         """Add a job from a task that runs in a thread."""
+        if self.transaction_conn is not None:
+            return add_job(
+                identifier, payload, spec, conn=self.transaction, schema=self.schema, **options
+            )
         return self._wait(self.add_job(identifier, payload, spec, **options))
 
     def add_jobs_sync(
@@ -217,6 +269,8 @@ class Context:
         **options: Unpack[TaskOptions],
     ) -> list[Job]:  # fmt: skip
         """Add many jobs from a task that runs in a thread."""
+        if self.transaction_conn is not None:
+            return add_jobs(jobs, spec, conn=self.transaction, schema=self.schema, **options)
         return self._wait(self.add_jobs(jobs, spec, **options))
 
     def _wait(self, verb: Coroutine[Any, Any, T]) -> T:

@@ -22,6 +22,8 @@ from graphile_worker.worker.database.protocol import Protocol, conninfo
 from graphile_worker.worker.events import Event
 from graphile_worker.worker.executors.call import RunnableTask
 from graphile_worker.worker.executors.execute import Outcome, error_text, execute, failure
+from graphile_worker.worker.executors.thread import Threads
+from graphile_worker.worker.executors.transaction import Transactions
 from graphile_worker.worker.lease import Identity
 from graphile_worker.worker.options import WorkerOptions
 from graphile_worker.worker.records.progress import Progress
@@ -58,7 +60,7 @@ class AbortedError(GraphileWorkerError):
 class _RunningJob:
     """A job that runs."""
 
-    __slots__ = ("cancelled", "context", "identity", "stopping", "task", "why")
+    __slots__ = ("cancelled", "context", "identity", "is_written", "stopping", "task", "why")
 
     def __init__(self, identity: Identity, context: Context) -> None:
         self.identity, self.context = identity, context
@@ -66,6 +68,8 @@ class _RunningJob:
         #: Why it was cancelled, of _REASONS; and by whom, where that was asked for.
         self.why: str | None = None
         self.cancelled: JobCancelled | None = None
+        #: Whether the transaction of its task has written how it ended.
+        self.is_written = False
         #: When its task is cancelled at last.
         self.stopping: asyncio.TimerHandle | None = None
 
@@ -78,13 +82,16 @@ class RunningJobs:
 
     def __init__(
         self, tasks: Mapping[str, RunnableTask], options: WorkerOptions, protocol: Protocol,
-        completer: Completer, progress: Progress, *, on_end: Callable[[], None],
+        completer: Completer, progress: Progress, threads: Threads,
+        *, on_end: Callable[[], None],
     ) -> None:  # fmt: skip
         self._tasks, self._options = tasks, options
         self._protocol, self._completer, self._progress = protocol, completer, progress
         self._events, self._on_end = options.events, on_end
         self._runs: set[_RunningJob] = set()
         self._connections = _Connections(options)
+        self._threads = threads
+        self._transactions: Transactions | None = None
         #: Seconds that a job takes, the latest ones counting most; None: none has ended.
         self.average: float | None = None
 
@@ -156,6 +163,8 @@ class RunningJobs:
                 run.context.job.id,
             )
         await self._connections.close()
+        if self._transactions is not None:
+            await self._transactions.close()
 
     async def _one(self, run: _RunningJob, error: Exception | None, is_large: bool) -> None:
         """Run a job and report its outcome to the database, whatever the task does."""
@@ -176,18 +185,34 @@ class RunningJobs:
         except BaseException as raised:
             # SystemExit and the like are the task's failure, not the worker's end.
             outcome = failure(raised, job, self._tasks[job.task_identifier].options)
-        if run.cancelled is not None and run.why != "lost":
+        if run.cancelled is not None and run.why != "lost" and not run.is_written:
             outcome = Outcome("failure", run.cancelled, final=True)
         self._end(run, outcome, time.perf_counter() - started)
 
-    async def _outcome(self, run: _RunningJob, error: Exception | None) -> Outcome:
+    async def _outcome(self, run: _RunningJob, error: Exception | None) -> Outcome | None:
         job = run.context.job
         runnable = self._tasks[job.task_identifier]
         if self._events.wanted("job:start"):
             self._events.emit(Event("job:start", job.locked_by, job=job))
         if error is not None:
             return failure(error, job, runnable.options)
+        if runnable.options.transaction:
+            return await self._in_transaction(runnable, run)
         return await execute(runnable, run.context, self._options.middleware)
+
+    async def _in_transaction(self, runnable: RunnableTask, run: _RunningJob) -> Outcome | None:
+        if self._transactions is None:
+            options = self._options
+            self._transactions = Transactions(
+                conninfo(options.dsn), size=options.max_connections or options.concurrency,
+                prepare=options.prepare, threads=self._threads, middleware=options.middleware,
+                completes=self._completer.completing,
+            )  # fmt: skip
+        outcome, run.is_written = await self._transactions.run(runnable, run.context)
+        if outcome is None:
+            run.why = run.why or "lost"
+            run.identity.held.discard(run.context.job.id)
+        return outcome
 
     async def _fetch_payload(self, run: _RunningJob) -> Exception | None:
         """Get a payload that was too large to be fetched ahead; return why it cannot be decoded."""
@@ -214,7 +239,9 @@ class RunningJobs:
         job = run.context.job
         self._progress.forget(job.id)
         if run.why != "lost":
-            if outcome is not None:
+            if run.is_written and outcome is not None:
+                self._completer.note_written((run.identity, job, outcome, seconds))
+            elif outcome is not None:
                 self._completer.add((run.identity, job, outcome, seconds))
             else:  # aborted: the end of the id gives it back
                 run.identity.held.discard(job.id)

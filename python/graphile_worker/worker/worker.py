@@ -86,6 +86,7 @@ class Worker:
         self._progress = Progress(self._protocol)
         self._runs = RunningJobs(
             self._tasks, options, self._protocol, self._completer, self._progress,
+            self._executors.threads,
             on_end=lambda: self._fetcher.start(),
         )  # fmt: skip
         self._fetcher = Fetcher(

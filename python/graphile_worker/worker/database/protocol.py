@@ -27,7 +27,15 @@ from graphile_worker.worker.database.connections import (
     Row,
 )
 from graphile_worker.worker.database.failures import is_hopeless, is_outage
-from graphile_worker.worker.database.statements import TEXTS, Fetched, Heartbeat, Records, Verdict
+from graphile_worker.worker.database.statements import (
+    TEXTS,
+    Completing,
+    Fetched,
+    Heartbeat,
+    Records,
+    Verdict,
+    finishing,
+)
 
 #: What a connection is made with where the connection string does not say otherwise: a peer that
 #: vanished is noticed within half a minute, and no setting of the role decides how text is read.
@@ -197,24 +205,15 @@ class Protocol:
         Also return those that are to be completed with their records: without ``records`` they were
         not touched.
         """
-        # Written here: the driver looks at each number on its own.
-        array = f"{{{','.join(map(str, ids))}}}"
-        if not self.has_controls:
-            values = (worker_id, array)
-            rows = await self._persist("complete", "finish_jobs", values, unless=_of_jobs)
-            return [job for (job,) in rows], []
-        told: tuple[Any, ...] = (None, None, None)
-        if records is not None:
-            # Arrays without any value are short.
-            results = records.results if any(records.results) else []
-            problems = records.problems if any(records.problems) else []
-            seconds = f"{{{','.join(map('%.6f'.__mod__, records.seconds))}}}"
-            told = (results, seconds, problems)
-        rows = await self._persist(
-            "complete", "finish_jobs_with_results", (worker_id, array, *told), unless=_of_jobs
-        )
-        late = [job for job, done in rows if done is not None]
-        return late, [job for job, done in rows if done is None]
+        verb, values = finishing(worker_id, ids, records, self.has_controls)
+        rows = await self._persist("complete", verb, values, unless=_of_jobs)
+        late = [job for job, *done in rows if done != [None]]
+        return late, [job for job, *done in rows if done == [None]]
+
+    def completing(self, worker_id: str, job_id: int, records: Records) -> Completing:
+        """Return the statement that deletes a job which is done, for a transaction of its task."""
+        verb, values = finishing(worker_id, [job_id], records, self.has_controls)
+        return Completing(self._statements[verb].encoded, values)
 
     async def fail(
         self, worker_id: str, failures: list[dict[str, Any]], fetched_again: Container[int] = ()

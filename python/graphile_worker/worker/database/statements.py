@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from graphile_worker.worker.database.connections import Row
 
@@ -90,6 +90,13 @@ class Records(NamedTuple):
     problems: list[str | None]
 
 
+class Completing(NamedTuple):
+    """A statement that completes a job; it returns a row if the worker does not hold it."""
+
+    query: bytes
+    values: tuple[Any, ...]
+
+
 class Fetched(NamedTuple):
     """What a fetch brought."""
 
@@ -109,3 +116,22 @@ class Verdict(NamedTuple):
     verdict: Literal["cancelled", "paused"]
     reason: str | None
     requested_by: str | None
+
+
+def finishing(
+    worker_id: str, ids: list[int], records: Records | None, can_record: bool
+) -> tuple[str, tuple[Any, ...]]:
+    """Return the function that completes jobs, and its values.
+
+    Arrays are written here: the driver looks at each number on its own.
+    """
+    array = f"{{{','.join(map(str, ids))}}}"
+    if not can_record:
+        return "finish_jobs", (worker_id, array)
+    if records is None:
+        return "finish_jobs_with_results", (worker_id, array, None, None, None)
+    # Arrays without any value are short.
+    results = records.results if any(records.results) else []
+    problems = records.problems if any(records.problems) else []
+    seconds = f"{{{','.join(map('%.6f'.__mod__, records.seconds))}}}"
+    return "finish_jobs_with_results", (worker_id, array, results, seconds, problems)
