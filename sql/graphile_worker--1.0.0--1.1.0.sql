@@ -180,6 +180,21 @@ create table @extschema@._private_dead_letters (
 );
 alter table @extschema@._private_dead_letters enable row level security;
 
+-- What payloads have to fit, by task. Quick is a condition that holds for most that do; known are
+-- the members that an object may have, where it may have no others.
+create table @extschema@._private_payload_schemas (
+  task text not null,
+  schema json not null,
+  on_invalid text not null,
+  quick jsonpath,
+  known text[],
+  set_at timestamptz not null,
+  set_by text not null,
+  constraint payload_schemas_pkey primary key (task),
+  constraint payload_schemas_on_invalid_check check (on_invalid in ('reject', 'warn'))
+);
+alter table @extschema@._private_payload_schemas enable row level security;
+
 alter table @extschema@._private_settings add column keep_failed interval;
 alter table @extschema@._private_settings add column failed_deleted_at timestamptz;
 alter table @extschema@._private_settings add column swept_to bigint not null default 0;
@@ -563,6 +578,11 @@ create or replace view @extschema@.dead_letters as
 select letters.failed_task, letters.task
 from @extschema@._private_dead_letters as letters;
 
+-- What payloads have to fit, by task.
+create or replace view @extschema@.payload_schemas as
+select schemas.task, schemas.schema, schemas.on_invalid, schemas.set_at, schemas.set_by
+from @extschema@._private_payload_schemas as schemas;
+
 -- Raises the error that names what is wrong with a job to be added, and how to mend it. Called only
 -- when something is wrong, so that good calls pay for one condition.
 create or replace function @extschema@._reject_job(
@@ -695,7 +715,8 @@ $$;
 -- Inserts a job, or applies it to the job that holds its key, and always returns a row. A job that
 -- cannot be updated any more (it runs, or has failed for good) gives up its key and will not run
 -- again; the new job takes its place. Whoever changes the keyed row at the same moment is waited
--- for, and the loop looks again, so no request is lost. The arguments are valid already.
+-- for, and the loop looks again, so no request is lost. The arguments are valid already, but for the
+-- payload.
 create or replace function @extschema@._upsert_job(
   id bigint,
   identifier text,
@@ -715,6 +736,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_job @extschema@._private_jobs;
+  v_is_checked boolean := false;
 begin
   loop
     insert into @extschema@._private_jobs as jobs (
@@ -736,6 +758,22 @@ begin
       on queues.queue_name = _upsert_job.queue_name
     where tasks.identifier = _upsert_job.identifier
     and (_upsert_job.queue_name is null or queues.id is not null)
+    and (v_is_checked or not exists (
+      select from @extschema@._private_payload_schemas as schemas
+      where schemas.task = tasks.identifier
+      and case
+        -- What jsonb cannot hold is told of, with words of ours, by the thorough check.
+        when pg_catalog.strpos(_upsert_job.payload::text, '\u0000') > 0 then false
+        else pg_catalog.jsonb_path_exists(
+          coalesce(_upsert_job.payload, '{}')::jsonb, schemas.quick, '{}', true
+        )
+        and (
+          schemas.known is null
+          or coalesce(_upsert_job.payload, '{}')::jsonb - schemas.known = '{}'
+          or pg_catalog.json_typeof(_upsert_job.payload) = 'array'
+        )
+      end is not true
+    ))
     on conflict (key) where key is not null do update set
       task_id = case when job_key_mode = 'unsafe_dedupe' then jobs.task_id else excluded.task_id end,
       job_queue_id = case when job_key_mode = 'unsafe_dedupe' then jobs.job_queue_id
@@ -758,6 +796,10 @@ begin
     returning * into v_job;
     exit when found;
 
+    if not v_is_checked then
+      perform @extschema@._check_payload(identifier, payload);
+      v_is_checked := true;
+    end if;
     perform @extschema@._ensure_names(array[identifier], array[queue_name]);
     update @extschema@._private_jobs as jobs
     set
@@ -879,6 +921,22 @@ begin
       end
     from @extschema@._private_tasks as tasks
     where tasks.identifier = add_job.identifier
+    and not exists (
+      select from @extschema@._private_payload_schemas as schemas
+      where schemas.task = tasks.identifier
+      and case
+        -- What jsonb cannot hold is told of, with words of ours, by the thorough check.
+        when pg_catalog.strpos(add_job.payload::text, '\u0000') > 0 then false
+        else pg_catalog.jsonb_path_exists(
+          coalesce(add_job.payload, '{}')::jsonb, schemas.quick, '{}', true
+        )
+        and (
+          schemas.known is null
+          or coalesce(add_job.payload, '{}')::jsonb - schemas.known = '{}'
+          or pg_catalog.json_typeof(add_job.payload) = 'array'
+        )
+      end is not true
+    )
     returning * into v_job;
   end if;
   if v_job.id is null then
@@ -933,6 +991,7 @@ as $$
 declare
   v_invalid bigint;
   v_unknown bigint;
+  v_doubtful bigint;
 begin
   -- Until this transaction ends, no name that it has seen is deleted.
   lock table @extschema@._private_jobs in row exclusive mode;
@@ -952,8 +1011,27 @@ begin
     or pg_catalog.array_position(s.flags, null) is not null),
     pg_catalog.count(*) filter (
       where tasks.id is null or (queues.id is null and s.queue_name is not null)
-    )
-  into keyed, due, v_invalid, v_unknown
+    ),
+    pg_catalog.count(*) filter (where case
+      when exists (select from @extschema@._private_payload_schemas)
+        then exists (
+          select from @extschema@._private_payload_schemas as schemas
+          where schemas.task = s.identifier
+          and case
+            -- What jsonb cannot hold is told of, with words of ours, by the thorough check.
+            when pg_catalog.strpos(s.payload::text, '\u0000') > 0 then false
+            else pg_catalog.jsonb_path_exists(
+              coalesce(s.payload, '{}')::jsonb, schemas.quick, '{}', true
+            )
+            and (
+              schemas.known is null
+              or coalesce(s.payload, '{}')::jsonb - schemas.known = '{}'
+              or pg_catalog.json_typeof(s.payload) = 'array'
+            )
+          end is not true
+        )
+    end)
+  into keyed, due, v_invalid, v_unknown, v_doubtful
   from rows from (pg_catalog.unnest(specs)) with ordinality as s (
       identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
     )
@@ -967,6 +1045,29 @@ begin
       identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
     )
     where s.place = v_invalid;
+  end if;
+  if v_doubtful > 0 then
+    perform @extschema@._check_payload(s.identifier, s.payload)
+    from rows from (pg_catalog.unnest(specs)) with ordinality as s (
+      identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
+    )
+    where exists (
+      select from @extschema@._private_payload_schemas as schemas
+      where schemas.task = s.identifier
+      and case
+        -- What jsonb cannot hold is told of, with words of ours, by the thorough check.
+        when pg_catalog.strpos(s.payload::text, '\u0000') > 0 then false
+        else pg_catalog.jsonb_path_exists(
+          coalesce(s.payload, '{}')::jsonb, schemas.quick, '{}', true
+        )
+        and (
+          schemas.known is null
+          or coalesce(s.payload, '{}')::jsonb - schemas.known = '{}'
+          or pg_catalog.json_typeof(s.payload) = 'array'
+        )
+      end is not true
+    )
+    order by s.place;
   end if;
   if v_unknown > 0 then
     perform @extschema@._ensure_names(
@@ -1292,10 +1393,1097 @@ begin
 end;
 $$;
 
--- Keeps the history of a task's jobs, or (without a task) of all tasks that have no setting of their
--- own: each job that ends is recorded for as long as `keep`, with its attempts and their errors; its
--- result, if `results`; its payload, if `payloads`. A result or error of more than max_bytes is left
--- out or cut. Whoever may add jobs may read the results. Replaces what was set.
+-- What is wrong with a value, by JSON Schema 2020-12: a JSON pointer, a space and words; null where
+-- nothing is. The schema has been checked by _check_schema. Recursive schemas are followed to a
+-- depth of 100.
+create or replace function @extschema@._schema_problem(
+  root jsonb,
+  schema jsonb,
+  value jsonb,
+  pointer text,
+  depth integer
+)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_kind text := pg_catalog.jsonb_typeof(value);
+  v_problem text;
+begin
+  if schema = 'true' then
+    return null;
+  elsif schema = 'false' then
+    return pointer || ' is not allowed';
+  elsif depth > 100 then
+    return pointer || ' is nested more than 100 deep';
+  end if;
+  if schema ? '$ref' then
+    v_problem := @extschema@._schema_problem(
+      root, @extschema@._schema_target(root, schema ->> '$ref'), value, pointer, depth + 1
+    );
+    if v_problem is not null then
+      return v_problem;
+    end if;
+  end if;
+  if schema ? 'type' and not @extschema@._is_of_type(value, schema -> 'type') then
+    return pg_catalog.format(
+      '%s is of type %s, not %s', pointer, v_kind,
+      pg_catalog.translate((schema -> 'type')::text, '"[]', '')
+    );
+  end if;
+  if schema ? 'enum' and not exists (
+    select from pg_catalog.jsonb_array_elements(schema -> 'enum') as allowed
+    where allowed.value = _schema_problem.value
+  ) then
+    return pg_catalog.format(
+      '%s is none of %s', pointer, pg_catalog.left((schema -> 'enum')::text, 200)
+    );
+  end if;
+  if schema ? 'const' and schema -> 'const' <> value then
+    return pg_catalog.format(
+      '%s is not %s', pointer, pg_catalog.left((schema -> 'const')::text, 200)
+    );
+  end if;
+  v_problem := case v_kind
+    when 'number' then @extschema@._number_problem(schema, value::numeric)
+    when 'string' then @extschema@._string_problem(schema, value #>> '{}')
+  end;
+  if v_problem is not null then
+    return pg_catalog.concat(pointer, ' ', v_problem);
+  end if;
+  if v_kind = 'object' then
+    v_problem := @extschema@._object_problem(root, schema, value, pointer, depth);
+  elsif v_kind = 'array' then
+    v_problem := @extschema@._array_problem(root, schema, value, pointer, depth);
+  end if;
+  return coalesce(
+    v_problem, @extschema@._combined_problem(root, schema, value, pointer, depth)
+  );
+end;
+$$;
+
+-- Whether a value is of a type, or of one of several. A number without a fraction is an integer.
+create or replace function @extschema@._is_of_type(
+  value jsonb,
+  types jsonb
+)
+returns boolean
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_kind text := pg_catalog.jsonb_typeof(value);
+begin
+  if pg_catalog.jsonb_typeof(types) = 'string' then
+    types := pg_catalog.jsonb_build_array(types);
+  end if;
+  return types ? v_kind
+    or v_kind = 'number' and types ? 'integer' and value::numeric = pg_catalog.trunc(value::numeric);
+end;
+$$;
+
+-- What is wrong with a number.
+create or replace function @extschema@._number_problem(
+  schema jsonb,
+  value numeric
+)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return case
+    when value < (schema ->> 'minimum')::numeric
+      then pg_catalog.format('is %s, less than %s', value, schema ->> 'minimum')
+    when value > (schema ->> 'maximum')::numeric
+      then pg_catalog.format('is %s, more than %s', value, schema ->> 'maximum')
+    when value <= (schema ->> 'exclusiveMinimum')::numeric
+      then pg_catalog.format('is %s, not more than %s', value, schema ->> 'exclusiveMinimum')
+    when value >= (schema ->> 'exclusiveMaximum')::numeric
+      then pg_catalog.format('is %s, not less than %s', value, schema ->> 'exclusiveMaximum')
+    when pg_catalog.mod(value, (schema ->> 'multipleOf')::numeric) <> 0
+      then pg_catalog.format('is %s, not a multiple of %s', value, schema ->> 'multipleOf')
+  end;
+end;
+$$;
+
+-- What is wrong with a text.
+create or replace function @extschema@._string_problem(
+  schema jsonb,
+  value text
+)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if pg_catalog.length(value) < (schema ->> 'minLength')::numeric then
+    return pg_catalog.format('is shorter than %s characters', schema ->> 'minLength');
+  elsif pg_catalog.length(value) > (schema ->> 'maxLength')::numeric then
+    return pg_catalog.format('is longer than %s characters', schema ->> 'maxLength');
+  elsif value !~ ('(?p)' || (schema ->> 'pattern')) then
+    return pg_catalog.format('does not match the pattern %s', schema ->> 'pattern');
+  elsif not @extschema@._has_format(value, schema ->> 'format') then
+    return pg_catalog.format('is no %s', schema ->> 'format');
+  end if;
+  return null;
+end;
+$$;
+
+-- Whether a text has a format: those of date-time, uuid and email are known, others hold always.
+create or replace function @extschema@._has_format(
+  value text,
+  format text
+)
+returns boolean
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_parts text[];
+  v_year integer;
+  v_month integer;
+  v_minutes integer;
+begin
+  if format = 'uuid' then
+    return value ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$';
+  elsif format = 'email' then
+    return value ~ (
+      '^([A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+)*'
+      || '|"([ !#-\[\]-~]|\\[ -~])*")@'
+      || '([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*'
+      || '|\[((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}'
+      || '|IPv6:[0-9A-Fa-f:.]+)\])$'
+    );
+  elsif format = 'date-time' then
+    v_parts := pg_catalog.regexp_match(
+      value,
+      '^([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.[0-9]+)?'
+      || '(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))$'
+    );
+    if v_parts is null then
+      return false;
+    end if;
+    v_year := v_parts[1]::integer;
+    v_month := v_parts[2]::integer;
+    if v_month not between 1 and 12
+      or v_parts[3]::integer not between 1 and (case
+        when v_month in (4, 6, 9, 11) then 30
+        when v_month <> 2 then 31
+        when v_year % 4 = 0 and (v_year % 100 <> 0 or v_year % 400 = 0) then 29
+        else 28
+      end)
+      or v_parts[4]::integer > 23 or v_parts[5]::integer > 59 or v_parts[6]::integer > 60
+      or v_parts[8]::integer > 23 or v_parts[9]::integer > 59
+    then
+      return false;
+    end if;
+    -- A leap second is the last one of a day of UTC.
+    v_minutes := v_parts[4]::integer * 60 + v_parts[5]::integer
+      - coalesce((v_parts[7] || '1')::integer * (v_parts[8]::integer * 60 + v_parts[9]::integer), 0);
+    return v_parts[6] <> '60' or (v_minutes + 1440) % 1440 = 1439;
+  end if;
+  return true;
+end;
+$$;
+
+-- What is wrong with an object.
+create or replace function @extschema@._object_problem(
+  root jsonb,
+  schema jsonb,
+  value jsonb,
+  pointer text,
+  depth integer
+)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_size bigint;
+  v_problem text;
+  r record;
+begin
+  select name into r
+  from pg_catalog.jsonb_array_elements_text(schema -> 'required') as required (name)
+  where not value ? required.name
+  limit 1;
+  if found then
+    return pg_catalog.format('%s lacks the property "%s"', pointer, r.name);
+  end if;
+  if schema ? 'minProperties' or schema ? 'maxProperties' then
+    select pg_catalog.count(*) into v_size from pg_catalog.jsonb_object_keys(value);
+    if v_size < (schema ->> 'minProperties')::numeric then
+      return pg_catalog.format(
+        '%s has less than %s properties', pointer, schema ->> 'minProperties'
+      );
+    elsif v_size > (schema ->> 'maxProperties')::numeric then
+      return pg_catalog.format(
+        '%s has more than %s properties', pointer, schema ->> 'maxProperties'
+      );
+    end if;
+  end if;
+  for r in
+    select
+      members.key,
+      members.value,
+      coalesce(schema -> 'properties' -> members.key, schema -> 'additionalProperties') as schema,
+      schema -> 'properties' ? members.key as is_named
+    from pg_catalog.jsonb_each(value) as members
+  loop
+    continue when r.schema is null;
+    if r.schema = 'false' and r.is_named is not true then
+      return pg_catalog.format(
+        '%s/%s is an unknown property', pointer, @extschema@._pointer_part(r.key)
+      );
+    end if;
+    v_problem := @extschema@._schema_problem(
+      root, r.schema, r.value, pointer || '/' || @extschema@._pointer_part(r.key), depth + 1
+    );
+    if v_problem is not null then
+      return v_problem;
+    end if;
+  end loop;
+  return null;
+end;
+$$;
+
+-- A key as a part of a JSON pointer.
+create or replace function @extschema@._pointer_part(
+  key text
+)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return pg_catalog.replace(pg_catalog.replace(key, '~', '~0'), '/', '~1');
+end;
+$$;
+
+-- What is wrong with an array.
+create or replace function @extschema@._array_problem(
+  root jsonb,
+  schema jsonb,
+  value jsonb,
+  pointer text,
+  depth integer
+)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_size integer := pg_catalog.jsonb_array_length(value);
+  v_fixed integer := coalesce(pg_catalog.jsonb_array_length(schema -> 'prefixItems'), 0);
+  v_problem text;
+begin
+  if v_size < (schema ->> 'minItems')::numeric then
+    return pg_catalog.format('%s has less than %s items', pointer, schema ->> 'minItems');
+  elsif v_size > (schema ->> 'maxItems')::numeric then
+    return pg_catalog.format('%s has more than %s items', pointer, schema ->> 'maxItems');
+  elsif schema -> 'uniqueItems' = 'true' and v_size > (
+    select pg_catalog.count(distinct items.value)
+    from pg_catalog.jsonb_array_elements(value) as items
+  ) then
+    return pg_catalog.format('%s has an item twice', pointer);
+  end if;
+  for i in 0 .. v_size - 1 loop
+    continue when i >= v_fixed and not schema ? 'items';
+    v_problem := @extschema@._schema_problem(
+      root, case when i < v_fixed then schema -> 'prefixItems' -> i else schema -> 'items' end,
+      value -> i, pg_catalog.concat(pointer, '/', i), depth + 1
+    );
+    if v_problem is not null then
+      return v_problem;
+    end if;
+  end loop;
+  return null;
+end;
+$$;
+
+-- What is wrong with a value by allOf, anyOf, oneOf and not.
+create or replace function @extschema@._combined_problem(
+  root jsonb,
+  schema jsonb,
+  value jsonb,
+  pointer text,
+  depth integer
+)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_problem text;
+  v_fits integer;
+begin
+  if schema ? 'allOf' then
+    for i in 0 .. pg_catalog.jsonb_array_length(schema -> 'allOf') - 1 loop
+      v_problem := @extschema@._schema_problem(
+        root, schema -> 'allOf' -> i, value, pointer, depth + 1
+      );
+      if v_problem is not null then
+        return v_problem;
+      end if;
+    end loop;
+  end if;
+  if schema ? 'anyOf' then
+    select @extschema@._schema_problem(
+      root, part.value, _combined_problem.value, pointer, depth + 1
+    )
+    into v_problem
+    from pg_catalog.jsonb_array_elements(schema -> 'anyOf') with ordinality as part (value, place)
+    order by
+      @extschema@._schema_problem(
+      root, part.value, _combined_problem.value, pointer, depth + 1
+    ) is not null,
+      part.place
+    limit 1;
+    if v_problem is not null then
+      return pg_catalog.format('%s fits none of anyOf; of the first: %s', pointer, v_problem);
+    end if;
+  end if;
+  if schema ? 'oneOf' then
+    select pg_catalog.count(*) into v_fits
+    from pg_catalog.jsonb_array_elements(schema -> 'oneOf') as one
+    where @extschema@._schema_problem(
+      root, one.value, _combined_problem.value, pointer, depth + 1
+    ) is null;
+    if v_fits <> 1 then
+      return pg_catalog.format('%s fits %s of oneOf, not one', pointer, v_fits);
+    end if;
+  end if;
+  if schema ? 'not'
+    and @extschema@._schema_problem(root, schema -> 'not', value, pointer, depth + 1) is null
+  then
+    return pg_catalog.format('%s fits what it must not', pointer);
+  end if;
+  return null;
+end;
+$$;
+
+-- The part of a schema that a reference such as #/$defs/address names; null where there is none.
+create or replace function @extschema@._schema_target(
+  root jsonb,
+  reference text
+)
+returns jsonb
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_found jsonb := root;
+  v_part text;
+  v_bytes bytea;
+begin
+  if reference = '#' then
+    return root;
+  elsif reference not like '#/%' then
+    return null;
+  end if;
+  -- What is written as %20 is a space.
+  while reference ~ '%[0-9a-fA-F]{2}' loop
+    v_bytes := pg_catalog.decode(
+      pg_catalog.substr(pg_catalog.substring(reference, '%[0-9a-fA-F]{2}'), 2), 'hex'
+    );
+    exit when pg_catalog.get_byte(v_bytes, 0) > 127 or pg_catalog.get_byte(v_bytes, 0) in (0, 37);
+    reference := pg_catalog.replace(
+      reference, pg_catalog.substring(reference, '%[0-9a-fA-F]{2}'),
+      pg_catalog.chr(pg_catalog.get_byte(v_bytes, 0))
+    );
+  end loop;
+  reference := pg_catalog.replace(reference, '%25', '%');
+  foreach v_part in array (pg_catalog.string_to_array(reference, '/'))[2:] loop
+    v_part := pg_catalog.replace(pg_catalog.replace(v_part, '~1', '/'), '~0', '~');
+    v_found := case pg_catalog.jsonb_typeof(v_found)
+      when 'object' then v_found -> v_part
+      when 'array' then case when v_part ~ '^[0-9]{1,6}$' then v_found -> v_part::integer end
+    end;
+  end loop;
+  return v_found;
+end;
+$$;
+
+-- What is wrong with a JSON Schema: a JSON pointer, a space and words; null where nothing is. A
+-- keyword that is not known here is wrong: it would be believed to be checked.
+create or replace function @extschema@._check_schema(
+  root jsonb,
+  schema jsonb,
+  pointer text
+)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_problem text;
+  r record;
+begin
+  if pg_catalog.jsonb_typeof(schema) = 'boolean' then
+    return null;
+  elsif pg_catalog.jsonb_typeof(schema) <> 'object' then
+    return pointer || ' is neither an object nor true or false';
+  end if;
+  for r in select keywords.key, keywords.value from pg_catalog.jsonb_each(schema) as keywords loop
+    v_problem := @extschema@._check_keyword(
+      root, r.key, r.value, pointer || '/' || @extschema@._pointer_part(r.key)
+    );
+    if v_problem is not null then
+      return v_problem;
+    end if;
+  end loop;
+  return null;
+end;
+$$;
+
+-- What is wrong with a keyword of a JSON Schema.
+create or replace function @extschema@._check_keyword(
+  root jsonb,
+  keyword text,
+  value jsonb,
+  pointer text
+)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_kind text := pg_catalog.jsonb_typeof(value);
+  v_problem text;
+begin
+  case
+    when keyword in (
+      'title', 'description', 'default', 'example', 'examples', 'deprecated', 'readOnly',
+      'writeOnly', 'discriminator', 'contentEncoding', 'contentMediaType', '$comment'
+    ) then
+      null;
+    when keyword = '$schema' then
+      if value #>> '{}' !~ '^https?://json-schema[.]org/draft/2020-12/schema#?$' then
+        return pg_catalog.format('%s is another version of JSON Schema: %s', pointer, value);
+      end if;
+    when keyword = '$id' and pointer = '/$id' then
+      null;
+    when keyword in ('items', 'not') or keyword = 'additionalProperties' then
+      return @extschema@._check_schema(root, value, pointer);
+    when keyword in ('properties', '$defs', 'definitions') then
+      if v_kind <> 'object' then
+        return pointer || ' is no object';
+      end if;
+      select @extschema@._check_schema(
+        root, named.value, pointer || '/' || @extschema@._pointer_part(named.key)
+      ) into v_problem
+      from pg_catalog.jsonb_each(value) as named
+      order by 1
+      limit 1;
+      return v_problem;
+    when keyword in ('allOf', 'anyOf', 'oneOf', 'prefixItems') then
+      if v_kind <> 'array' then
+        return pointer || ' is no array';
+      end if;
+      select @extschema@._check_schema(
+        root, part.value, pg_catalog.concat(pointer, '/', part.place - 1)
+      ) into v_problem
+      from pg_catalog.jsonb_array_elements(value) with ordinality as part (value, place)
+      order by 1
+      limit 1;
+      return v_problem;
+    when keyword = '$ref' then
+      -- Only to where schemas are checked.
+      if v_kind <> 'string' or value #>> '{}' !~ (
+        '^#(/(properties|\$defs|definitions)/[^/]*|/(items|additionalProperties|not)'
+        || '|/(allOf|anyOf|oneOf|prefixItems)/[0-9]+)*$'
+      ) or @extschema@._schema_target(root, value #>> '{}') is null then
+        return pg_catalog.format('%s refers to no schema in this one: %s', pointer, value);
+      end if;
+    when keyword = 'type' then
+      if v_kind not in ('string', 'array') or value = '[]' or exists (
+        select from pg_catalog.jsonb_array_elements(
+          case when v_kind = 'array' then value else pg_catalog.jsonb_build_array(value) end
+        ) as types
+        where types.value not in (
+          '"string"', '"number"', '"integer"', '"object"', '"array"', '"boolean"', '"null"'
+        )
+      ) then
+        return pg_catalog.format('%s is no type of JSON: %s', pointer, value);
+      end if;
+    when keyword = 'enum' then
+      if v_kind <> 'array' then
+        return pointer || ' is no array';
+      end if;
+    when keyword = 'required' then
+      if v_kind <> 'array'
+        or pg_catalog.jsonb_path_exists(value, '$[*] ? (@.type() != "string")')
+      then
+        return pointer || ' is no array of texts';
+      end if;
+    else
+      return @extschema@._check_limit(keyword, value, pointer);
+  end case;
+  return null;
+end;
+$$;
+
+-- What is wrong with a keyword of a JSON Schema that is a number, a text or true or false.
+create or replace function @extschema@._check_limit(
+  keyword text,
+  value jsonb,
+  pointer text
+)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_kind text := pg_catalog.jsonb_typeof(value);
+begin
+  case
+    when keyword = 'const' then
+      null;
+    when keyword in ('minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'multipleOf')
+    then
+      if v_kind <> 'number' or keyword = 'multipleOf' and value <= '0' then
+        return pg_catalog.format('%s is no number that can be used: %s', pointer, value);
+      end if;
+    when keyword in (
+      'minLength', 'maxLength', 'minItems', 'maxItems', 'minProperties', 'maxProperties'
+    ) then
+      if v_kind <> 'number' or value < '0' or not @extschema@._is_of_type(value, '"integer"') then
+        return pg_catalog.format('%s is no number from 0: %s', pointer, value);
+      end if;
+    when keyword = 'uniqueItems' then
+      if v_kind <> 'boolean' then
+        return pointer || ' is neither true nor false';
+      end if;
+    when keyword = 'format' then
+      if v_kind <> 'string' then
+        return pointer || ' is no text';
+      end if;
+    when keyword = 'pattern' then
+      if v_kind <> 'string' then
+        return pointer || ' is no text';
+      end if;
+      begin
+        perform '' ~ ('(?p)' || (value #>> '{}'));
+      exception when invalid_regular_expression then
+        return pg_catalog.format('%s is no pattern that PostgreSQL knows: %s', pointer, value);
+      end;
+    else
+      return pg_catalog.format('%s is a keyword that is not checked here', pointer);
+  end case;
+  return null;
+end;
+$$;
+
+-- A schema as a condition of jsonpath on @, so that most payloads are checked by one expression
+-- instead of a function a part. It holds only for what fits; it may not hold for what fits as well,
+-- which is then looked at closely. Null where there is none. Each part of a value is asked for
+-- within exists(), which is true or false; a condition that is neither would be taken for false
+-- where it is negated.
+create or replace function @extschema@._quick_check(
+  root jsonb,
+  schema jsonb,
+  depth integer
+)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_conditions text[] := '{}';
+  v_parts text[];
+begin
+  if schema = 'true' or schema = '{}' then
+    return '1 == 1';
+  elsif pg_catalog.jsonb_typeof(schema) <> 'object' or depth > 12 or schema ?| array[
+    'not', 'oneOf', 'uniqueItems', 'prefixItems', 'minProperties', 'maxProperties'
+  ] then
+    return null;
+  end if;
+  if schema ? '$ref' then
+    v_conditions := v_conditions || @extschema@._quick_check(
+      root, @extschema@._schema_target(root, schema ->> '$ref'), depth + 1
+    );
+  end if;
+  if schema ? 'type' then
+    select v_conditions || ('(' || pg_catalog.string_agg(
+      case types.name
+        when 'integer' then '(@.type() == "number" && @.floor() == @)'
+        else pg_catalog.format('@.type() == "%s"', types.name)
+      end, ' || '
+    ) || ')') into v_conditions
+    from pg_catalog.jsonb_array_elements_text(
+      case when pg_catalog.jsonb_typeof(schema -> 'type') = 'array' then schema -> 'type'
+        else pg_catalog.jsonb_build_array(schema -> 'type') end
+    ) as types (name);
+  end if;
+  if schema ? 'enum' or schema ? 'const' then
+    v_parts := array(
+      select case when pg_catalog.jsonb_typeof(allowed.value) not in ('object', 'array')
+        then '@ == ' || allowed.value::text end
+      from pg_catalog.jsonb_array_elements(
+        coalesce(schema -> 'enum', pg_catalog.jsonb_build_array(schema -> 'const'))
+      ) as allowed
+    );
+    if schema ? 'enum' and schema ? 'const' or v_parts = '{}'
+      or pg_catalog.array_position(v_parts, null) is not null
+    then
+      return null;
+    end if;
+    v_conditions := v_conditions || ('(' || pg_catalog.array_to_string(v_parts, ' || ') || ')');
+  end if;
+  v_conditions := v_conditions || @extschema@._quick_scalars(schema);
+  if schema ?| array['properties', 'required', 'additionalProperties'] then
+    v_conditions := v_conditions || @extschema@._quick_object(root, schema, depth);
+  end if;
+  if schema ? 'items' then
+    v_conditions := v_conditions || @extschema@._of_kind(
+      schema, 'array', '!exists(@[*] ? (!exists(@ ? ('
+        || @extschema@._quick_check(root, schema -> 'items', depth + 1) || '))))'
+    );
+  end if;
+  if schema ? 'allOf' or schema ? 'anyOf' then
+    select
+      v_conditions
+      || case when schema ? 'allOf' then '(' || pg_catalog.string_agg(
+        'exists(@ ? (' || parts.condition || '))', ' && '
+      ) filter (where parts.keyword = 'allOf') || ')' else '1 == 1' end
+      || case when schema ? 'anyOf' then '(' || pg_catalog.string_agg(
+        'exists(@ ? (' || parts.condition || '))', ' || '
+      ) filter (where parts.keyword = 'anyOf') || ')' else '1 == 1' end
+      || case when pg_catalog.bool_or(parts.condition is null and parts.keyword = 'allOf')
+        then null else '1 == 1' end
+    into v_conditions
+    from (
+      select keywords.name as keyword,
+        @extschema@._quick_check(root, part.value, depth + 1) as condition
+      from pg_catalog.unnest(array['allOf', 'anyOf']) as keywords (name)
+      cross join lateral pg_catalog.jsonb_array_elements(schema -> keywords.name) as part
+    ) as parts;
+  end if;
+  if pg_catalog.array_position(v_conditions, null) is not null then
+    return null;
+  end if;
+  return coalesce(nullif(pg_catalog.array_to_string(v_conditions, ' && '), ''), '1 == 1');
+end;
+$$;
+
+-- A condition for values of one kind. Where the schema asks for that kind, others fail already.
+create or replace function @extschema@._of_kind(
+  schema jsonb,
+  kind text,
+  condition text
+)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if schema ->> 'type' = kind or schema ->> 'type' = 'integer' and kind = 'number' then
+    return condition;
+  end if;
+  return '(@.type() != "' || kind || '" || ' || condition || ')';
+end;
+$$;
+
+-- The conditions for numbers, texts and sizes of arrays; one of them is null where there is none.
+create or replace function @extschema@._quick_scalars(
+  schema jsonb
+)
+returns text[]
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_least integer := case when (schema ->> 'minLength')::numeric <= 2000
+    then (schema ->> 'minLength')::numeric::integer end;
+  v_most integer := case when (schema ->> 'maxLength')::numeric <= 2000
+    then (schema ->> 'maxLength')::numeric::integer end;
+  v_format text;
+begin
+  if schema ? 'minLength' and v_least is null or schema ? 'maxLength' and v_most is null then
+    return array[null::text];
+  end if;
+  v_format := case schema ->> 'format'
+    when 'uuid' then
+      '^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$'
+    when 'email' then
+      '^[A-Za-z0-9_+-]+([.][A-Za-z0-9_+-]+)*@[A-Za-z0-9]+(-+[A-Za-z0-9]+)*'
+      || '([.][A-Za-z0-9]+(-+[A-Za-z0-9]+)*)*$'
+    when 'date-time' then
+      '^[0-9]{4}-((0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])|(0[13-9]|1[0-2])-(29|30)'
+      || '|(0[13578]|1[02])-31)'
+      || '[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]+)?'
+      || '([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$'
+  end;
+  return array(
+    select @extschema@._of_kind(
+      schema,
+      case
+        when keywords.key in ('minItems', 'maxItems') then 'array'
+        when keywords.key in ('pattern', 'minLength', 'maxLength', 'format') then 'string'
+        else 'number'
+      end,
+      case keywords.key
+        when 'minimum' then '@ >= ' || keywords.value::text
+        when 'maximum' then '@ <= ' || keywords.value::text
+        when 'exclusiveMinimum' then '@ > ' || keywords.value::text
+        when 'exclusiveMaximum' then '@ < ' || keywords.value::text
+        when 'multipleOf' then '@ % ' || keywords.value::text || ' == 0'
+        when 'minItems' then '@.size() >= ' || keywords.value::text
+        when 'maxItems' then '@.size() <= ' || keywords.value::text
+        when 'pattern' then '@ like_regex ' || keywords.value::text
+        when 'minLength' then @extschema@._quick_length(v_least)
+        -- That a text is long is seen at once for most that are not.
+        when 'maxLength' then '!(' || @extschema@._quick_length(v_most + 1) || ')'
+        else '@ like_regex ' || pg_catalog.to_jsonb(v_format)::text
+      end
+    )
+    from pg_catalog.jsonb_each(schema) as keywords
+    where keywords.key in (
+      'minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'multipleOf', 'minItems',
+      'maxItems', 'pattern', 'minLength', 'maxLength'
+    )
+    or keywords.key = 'format' and v_format is not null
+  );
+end;
+$$;
+
+-- The condition that a text has so many characters at characters. A regular expression counts to 255.
+create or replace function @extschema@._quick_length(
+  characters integer
+)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return case
+    when characters = 0 then '1 == 1'
+    when characters = 1 then '@ != ""'
+    else pg_catalog.concat(
+      '@ like_regex "^', '(.{250})' || nullif(pg_catalog.concat('{', characters / 250, '}'), '{0}'),
+      '.{', characters % 250, '}" flag "s"'
+    )
+  end;
+end;
+$$;
+
+-- The condition for the members of an object. In strict mode it is an error to ask for one that is
+-- not there, which within exists() makes that false. Members without a name are looked for among
+-- all of them.
+create or replace function @extschema@._quick_object(
+  root jsonb,
+  schema jsonb,
+  depth integer
+)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_required jsonb := coalesce(schema -> 'required', '[]');
+  v_conditions text[] := '{}';
+  v_known text;
+  v_rest text;
+  v_condition text;
+  r record;
+begin
+  for r in
+    select
+      names.name,
+      pg_catalog.to_jsonb(names.name)::text as quoted,
+      coalesce(schema -> 'properties' -> names.name, 'true') as schema
+    from (
+      select pg_catalog.jsonb_object_keys(schema -> 'properties')
+      union
+      select pg_catalog.jsonb_array_elements_text(v_required)
+    ) as names (name)
+  loop
+    v_condition := @extschema@._quick_check(root, r.schema, depth + 1);
+    if v_condition is null then
+      return null;
+    end if;
+    v_conditions := v_conditions || case
+      when v_required ? r.name then 'exists(@.' || r.quoted || ' ? (' || v_condition || '))'
+      else '(exists(@ ? (exists(@.' || r.quoted || ' ? (' || v_condition || ')))) || '
+        || '!exists(@ ? (exists(@.' || r.quoted || '))))'
+    end;
+  end loop;
+  if coalesce(schema -> 'additionalProperties', 'true') not in ('true', '{}') then
+    v_rest := @extschema@._quick_check(root, schema -> 'additionalProperties', depth + 1);
+    if schema -> 'additionalProperties' <> 'false' and v_rest is null then
+      return null;
+    end if;
+    select coalesce(pg_catalog.string_agg(
+      '@.key == ' || pg_catalog.to_jsonb(named.name)::text || ' || ', ''
+    ), '') into v_known
+    from pg_catalog.jsonb_object_keys(schema -> 'properties') as named (name);
+    v_conditions := v_conditions || (
+      '!exists(@.keyvalue() ? (!(' || v_known
+      || coalesce('exists(@.value ? (' || v_rest || '))', '1 == 0') || ')))'
+    );
+  end if;
+  return @extschema@._of_kind(
+    schema, 'object',
+    coalesce('(' || nullif(pg_catalog.array_to_string(v_conditions, ' && '), '') || ')', '1 == 1')
+  );
+end;
+$$;
+
+-- Checks the payloads of a task where they enter: add_job and add_jobs refuse one that does not fit
+-- the JSON Schema, or (on_invalid is 'warn') warn of it. Of a payload that is an array, each
+-- element is checked; the members _cron and _trace, which are added on the way, are left out. Jobs
+-- that are in the queue are not looked at. A null schema ends it. Returns the schema that was set
+-- before.
+create or replace function @extschema@.set_payload_schema(
+  task text,
+  schema json,
+  on_invalid text = 'reject'
+)
+returns json
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_schema jsonb;
+  v_problem text;
+  v_condition text;
+  v_object text;
+  v_known text[];
+  v_quick jsonpath;
+  v_before json;
+begin
+  if task is null or pg_catalog.length(task) not between 1 and 128 then
+    perform @extschema@._reject_job(task, null, null, null, null, null);
+  elsif on_invalid is null or on_invalid not in ('reject', 'warn') then
+    raise exception 'What to do with an invalid payload is unknown: "%"', on_invalid
+      using errcode = 'GWBSC', hint = 'Use reject or warn.';
+  end if;
+  select schemas.schema into v_before
+  from @extschema@._private_payload_schemas as schemas
+  where schemas.task = set_payload_schema.task;
+  if schema is null then
+    delete from @extschema@._private_payload_schemas as schemas
+    where schemas.task = set_payload_schema.task;
+    return v_before;
+  end if;
+  begin
+    v_schema := schema::jsonb;
+    v_problem := @extschema@._check_schema(v_schema, v_schema, '');
+  exception when untranslatable_character or invalid_text_representation
+    or numeric_value_out_of_range or statement_too_complex
+  then
+    v_problem := ' cannot be read: ' || sqlerrm;
+  end;
+  if v_problem is not null then
+    raise exception 'Schema of task "%" cannot be used: %', task, v_problem
+      using errcode = 'GWBSC',
+        hint = 'Use the keywords of JSON Schema 2020-12 that docs/payload-schemas.md lists.';
+  end if;
+  v_condition := @extschema@._quick_check(v_schema, v_schema, 0);
+  v_object := v_condition;
+  if v_schema -> 'additionalProperties' = 'false' then
+    -- That an object has no others is seen faster by taking the known ones away.
+    v_known := array(
+      select pg_catalog.jsonb_object_keys(v_schema -> 'properties')
+      union all
+      select pg_catalog.unnest(array['_cron', '_trace'])
+    );
+    v_object := @extschema@._quick_check(v_schema, v_schema - 'additionalProperties', 0);
+  end if;
+  begin
+    v_quick := pg_catalog.format(
+      'strict $ ? ((@.type() != "array" && (%2$s)) || (@.type() == "array" && '
+      || '!exists(@[*] ? (!exists(@ ? (%1$s))))))',
+      v_condition, v_object
+    )::jsonpath;
+  exception when syntax_error or invalid_regular_expression then
+    v_quick := null;  -- jsonpath knows less than the other way
+  end;
+  if v_condition is null then
+    v_quick := null;
+  end if;
+  insert into @extschema@._private_payload_schemas as schemas (
+    task, schema, on_invalid, quick, known, set_at, set_by
+  )
+  values (
+    task, schema, on_invalid, v_quick, v_known, pg_catalog.clock_timestamp(), coalesce(nullif(pg_catalog.current_setting('role'), 'none'), session_user)
+  )
+  on conflict on constraint payload_schemas_pkey do update set
+    schema = excluded.schema,
+    on_invalid = excluded.on_invalid,
+    quick = excluded.quick,
+    known = excluded.known,
+    set_at = excluded.set_at,
+    set_by = excluded.set_by;
+  return v_before;
+end;
+$$;
+
+-- What is wrong with a payload of a task: a JSON pointer, a space and words; null where it fits.
+create or replace function @extschema@._payload_problem(
+  task_schema jsonb,
+  payload json
+)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_payload jsonb;
+  v_problem text;
+begin
+  begin
+    v_payload := coalesce(payload, '{}')::jsonb;
+  exception when untranslatable_character or invalid_text_representation
+    or numeric_value_out_of_range
+  then
+    return ' cannot be read: ' || sqlerrm;
+  end;
+  for i in 0 .. case when pg_catalog.jsonb_typeof(v_payload) = 'array'
+    then pg_catalog.jsonb_array_length(v_payload) else 1 end - 1
+  loop
+    v_problem := case when pg_catalog.jsonb_typeof(v_payload) = 'array' then
+      @extschema@._schema_problem(
+        task_schema, task_schema, @extschema@._without_added(v_payload -> i), '/' || i, 0
+      )
+    else
+      @extschema@._schema_problem(
+        task_schema, task_schema, @extschema@._without_added(v_payload), '', 0
+      )
+    end;
+    exit when v_problem is not null;
+  end loop;
+  return v_problem;
+end;
+$$;
+
+-- A payload without the members that are added to it on the way.
+create or replace function @extschema@._without_added(
+  payload jsonb
+)
+returns jsonb
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return case when pg_catalog.jsonb_typeof(payload) = 'object'
+    then payload - array['_cron', '_trace'] else payload end;
+end;
+$$;
+
+-- Raises an error for a payload that does not fit the schema of its task, or warns of it.
+create or replace function @extschema@._check_payload(
+  task text,
+  payload json
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_schema record;
+  v_problem text;
+begin
+  select schemas.schema, schemas.on_invalid into v_schema
+  from @extschema@._private_payload_schemas as schemas
+  where schemas.task = _check_payload.task;
+  if not found then
+    return;
+  end if;
+  v_problem := @extschema@._payload_problem(v_schema.schema::jsonb, payload);
+  if v_problem is null then
+    return;
+  elsif v_schema.on_invalid = 'warn' then
+    raise warning 'Payload of task "%" does not fit its schema: %', task, v_problem
+      using errcode = 'GWBPS';
+    return;
+  end if;
+  raise exception 'Payload of task "%" does not fit its schema: %', task, v_problem
+    using errcode = 'GWBPS', detail = 'JSON pointer: ' || pg_catalog.split_part(v_problem, ' ', 1),
+      hint = 'Mend the payload, or the schema: see the view payload_schemas.';
+end;
+$$;
+
+-- The jobs that wait, at most max_jobs, whose payloads do not fit a schema, by id from after_id on,
+-- with what is wrong: what would have been refused. Without a schema, that of the task.
+create or replace function @extschema@.find_unfit_jobs(
+  task text,
+  schema json = null,
+  after_id bigint = null,
+  max_jobs integer = 100
+)
+returns table (job_id bigint, problem text)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_schema jsonb := coalesce(schema, (
+    select schemas.schema
+    from @extschema@._private_payload_schemas as schemas
+    where schemas.task = find_unfit_jobs.task
+  ));
+  v_problem text := @extschema@._check_schema(v_schema, v_schema, '');
+begin
+  if v_problem is not null then
+    raise exception 'Schema of task "%" cannot be used: %', task, v_problem
+      using errcode = 'GWBSC',
+        hint = 'Use the keywords of JSON Schema 2020-12 that docs/payload-schemas.md lists.';
+  elsif max_jobs is null or max_jobs not between 1 and 10000 then
+    raise exception 'Max jobs is out of range: %', max_jobs
+      using errcode = 'GWBMJ', hint = 'Ask for 1 to 10000 jobs, and for more with after_id.';
+  end if;
+  return query
+  select unfit.id, unfit.problem
+  from (
+    select jobs.id, @extschema@._payload_problem(v_schema, jobs.payload) as problem
+    from @extschema@._private_jobs as jobs
+    where jobs.task_id = (
+      select tasks.id
+      from @extschema@._private_tasks as tasks
+      where tasks.identifier = find_unfit_jobs.task
+    )
+    and jobs.attempts < jobs.max_attempts
+    and jobs.id > coalesce(after_id, 0)
+    order by jobs.id
+    offset 0
+  ) as unfit
+  where unfit.problem is not null
+  limit max_jobs;
+end;
+$$;
+
+-- Keeps the history of a task's jobs, or (without a task) of all tasks that have no setting of
+-- their own: each job that ends is recorded for as long as `keep`, with its attempts and their
+-- errors; its result, if `results`; its payload, if `payloads`. A result or error of more than
+-- max_bytes is left out or cut. Whoever may add jobs may read the results. Replaces what was set.
 --
 -- Jobs that Node's workers complete are not recorded: they delete them without a call.
 create or replace function @extschema@.keep_history(
@@ -2007,12 +3195,7 @@ begin
   kept as materialized (
     select tasks.id, tasks.identifier, setting.results, setting.payloads, setting.max_bytes
     from (select distinct deleted.task_id from deleted) as ended
-    cross join lateral (
-      select tasks.id, tasks.identifier
-      from @extschema@._private_tasks as tasks
-      where tasks.id = ended.task_id
-      limit 1
-    ) as tasks
+    join @extschema@._private_tasks as tasks on tasks.id = ended.task_id
     cross join lateral (
       select histories.results, histories.payloads, histories.max_bytes
       from (
@@ -7336,14 +8519,10 @@ begin
   if access_level in ('enqueue', 'work', 'admin') then
     execute pg_catalog.format(
       'grant execute on function
-        %1$s.add_job(text, json, text, timestamptz, integer, text, integer, text[], text),
-        %1$s.add_jobs(%1$s.job_spec[], boolean),
-        %1$s.add_jobs_with_modes(%1$s.job_spec[], text[]),
-        %1$s.version(),
-        %1$s.job_names(integer, integer),
-        %1$s.next_runs(text, text, integer, timestamptz),
-        %1$s.get_results(bigint[]),
-        %1$s.watch_results(text, integer)
+        %1$s.add_job(text, json, text, timestamptz, integer, text, integer, text[], text), %1$s.add_jobs(%1$s.job_spec[], boolean),
+        %1$s.add_jobs_with_modes(%1$s.job_spec[], text[]), %1$s.version(),
+        %1$s.job_names(integer, integer), %1$s.next_runs(text, text, integer, timestamptz),
+        %1$s.get_results(bigint[]), %1$s.watch_results(text, integer)
       to %2$I',
       v_schema, grantee
     );
@@ -7355,26 +8534,16 @@ begin
   if access_level in ('work', 'admin') then
     execute pg_catalog.format(
       'grant execute on function
-        %1$s.get_jobs(text, integer, text[], text[]),
-        %1$s.get_payload(text, bigint),
-        %1$s.schema_revision(),
-        %1$s.finish_jobs(text, bigint[]),
-        %1$s.finish_jobs_with_results(text, bigint[], json[], double precision[], text[]),
-        %1$s.fail_jobs(text, json),
-        %1$s.return_jobs(text, bigint[], timestamptz),
-        %1$s.release_stale_locks(),
-        %1$s.heartbeat(text, text[], json, boolean),
-        %1$s.writing_transactions(text[]),
-        %1$s.end_worker(text),
-        %1$s.return_unknown_jobs(text, bigint[]),
-        %1$s.recover_dead_workers(text),
-        %1$s.register_crontabs(text[]),
-        %1$s.add_cron_jobs(timestamptz, json),
-        %1$s.run_schedules(),
-        %1$s.review_jobs(text, bigint[]),
-        %1$s.return_and_pause(text, bigint, text, timestamptz, text),
-        %1$s.report_progress(text, bigint, real, text),
-        %1$s.maintain_history()
+        %1$s.get_jobs(text, integer, text[], text[]), %1$s.get_payload(text, bigint),
+        %1$s.schema_revision(), %1$s.finish_jobs(text, bigint[]),
+        %1$s.finish_jobs_with_results(text, bigint[], json[], double precision[], text[]), %1$s.fail_jobs(text, json),
+        %1$s.return_jobs(text, bigint[], timestamptz), %1$s.release_stale_locks(),
+        %1$s.heartbeat(text, text[], json, boolean), %1$s.writing_transactions(text[]),
+        %1$s.end_worker(text), %1$s.return_unknown_jobs(text, bigint[]),
+        %1$s.recover_dead_workers(text), %1$s.register_crontabs(text[]),
+        %1$s.add_cron_jobs(timestamptz, json), %1$s.run_schedules(),
+        %1$s.review_jobs(text, bigint[]), %1$s.return_and_pause(text, bigint, text, timestamptz, text),
+        %1$s.report_progress(text, bigint, real, text), %1$s.maintain_history()
       to %2$I',
       v_schema, grantee
     );
@@ -7386,44 +8555,30 @@ begin
   if access_level in ('admin') then
     execute pg_catalog.format(
       'grant execute on function
-        %1$s.remove_job(text),
-        %1$s.complete_jobs(bigint[]),
-        %1$s.permanently_fail_jobs(bigint[], text),
-        %1$s.reschedule_jobs(bigint[], timestamptz, integer, integer, integer),
-        %1$s.force_unlock_workers(text[]),
-        %1$s.list_jobs(bigint[], text[], text[], text[], text[], bigint, integer),
-        %1$s.delete_failed_jobs(timestamptz, integer),
-        %1$s.delete_unused_queues(),
-        %1$s.delete_unused_tasks(text[]),
-        %1$s.set_recovery(interval, integer),
-        %1$s.unlock_queues(text[]),
-        %1$s.cancel_jobs(bigint[], text),
-        %1$s.schedule(text, text, text, text, json, text, integer, integer, text, text[], interval, text),
-        %1$s.unschedule(text),
-        %1$s.pause_schedule(text),
-        %1$s.resume_schedule(text),
-        %1$s.run_schedule_now(text),
-        %1$s.pause_queue(text, timestamptz, text),
-        %1$s.resume_queue(text),
-        %1$s.pause_task(text, timestamptz, text),
-        %1$s.resume_task(text),
-        %1$s.pause_all(timestamptz, text),
-        %1$s.resume_all(),
-        %1$s.set_limit(text, text, integer, integer, interval, integer),
-        %1$s.remove_limit(text, text),
-        %1$s.keep_history(text, interval, boolean, boolean, integer),
-        %1$s.stop_history(text),
-        %1$s.keep_failed_jobs(interval),
-        %1$s.on_dead_letter(text, text),
-        %1$s.discard_jobs(bigint[], text),
-        %1$s.get_job(bigint)
+        %1$s.remove_job(text), %1$s.complete_jobs(bigint[]),
+        %1$s.permanently_fail_jobs(bigint[], text), %1$s.reschedule_jobs(bigint[], timestamptz, integer, integer, integer),
+        %1$s.force_unlock_workers(text[]), %1$s.list_jobs(bigint[], text[], text[], text[], text[], bigint, integer),
+        %1$s.delete_failed_jobs(timestamptz, integer), %1$s.delete_unused_queues(),
+        %1$s.delete_unused_tasks(text[]), %1$s.set_recovery(interval, integer),
+        %1$s.unlock_queues(text[]), %1$s.cancel_jobs(bigint[], text),
+        %1$s.schedule(text, text, text, text, json, text, integer, integer, text, text[], interval, text), %1$s.unschedule(text),
+        %1$s.pause_schedule(text), %1$s.resume_schedule(text),
+        %1$s.run_schedule_now(text), %1$s.pause_queue(text, timestamptz, text),
+        %1$s.resume_queue(text), %1$s.pause_task(text, timestamptz, text),
+        %1$s.resume_task(text), %1$s.pause_all(timestamptz, text),
+        %1$s.resume_all(), %1$s.set_limit(text, text, integer, integer, interval, integer),
+        %1$s.remove_limit(text, text), %1$s.keep_history(text, interval, boolean, boolean, integer),
+        %1$s.stop_history(text), %1$s.keep_failed_jobs(interval),
+        %1$s.on_dead_letter(text, text), %1$s.discard_jobs(bigint[], text),
+        %1$s.get_job(bigint), %1$s.set_payload_schema(text, json, text),
+        %1$s.find_unfit_jobs(text, json, bigint, integer)
       to %2$I',
       v_schema, grantee
     );
   end if;
   if access_level in ('admin', 'observe') then
     execute pg_catalog.format(
-      'grant select on %1$s.jobs, %1$s.workers, %1$s.ended_workers, %1$s.queues, %1$s.crontabs, %1$s.pauses, %1$s.limits, %1$s.limit_states, %1$s.schedules, %1$s.histories, %1$s.job_history, %1$s.failed_jobs, %1$s.job_progress, %1$s.dead_letters to %2$I',
+      'grant select on %1$s.jobs, %1$s.workers, %1$s.ended_workers, %1$s.queues, %1$s.crontabs, %1$s.pauses, %1$s.limits, %1$s.limit_states, %1$s.schedules, %1$s.histories, %1$s.job_history, %1$s.failed_jobs, %1$s.job_progress, %1$s.dead_letters, %1$s.payload_schemas to %2$I',
       v_schema, grantee
     );
   end if;
@@ -7518,6 +8673,27 @@ begin
       %1$s._run_schedule(%1$s._private_schedules, bigint, timestamptz, boolean),
       %1$s._runs_of_day(date, integer[], integer[], boolean, text),
       %1$s._any_worker_idle(),
+      %1$s._schema_problem(jsonb, jsonb, jsonb, text, integer),
+      %1$s._is_of_type(jsonb, jsonb),
+      %1$s._number_problem(jsonb, numeric),
+      %1$s._string_problem(jsonb, text),
+      %1$s._has_format(text, text),
+      %1$s._object_problem(jsonb, jsonb, jsonb, text, integer),
+      %1$s._pointer_part(text),
+      %1$s._array_problem(jsonb, jsonb, jsonb, text, integer),
+      %1$s._combined_problem(jsonb, jsonb, jsonb, text, integer),
+      %1$s._schema_target(jsonb, text),
+      %1$s._check_schema(jsonb, jsonb, text),
+      %1$s._check_keyword(jsonb, text, jsonb, text),
+      %1$s._check_limit(text, jsonb, text),
+      %1$s._quick_check(jsonb, jsonb, integer),
+      %1$s._quick_scalars(jsonb),
+      %1$s._of_kind(jsonb, text, text),
+      %1$s._quick_length(integer),
+      %1$s._quick_object(jsonb, jsonb, integer),
+      %1$s._payload_problem(jsonb, json),
+      %1$s._without_added(jsonb),
+      %1$s._check_payload(text, json),
       %1$s._history_time(),
       %1$s._add_history_partitions(timestamptz),
       %1$s._drop_history_partitions(),
@@ -7629,13 +8805,15 @@ begin
       %1$s.keep_failed_jobs(interval),
       %1$s.on_dead_letter(text, text),
       %1$s.discard_jobs(bigint[], text),
-      %1$s.get_job(bigint)
+      %1$s.get_job(bigint),
+      %1$s.set_payload_schema(text, json, text),
+      %1$s.find_unfit_jobs(text, json, bigint, integer)
     from %2$I',
     v_schema, grantee
   );
   perform @extschema@._revoke_internal(v_schema, grantee);
   execute pg_catalog.format(
-    'revoke all on table %1$s._private_tasks, %1$s._private_job_queues, %1$s._private_jobs, %1$s._private_known_crontabs, %1$s._private_heartbeats, %1$s._private_ended_workers, %1$s._private_crashes, %1$s._private_settings, %1$s._private_pauses, %1$s._private_limits, %1$s._private_limit_states, %1$s._private_cancellations, %1$s._private_schedules, %1$s._private_histories, %1$s._private_history, %1$s._private_history_partitions, %1$s._private_attempts, %1$s._private_progress, %1$s._private_result_waits, %1$s._private_dead_letters, %1$s.migrations, %1$s.jobs, %1$s.workers, %1$s.ended_workers, %1$s.queues, %1$s.crontabs, %1$s.pauses, %1$s.limits, %1$s.limit_states, %1$s.schedules, %1$s.histories, %1$s.job_history, %1$s.failed_jobs, %1$s.job_progress, %1$s.dead_letters, %1$s._private_control_states from %2$I',
+    'revoke all on table %1$s._private_tasks, %1$s._private_job_queues, %1$s._private_jobs, %1$s._private_known_crontabs, %1$s._private_heartbeats, %1$s._private_ended_workers, %1$s._private_crashes, %1$s._private_settings, %1$s._private_pauses, %1$s._private_limits, %1$s._private_limit_states, %1$s._private_cancellations, %1$s._private_schedules, %1$s._private_histories, %1$s._private_history, %1$s._private_history_partitions, %1$s._private_attempts, %1$s._private_progress, %1$s._private_result_waits, %1$s._private_dead_letters, %1$s._private_payload_schemas, %1$s.migrations, %1$s.jobs, %1$s.workers, %1$s.ended_workers, %1$s.queues, %1$s.crontabs, %1$s.pauses, %1$s.limits, %1$s.limit_states, %1$s.schedules, %1$s.histories, %1$s.job_history, %1$s.failed_jobs, %1$s.job_progress, %1$s.dead_letters, %1$s.payload_schemas, %1$s._private_control_states from %2$I',
     v_schema, grantee
   );
   execute pg_catalog.format(
@@ -7712,6 +8890,8 @@ revoke all on function @extschema@.keep_failed_jobs(interval) from public;
 revoke all on function @extschema@.on_dead_letter(text, text) from public;
 revoke all on function @extschema@.discard_jobs(bigint[], text) from public;
 revoke all on function @extschema@.get_job(bigint) from public;
+revoke all on function @extschema@.set_payload_schema(text, json, text) from public;
+revoke all on function @extschema@.find_unfit_jobs(text, json, bigint, integer) from public;
 revoke all on function @extschema@._reject_job(text, text, integer, text, integer, text[]) from public;
 revoke all on function @extschema@._reject_mode(text) from public;
 revoke all on function @extschema@._merge_payloads(json, json) from public;
@@ -7762,6 +8942,27 @@ revoke all on function @extschema@._reject_unknown_schedule(text) from public;
 revoke all on function @extschema@._run_schedule(@extschema@._private_schedules, bigint, timestamptz, boolean) from public;
 revoke all on function @extschema@._runs_of_day(date, integer[], integer[], boolean, text) from public;
 revoke all on function @extschema@._any_worker_idle() from public;
+revoke all on function @extschema@._schema_problem(jsonb, jsonb, jsonb, text, integer) from public;
+revoke all on function @extschema@._is_of_type(jsonb, jsonb) from public;
+revoke all on function @extschema@._number_problem(jsonb, numeric) from public;
+revoke all on function @extschema@._string_problem(jsonb, text) from public;
+revoke all on function @extschema@._has_format(text, text) from public;
+revoke all on function @extschema@._object_problem(jsonb, jsonb, jsonb, text, integer) from public;
+revoke all on function @extschema@._pointer_part(text) from public;
+revoke all on function @extschema@._array_problem(jsonb, jsonb, jsonb, text, integer) from public;
+revoke all on function @extschema@._combined_problem(jsonb, jsonb, jsonb, text, integer) from public;
+revoke all on function @extschema@._schema_target(jsonb, text) from public;
+revoke all on function @extschema@._check_schema(jsonb, jsonb, text) from public;
+revoke all on function @extschema@._check_keyword(jsonb, text, jsonb, text) from public;
+revoke all on function @extschema@._check_limit(text, jsonb, text) from public;
+revoke all on function @extschema@._quick_check(jsonb, jsonb, integer) from public;
+revoke all on function @extschema@._quick_scalars(jsonb) from public;
+revoke all on function @extschema@._of_kind(jsonb, text, text) from public;
+revoke all on function @extschema@._quick_length(integer) from public;
+revoke all on function @extschema@._quick_object(jsonb, jsonb, integer) from public;
+revoke all on function @extschema@._payload_problem(jsonb, json) from public;
+revoke all on function @extschema@._without_added(jsonb) from public;
+revoke all on function @extschema@._check_payload(text, json) from public;
 revoke all on function @extschema@._history_time() from public;
 revoke all on function @extschema@._add_history_partitions(timestamptz) from public;
 revoke all on function @extschema@._drop_history_partitions() from public;
@@ -7995,6 +9196,14 @@ comment on column @extschema@._private_result_waits.until is 'When it is over.';
 comment on table @extschema@._private_dead_letters is 'Internal: which jobs are added when others fail permanently. Read the view dead_letters.';
 comment on column @extschema@._private_dead_letters.failed_task is 'Task of the jobs that fail; * for any.';
 comment on column @extschema@._private_dead_letters.task is 'Task of the jobs that are added.';
+comment on table @extschema@._private_payload_schemas is 'Internal: what payloads have to fit. Read the view payload_schemas.';
+comment on column @extschema@._private_payload_schemas.task is 'Name of the task.';
+comment on column @extschema@._private_payload_schemas.schema is 'JSON Schema 2020-12 that payloads have to fit.';
+comment on column @extschema@._private_payload_schemas.on_invalid is 'reject or warn.';
+comment on column @extschema@._private_payload_schemas.quick is 'A condition that holds for most payloads that fit, and for no others.';
+comment on column @extschema@._private_payload_schemas.known is 'The members that an object may have; null if it may have others.';
+comment on column @extschema@._private_payload_schemas.set_at is 'When it was set.';
+comment on column @extschema@._private_payload_schemas.set_by is 'The role that set it.';
 comment on view @extschema@._private_control_states is 'Internal: what pauses and limits mean for each task and queue.';
 comment on column @extschema@._private_control_states.scope is 'task or queue.';
 comment on column @extschema@._private_control_states.id is 'What jobs point to.';
@@ -8080,6 +9289,12 @@ comment on column @extschema@.job_progress.reported_at is 'When it was reported.
 comment on view @extschema@.dead_letters is 'Which jobs are added when others fail permanently.';
 comment on column @extschema@.dead_letters.failed_task is 'Task of the jobs that fail; * for any.';
 comment on column @extschema@.dead_letters.task is 'Task of the jobs that are added.';
+comment on view @extschema@.payload_schemas is 'What payloads have to fit, by task.';
+comment on column @extschema@.payload_schemas.task is 'Name of the task.';
+comment on column @extschema@.payload_schemas.schema is 'JSON Schema 2020-12 that payloads have to fit.';
+comment on column @extschema@.payload_schemas.on_invalid is 'reject or warn.';
+comment on column @extschema@.payload_schemas.set_at is 'When it was set.';
+comment on column @extschema@.payload_schemas.set_by is 'The role that set it.';
 comment on type @extschema@.job_spec is 'A job for add_jobs; null attributes mean the defaults of add_job.';
 comment on column @extschema@.job_spec.identifier is 'Name of the task.';
 comment on column @extschema@.job_spec.payload is 'Argument of the task; null means {}.';
@@ -8132,6 +9347,7 @@ comment on index @extschema@.history_partitions_pkey is 'Finds the partition of 
 comment on index @extschema@.attempts_pkey is 'Finds the attempts of a job.';
 comment on index @extschema@.progress_pkey is 'Finds the progress of a job.';
 comment on index @extschema@.result_waits_pkey is 'Finds a process.';
+comment on index @extschema@.payload_schemas_pkey is 'Finds the schema of a task.';
 comment on index @extschema@.dead_letters_pkey is 'Finds the setting of a task.';
 comment on constraint tasks_identifier_check on @extschema@._private_tasks is 'At most 128 characters.';
 comment on constraint job_queues_queue_name_check on @extschema@._private_job_queues is 'At most 128 characters.';
@@ -8140,6 +9356,7 @@ comment on constraint jobs_max_attempts_check on @extschema@._private_jobs is 'A
 comment on constraint settings_id_check on @extschema@._private_settings is 'One row at most.';
 comment on constraint pauses_scope_check on @extschema@._private_pauses is 'The scopes there are.';
 comment on constraint schedules_overlap_check on @extschema@._private_schedules is 'The overlaps there are.';
+comment on constraint payload_schemas_on_invalid_check on @extschema@._private_payload_schemas is 'What can be done.';
 comment on constraint limits_scope_check on @extschema@._private_limits is 'The scopes there are.';
 comment on sequence @extschema@.jobs_id_seq1 is 'Ids of jobs.';
 comment on sequence @extschema@.tasks_id_seq is 'Ids of tasks.';
@@ -8204,6 +9421,8 @@ comment on function @extschema@.keep_failed_jobs(interval) is 'Sets how long per
 comment on function @extschema@.on_dead_letter(text, text) is 'Sets the task of which a job is added when a job fails permanently; returns what was set.';
 comment on function @extschema@.discard_jobs(bigint[], text) is 'Deletes permanently failed jobs, and records them as discarded.';
 comment on function @extschema@.get_job(bigint) is 'Returns what is known of a job, waiting, running, failed or ended.';
+comment on function @extschema@.set_payload_schema(text, json, text) is 'Sets the JSON Schema that payloads of a task have to fit when they are added; null ends it. Returns what was set.';
+comment on function @extschema@.find_unfit_jobs(text, json, bigint, integer) is 'Returns waiting jobs whose payloads do not fit a schema, and why.';
 comment on function @extschema@._reject_job(text, text, integer, text, integer, text[]) is 'Internal: raises the error for a job that cannot be added.';
 comment on function @extschema@._reject_mode(text) is 'Internal: raises the error for an unknown job key mode.';
 comment on function @extschema@._merge_payloads(json, json) is 'Internal: merges the payloads of a keyed job that is added again.';
@@ -8254,6 +9473,27 @@ comment on function @extschema@._reject_unknown_schedule(text) is 'Internal: rai
 comment on function @extschema@._run_schedule(@extschema@._private_schedules, bigint, timestamptz, boolean) is 'Internal: adds the job of a schedule for a time.';
 comment on function @extschema@._runs_of_day(date, integer[], integer[], boolean, text) is 'Internal: the times at which clocks of a zone show these hours and minutes on a day.';
 comment on function @extschema@._any_worker_idle() is 'Internal: whether a worker may be idle, so that new jobs need a notification.';
+comment on function @extschema@._schema_problem(jsonb, jsonb, jsonb, text, integer) is 'Internal: what is wrong with a value by a schema.';
+comment on function @extschema@._is_of_type(jsonb, jsonb) is 'Internal: whether a value is of a type of JSON Schema.';
+comment on function @extschema@._number_problem(jsonb, numeric) is 'Internal: what is wrong with a number.';
+comment on function @extschema@._string_problem(jsonb, text) is 'Internal: what is wrong with a text.';
+comment on function @extschema@._has_format(text, text) is 'Internal: whether a text has a format.';
+comment on function @extschema@._object_problem(jsonb, jsonb, jsonb, text, integer) is 'Internal: what is wrong with an object.';
+comment on function @extschema@._pointer_part(text) is 'Internal: a key as a part of a JSON pointer.';
+comment on function @extschema@._array_problem(jsonb, jsonb, jsonb, text, integer) is 'Internal: what is wrong with an array.';
+comment on function @extschema@._combined_problem(jsonb, jsonb, jsonb, text, integer) is 'Internal: what is wrong by allOf, anyOf, oneOf and not.';
+comment on function @extschema@._schema_target(jsonb, text) is 'Internal: what a reference in a schema names.';
+comment on function @extschema@._check_schema(jsonb, jsonb, text) is 'Internal: what is wrong with a schema.';
+comment on function @extschema@._check_keyword(jsonb, text, jsonb, text) is 'Internal: what is wrong with a keyword of a schema.';
+comment on function @extschema@._check_limit(text, jsonb, text) is 'Internal: what is wrong with a simple keyword of a schema.';
+comment on function @extschema@._quick_check(jsonb, jsonb, integer) is 'Internal: a schema as a condition of jsonpath.';
+comment on function @extschema@._quick_scalars(jsonb) is 'Internal: the conditions for numbers, texts and sizes.';
+comment on function @extschema@._of_kind(jsonb, text, text) is 'Internal: a condition for values of one kind.';
+comment on function @extschema@._quick_length(integer) is 'Internal: the condition for the length of a text.';
+comment on function @extschema@._quick_object(jsonb, jsonb, integer) is 'Internal: the condition for the members of an object.';
+comment on function @extschema@._payload_problem(jsonb, json) is 'Internal: what is wrong with a payload.';
+comment on function @extschema@._without_added(jsonb) is 'Internal: a payload without what is added on the way.';
+comment on function @extschema@._check_payload(text, json) is 'Internal: refuses a payload that does not fit.';
 comment on function @extschema@._history_time() is 'Internal: the time to record the end of a job at.';
 comment on function @extschema@._add_history_partitions(timestamptz) is 'Internal: adds partitions of the history until there is one for a time.';
 comment on function @extschema@._drop_history_partitions() is 'Internal: drops partitions whose time is over.';
@@ -8359,6 +9599,7 @@ select pg_catalog.pg_extension_config_dump('@extschema@._private_attempts', '');
 select pg_catalog.pg_extension_config_dump('@extschema@._private_progress', '');
 select pg_catalog.pg_extension_config_dump('@extschema@._private_result_waits', '');
 select pg_catalog.pg_extension_config_dump('@extschema@._private_dead_letters', '');
+select pg_catalog.pg_extension_config_dump('@extschema@._private_payload_schemas', '');
 select pg_catalog.pg_extension_config_dump('@extschema@.tasks_id_seq', '');
 select pg_catalog.pg_extension_config_dump('@extschema@.job_queues_id_seq', '');
 select pg_catalog.pg_extension_config_dump('@extschema@.jobs_id_seq1', '');
