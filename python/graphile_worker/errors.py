@@ -10,12 +10,14 @@ GraphileWorkerError
         InvalidPriority         priority (GWBPR)
         InvalidFlags            flags (GWBFL)
         InvalidRunAt            time to run at
-        InvalidPayload          payload that JSON or PostgreSQL cannot hold
+        InvalidPayload          payload that JSON or PostgreSQL cannot hold, or that does not fit
+                                the schema of its task (GWBPS)
         InvalidConnection       what was passed as a connection
         InvalidFilter           filter or limit of list_jobs and cleanup (GWBST, GWBMJ)
         InvalidCrontab          schedule or option of a recurring job (GWBCR)
         InvalidControl          scope, name, time or number of a pause or limit (GWBCO, GWBLI)
         InvalidHistory          what is to be kept of jobs, or how far one is said to be (GWBHI)
+        InvalidSchema           JSON Schema that payloads cannot be checked by (GWBSC)
     SchemaError                 the database does not have the functions that were called
         SchemaMissing           there is no graphile_worker
         SchemaTooOld            it is older than this package needs, or Node's
@@ -96,7 +98,7 @@ class InvalidRunAt(InvalidArgument):
 
 
 class InvalidPayload(InvalidArgument):
-    """The payload holds what JSON or PostgreSQL cannot."""
+    """The payload holds what JSON or PostgreSQL cannot, or does not fit its task's schema."""
 
 
 class InvalidConnection(InvalidArgument):
@@ -117,6 +119,10 @@ class InvalidControl(InvalidArgument):
 
 class InvalidHistory(InvalidArgument):
     """What is to be kept of jobs, or the progress of a job, cannot be used."""
+
+
+class InvalidSchema(InvalidArgument):
+    """Payloads cannot be checked by this JSON Schema."""
 
 
 class SchemaError(GraphileWorkerError):

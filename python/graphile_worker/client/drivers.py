@@ -285,6 +285,8 @@ _INVALID: dict[str, type[errors.GraphileWorkerError]] = {
     "GWBCR": errors.InvalidCrontab,
     "GWBCO": errors.InvalidControl,
     "GWBLI": errors.InvalidControl,
+    "GWBPS": errors.InvalidPayload,
+    "GWBSC": errors.InvalidSchema,
     "GWBHI": errors.InvalidHistory,
     "GWBTI": errors.InvalidConnection,
     "22P02": errors.InvalidPayload,  # what a dumps of the caller's made is no JSON

@@ -240,6 +240,22 @@ _TEXTS = {
         " order by h.finished_at desc, h.job_id desc limit %(limit)s) as r"
         " order by r.finished_at desc, r.id desc",
     ),
+    "set_payload_schema": (
+        "admin",
+        "select cast({s}.set_payload_schema(cast(%(task)s as text),"
+        " cast(cast(%(schema)s as text) as json), cast(%(on_invalid)s as text)) as text)",
+    ),
+    "payload_schemas": (
+        "observe",
+        "select p.task, cast(p.schema as text), p.on_invalid, p.set_at, p.set_by"
+        " from {s}.payload_schemas as p order by p.task",
+    ),
+    "find_unfit_jobs": (
+        "admin",
+        "select u.job_id, u.problem from {s}.find_unfit_jobs(cast(%(task)s as text),"
+        " cast(cast(%(schema)s as text) as json), cast(%(after_id)s as bigint),"
+        " cast(%(max_jobs)s as integer)) as u order by u.job_id",
+    ),
     "get_results": (
         "enqueue",
         "select r.job_id, r.state, cast(r.result as text), r.result_problem, r.error,"

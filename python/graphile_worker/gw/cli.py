@@ -16,6 +16,7 @@ from graphile_worker.cli import command, flags
 from graphile_worker.cli.flags import Parser
 from graphile_worker.gw import add, change, control, explain, jobs, locks, schedule, stats, top
 from graphile_worker.gw.doctor import command as doctor
+from graphile_worker.gw.payloads import publish
 from graphile_worker.gw.queue import connects
 from graphile_worker.gw.records import failed, history
 from graphile_worker.gw.run import command as run
@@ -46,6 +47,7 @@ COMMANDS: dict[str, tuple[str, Configure, Run]] = {
         "cancel jobs, also running ones", change.configure_cancel, change.run_cancel,
     ),
     "remove": ("remove jobs by id or key", change.configure_remove, change.run_remove),
+    "tasks": ("publish and list the schemas of payloads", publish.configure, publish.run),
     "pause": (
         "pause a queue, a task or everything", control.configure_pause, control.run_pause,
     ),

@@ -9,13 +9,14 @@ from typing import Any, get_args
 
 from graphile_worker.cli import flags
 from graphile_worker.cli.flags import Parser
+from graphile_worker.client.records.model import JobRecord
 from graphile_worker.errors import GraphileWorkerError
 from graphile_worker.gw import tables
 from graphile_worker.gw.queue import connects, opened
 from graphile_worker.gw.records import history
 from graphile_worker.gw.tables import Table
 from graphile_worker.gw.values import job_id, plain, short, since, whole
-from graphile_worker.job import Job, JobRecord, JobState
+from graphile_worker.job import Job, JobState
 
 STATES: tuple[str, ...] = get_args(JobState)
 

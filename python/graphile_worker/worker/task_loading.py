@@ -45,6 +45,15 @@ def load_tasks(source: Source, executors: Executors | None = None) -> dict[str, 
     return tasks
 
 
+def functions(source: Source) -> dict[str, Any]:
+    """Return the functions and Tasks of registries and mappings, by identifier."""
+    if isinstance(source, Mapping):
+        return dict(source)
+    if isinstance(source, Iterable) and not isinstance(source, str):
+        return {name: task for part in source for name, task in functions(part).items()}
+    raise TasksError(f"{source} is no registry or mapping of tasks, which have annotations")
+
+
 def _each(source: Source, executors: Executors) -> Iterator[RunnableTask]:
     if isinstance(source, str | Path):
         yield from _folder(Path(source), executors)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from graphile_worker.client.drivers import AsyncConn
 from graphile_worker.client.records import verbs, waiting
+from graphile_worker.client.records.model import EndState, History, JobRecord, PayloadSchema
 from graphile_worker.client.verbs import Settings, Verb
-from graphile_worker.job import EndState, History, Job, JobRecord
+from graphile_worker.job import Job
 
 __all__ = ["JobHandle", "RecordUtils"]
 
@@ -166,6 +167,51 @@ class RecordUtils:
         >>> await utils.on_dead_letter("notify_ops")
         """
         return await self._run(verbs.on_dead_letter(self._settings, task, failed_task), conn)
+
+    async def set_payload_schema(
+        self,
+        task: str,
+        schema: dict[str, Any] | bool | None,
+        *,
+        on_invalid: Literal["reject", "warn"] = "reject",
+        conn: AsyncConn | None = None,
+    ) -> Any:
+        """Let ``add_job`` refuse (or warn of) payloads that do not fit a JSON Schema 2020-12.
+
+        From every language; jobs in the queue are left alone. None ends it. Return what was set
+        before. ``gw tasks publish`` derives schemas from the tasks' annotations. Needs the level
+        admin. Raise InvalidSchema for a keyword that is not checked, and for what is no schema.
+
+        >>> await utils.set_payload_schema("send_email", {"required": ["to"]})
+        """
+        verb = verbs.set_payload_schema(self._settings, task, schema, on_invalid)
+        return await self._run(verb, conn)
+
+    async def payload_schemas(self, *, conn: AsyncConn | None = None) -> list[PayloadSchema]:
+        """Return the schemas that payloads have to fit. Needs the level observe.
+
+        >>> [each.task for each in await utils.payload_schemas()]
+        """
+        return await self._run(verbs.payload_schemas(self._settings), conn)
+
+    async def find_unfit_jobs(
+        self,
+        task: str,
+        schema: dict[str, Any] | bool | None = None,
+        *,
+        after: int | None = None,
+        limit: int = 100,
+        conn: AsyncConn | None = None,
+    ) -> list[tuple[int, str]]:
+        """Return the ids of waiting jobs whose payloads do not fit, and why, at most ``limit``.
+
+        ``schema``: None is that of the task. Pass the last id as ``after`` for the next ones.
+        Needs the level admin.
+
+        >>> await utils.find_unfit_jobs("send_email", {"required": ["to", "subject"]})
+        """
+        verb = verbs.find_unfit_jobs(self._settings, task, schema, after, limit)
+        return await self._run(verb, conn)
 
     async def discard_jobs(
         self, job_ids: Iterable[int], reason: str | None = None, *, conn: AsyncConn | None = None

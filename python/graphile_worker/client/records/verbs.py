@@ -8,9 +8,16 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from graphile_worker import errors
+from graphile_worker.client.records.model import (
+    Attempt,
+    EndState,
+    History,
+    JobRecord,
+    PayloadSchema,
+)
 from graphile_worker.client.statements import statement
 from graphile_worker.client.verbs import Settings, Verb, _flags, _named_job, _texts, ids_of, when
-from graphile_worker.job import Attempt, EndState, History, Job, JobRecord
+from graphile_worker.job import Job
 
 
 class Result(NamedTuple):
@@ -111,6 +118,39 @@ def job_history(
     }
     rows = yield statement("job_history", settings.schema), values
     return [_record(row) for row in rows]
+
+
+def set_payload_schema(settings: Settings, task: str, schema: Any, on_invalid: str) -> Verb[Any]:
+    """Set the schema of a task's payloads."""
+    if not isinstance(task, str):
+        raise errors.InvalidIdentifier(f"task is {task!r}: pass a text")
+    values = {"task": task, "schema": _schema(schema), "on_invalid": on_invalid}
+    ((before,),) = yield statement("set_payload_schema", settings.schema), values
+    return _value(before)
+
+
+def payload_schemas(settings: Settings) -> Verb[list[PayloadSchema]]:
+    """Read the schemas of payloads."""
+    rows = yield statement("payload_schemas", settings.schema), {}
+    return [PayloadSchema(task, _value(schema), *rest) for task, schema, *rest in rows]
+
+
+def find_unfit_jobs(
+    settings: Settings, task: str, schema: Any, after: int | None, limit: int
+) -> Verb[list[tuple[int, str]]]:
+    """Find waiting jobs whose payloads do not fit."""
+    values = {"task": task, "schema": _schema(schema), "after_id": after, "max_jobs": limit}
+    rows = yield statement("find_unfit_jobs", settings.schema), values
+    return [(job_id, problem) for job_id, problem in rows]
+
+
+def _schema(schema: Any) -> str | None:
+    if schema is not None and not isinstance(schema, dict | bool):
+        raise errors.InvalidSchema(f"schema is {schema!r:.80}: pass a dict, or None for no schema")
+    try:
+        return None if schema is None else json.dumps(schema, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise errors.InvalidSchema(f"schema is no JSON: {error}") from error
 
 
 def get_results(settings: Settings, job_ids: Iterable[int]) -> Verb[dict[int, Result]]:

@@ -9,12 +9,12 @@ from typing import Any, get_args
 
 from graphile_worker.cli import flags
 from graphile_worker.cli.flags import Parser
+from graphile_worker.client.records.model import EndState, JobRecord
 from graphile_worker.errors import GraphileWorkerError, InvalidHistory
 from graphile_worker.gw import tables
 from graphile_worker.gw.queue import Queue, connects, opened
 from graphile_worker.gw.tables import Table
 from graphile_worker.gw.values import duration, job_id, plain, short, since, span, whole
-from graphile_worker.job import EndState, JobRecord
 
 ACTIONS = ("list", "keep", "stop", "settings")
 

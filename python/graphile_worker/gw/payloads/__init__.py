@@ -1,0 +1,1 @@
+"""What gw knows of payloads."""
