@@ -2543,7 +2543,7 @@ begin
     v_problem := ' cannot be read: ' || sqlerrm;
   end;
   if v_problem is not null then
-    raise exception 'Schema of task "%" cannot be used: %', task, v_problem
+    raise exception 'Schema of task "%" cannot be used: %', task, pg_catalog.ltrim(v_problem)
       using errcode = 'GWBSC',
         hint = 'Use the keywords of JSON Schema 2020-12 that docs/payload-schemas.md lists.';
   end if;
@@ -2665,11 +2665,12 @@ begin
   if v_problem is null then
     return;
   elsif v_schema.on_invalid = 'warn' then
-    raise warning 'Payload of task "%" does not fit its schema: %', task, v_problem
+    raise warning 'Payload of task "%" does not fit its schema: %', task, pg_catalog.ltrim(v_problem)
       using errcode = 'GWBPS';
     return;
   end if;
-  raise exception 'Payload of task "%" does not fit its schema: %', task, v_problem
+  raise exception 'Payload of task "%" does not fit its schema: %',
+    task, pg_catalog.ltrim(v_problem)
     using errcode = 'GWBPS', detail = 'JSON pointer: ' || pg_catalog.split_part(v_problem, ' ', 1),
       hint = 'Mend the payload, or the schema: see the view payload_schemas.';
 end;
@@ -2698,7 +2699,7 @@ declare
   v_problem text := @extschema@._check_schema(v_schema, v_schema, '');
 begin
   if v_problem is not null then
-    raise exception 'Schema of task "%" cannot be used: %', task, v_problem
+    raise exception 'Schema of task "%" cannot be used: %', task, pg_catalog.ltrim(v_problem)
       using errcode = 'GWBSC',
         hint = 'Use the keywords of JSON Schema 2020-12 that docs/payload-schemas.md lists.';
   elsif max_jobs is null or max_jobs not between 1 and 10000 then
@@ -2706,7 +2707,7 @@ begin
       using errcode = 'GWBMJ', hint = 'Ask for 1 to 10000 jobs, and for more with after_id.';
   end if;
   return query
-  select unfit.id, unfit.problem
+  select unfit.id, pg_catalog.ltrim(unfit.problem)
   from (
     select jobs.id, @extschema@._payload_problem(v_schema, jobs.payload) as problem
     from @extschema@._private_jobs as jobs

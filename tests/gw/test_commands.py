@@ -117,9 +117,9 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
     commands = commands_of(build_parser())
     selects = {"task", "queue", "state", "yes"}  # a variable must not choose what is changed
     assert without_twin(commands) == {
-        *((name, flag) for name in ("retry", "fail", "complete", "reschedule") for flag in selects),
+        *((name, flag) for name in ("retry", "fail", "complete", "reschedule", "discard") for flag in selects),
         *(("cancel", flag) for flag in (*selects, "key")), ("limit", "remove"),
-        ("retry", "all_failed"), ("remove", "key"), ("unlock", "force"), ("cleanup", "yes"),
+        ("retry", "all_failed"), ("discard", "all_failed"), ("remove", "key"), ("unlock", "force"), ("cleanup", "yes"),
         ("doctor", "fix"),
     }  # fmt: skip
     assert all("--json" in p._option_string_actions for n, p in commands.items() if n != "run")

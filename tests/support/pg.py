@@ -209,7 +209,7 @@ union all select 'column', attrelid::regclass::text, attname::text,
 union all select 'extension', extname::text, extversion, extconfig::text from pg_extension
 union all select 'statistics', starelid::regclass::text, '', '' from pg_statistic
   where starelid >= 16384
-union all select 'trigger', tgname::text, '', '' from pg_trigger where tgrelid >= 16384
+union all select 'trigger', tgname::text, tgenabled::text, '' from pg_trigger where tgrelid >= 16384
 union all select 'default right', defaclobjtype::text, '', defaclacl::text from pg_default_acl
 union all select 'setting', setrole::text, '', setconfig::text from pg_db_role_setting
   where setdatabase = (select oid from pg_database where datname = current_database())

@@ -53,6 +53,12 @@ _OTHERS = """
   and not exists (select from {s}.workers where workers.worker_id = locked_by)
   group by locked_by order by jobs desc, locked_by limit %(most)s
 """
+_PROGRESS = """
+  select progress.job_id, jobs.task_identifier, progress.progress::float8 as progress,
+    progress.message, progress.reported_at
+  from {s}.job_progress as progress join {s}.jobs on jobs.id = progress.job_id
+  order by progress.reported_at desc, progress.job_id limit %(most)s
+"""
 # What the server counts: its processes tell of it late, some within a second and some when idle.
 _COUNTED = """
   select n_tup_ins as added, n_tup_del as deleted
@@ -76,6 +82,8 @@ class Stats:
     queues: list[dict[str, Any]]
     workers: list[dict[str, Any]]
     unseen: list[dict[str, Any]]
+    #: How far running jobs say that they are.
+    progress: list[dict[str, Any]]
 
 
 def read_stats(queue: Queue, most: int = 20) -> Stats:
@@ -86,7 +94,10 @@ def read_stats(queue: Queue, most: int = 20) -> Stats:
         queues = queue.rows(_BY.replace("{column}", "queue_name"), most=most)
         workers = queue.rows(_WORKERS, most=most)
         unseen = queue.rows(_OTHERS, most=most)
-    return Stats(**total, tasks=tasks, queues=queues, workers=workers, unseen=unseen)
+        progress = queue.rows(_PROGRESS, most=most) if queue.has_controls else []
+    return Stats(
+        **total, tasks=tasks, queues=queues, workers=workers, unseen=unseen, progress=progress
+    )
 
 
 def counted(queue: Queue) -> tuple[float, int, int]:
@@ -157,6 +168,17 @@ def all_tables(stats: Stats, rates: dict[str, float]) -> list[Table]:
         ]  # fmt: skip
         if rows:
             found.append(Table(columns, rows, f"\n{title.title()}s"))
+    if stats.progress:
+        columns = ["job", "task", "progress", "message", "reported"]
+        reports = [
+            [
+                p["job_id"], p["task_identifier"],
+                "" if p["progress"] is None else f"{p['progress']:.0%}", p["message"],
+                since(p["reported_at"], stats.now),
+            ]
+            for p in stats.progress
+        ]  # fmt: skip
+        found.append(Table(columns, reports, "\nProgress"))
     people: list[list[object]] = [
         [
             w["worker_id"], "alive" if w["is_alive"] else "dead", w["jobs"],

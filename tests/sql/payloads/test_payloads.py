@@ -71,13 +71,13 @@ def test_it_is_refused_whoever_adds_it(db: Database, how: str, known: bool) -> N
     ("payload", "said"),
     [
         (BAD, "/n is of type number, not integer"),
-        ("{}", ' lacks the property "to"'),
-        (None, ' lacks the property "to"'),
+        ("{}", 'lacks the property "to"'),
+        (None, 'lacks the property "to"'),
         ('{"to": "ann"}', "/to is no email"),
         ('{"to": "a@b.c", "a/b~c": 1}', "/a~1b~0c is an unknown property"),
-        ("3", " is of type number, not object"),
+        ("3", "is of type number, not object"),
         ('[{"to": "a@b.c"}, {"to": 1}]', "/1/to is of type number, not string"),
-        ('{"to": "a\\u0000"}', " cannot be read: unsupported Unicode escape sequence"),
+        ('{"to": "a\\u0000"}', "cannot be read: unsupported Unicode escape sequence"),
     ],
 )
 def test_the_pointer_and_what_is_wrong_are_named(
@@ -127,7 +127,7 @@ def test_jobs_of_before_still_run_and_are_found(db: Database) -> None:
     other = json.dumps({"required": ["n"]})
     assert db.rows(
         "select * from graphile_worker.find_unfit_jobs('mail', %s::text::json)", other
-    ) == [(jobs[0], ' lacks the property "n"')]
+    ) == [(jobs[0], 'lacks the property "n"')]
     assert len(db.rows("select * from graphile_worker.get_jobs('w', 10)")) == 2
     assert set_schema(db, None) == MAIL
     assert db.rows("select task from graphile_worker.payload_schemas") == []
@@ -152,7 +152,7 @@ def test_jobs_of_before_still_run_and_are_found(db: Database) -> None:
         ({"required": "a"}, "/required is no array of texts"),
         ({"items": 3}, "/items is neither an object nor true or false"),
         ({"$schema": "x"}, "/$schema is another version of JSON Schema"),
-        (3, " is neither an object nor true or false"),
+        (3, "is neither an object nor true or false"),
     ],
 )
 def test_a_schema_that_would_not_be_checked_is_refused(
@@ -233,7 +233,7 @@ def some_value(draw: random.Random, depth: int = 0) -> Any:
 def test_the_quick_check_lets_through_only_what_fits(db: Database) -> None:
     """Drawn schemas and values: whatever the quick condition accepts, the thorough one does, too."""
     seed = random.randrange(10**6)
-    draw, accepted = random.Random(seed), 0
+    draw, accepted, fits = random.Random(seed), 0, 0
     for _ in range(300):
         schema = json.dumps(some_schema(draw))
         quick = db.value(
@@ -251,8 +251,6 @@ def test_the_quick_check_lets_through_only_what_fits(db: Database) -> None:
         )  # fmt: skip
         for value, problem, holds in rows:
             accepted += bool(holds)
+            fits += problem is None
             assert not (holds and problem), (seed, schema, value, problem)
-            if problem is None and not holds:
-                # what is left to the thorough check: odd days and addresses
-                assert "02-29" in value or "format" in schema, (seed, schema, value)
-    assert accepted > 100
+    assert accepted > 0.7 * fits > 100, (seed, accepted, fits)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.majors(13, 18)
 #: What the text of each statement has that no other has.
 STATEMENTS = {
     "take": ".get_jobs(",
-    "complete": ".finish_jobs(",
+    "complete": ".finish_jobs_with_results(",
     "fail": ".fail_jobs(",
     "give back": ".return_jobs(",
     "heartbeat": ".heartbeat(",

@@ -241,7 +241,7 @@ def failure_entry(job_id: int, outcome: Outcome, text: str, seconds: float) -> d
     entry: dict[str, Any] = {"id": job_id, "error": text, "seconds": seconds}
     if outcome.final:
         entry["final"] = True
-    if isinstance(outcome.error, Discard):
+    if issubclass(type(outcome.error), Discard):  # isinstance would ask the error
         entry["discarded"] = True
     if outcome.payload is not None:
         try:
