@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import psycopg
-from adding import FETCH, fresh
+from adding import FETCH, fresh, pgbench_fresh
 from drain import CONCURRENCY, OURS, drain_rate
 from graphile_worker import WorkerUtils
 from peers.base import Peer
-from peers.ours import Keeping
+from peers.ours import FITS, Checked, Keeping
 from server import Bench
 from workers import running
 
 KEEPING = Keeping(name="ours, with history", settings={"concurrency": CONCURRENCY})
 BOTH: list[Peer] = [KEEPING, OURS]
+CHECKED = Checked(name="ours, with a schema")
+#: A payload that fits to a schema of ten properties.
+ADD = f"select graphile_worker.add_job('bench', '{json.dumps(FITS)}')"
 COMPLETE = """select count(*) from graphile_worker.finish_jobs_with_results(
   'w', %(ids)s, array_fill('{"sent": true}'::json, array[cardinality(%(ids)s::bigint[])]))"""
 #: Seconds for which jobs are fetched and completed, again and again.
@@ -147,7 +151,14 @@ def _read(bench: Bench, rows: int) -> dict[str, float]:
 
 def records(bench: Bench) -> None:
     """Complete with and without history, weigh the table of jobs, and read much history."""
-    bench.prepare(BOTH)
+    bench.prepare([*BOTH, CHECKED])
+    bench.compare(
+        "add_job of a payload with ten properties",
+        {
+            each.name: partial(pgbench_fresh, bench, each, ADD, 1, "-c synchronous_commit=off")
+            for each in (CHECKED, OURS)
+        },
+    )
     for jobs in (1, 100, 750):
         bench.compare(
             f"complete {jobs} with results",

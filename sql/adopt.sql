@@ -849,7 +849,7 @@ begin
       where schemas.task = tasks.identifier
       and case
         -- What jsonb cannot hold is told of, with words of ours, by the thorough check.
-        when pg_catalog.strpos(_upsert_job.payload::text, '\u0000') > 0 then false
+        when pg_catalog.strpos(_upsert_job.payload::text, e'\\u0000') > 0 then false
         else pg_catalog.jsonb_path_exists(
           coalesce(_upsert_job.payload, '{}')::jsonb, schemas.quick, '{}', true
         )
@@ -1012,7 +1012,7 @@ begin
       where schemas.task = tasks.identifier
       and case
         -- What jsonb cannot hold is told of, with words of ours, by the thorough check.
-        when pg_catalog.strpos(add_job.payload::text, '\u0000') > 0 then false
+        when pg_catalog.strpos(add_job.payload::text, e'\\u0000') > 0 then false
         else pg_catalog.jsonb_path_exists(
           coalesce(add_job.payload, '{}')::jsonb, schemas.quick, '{}', true
         )
@@ -1105,7 +1105,7 @@ begin
           where schemas.task = s.identifier
           and case
             -- What jsonb cannot hold is told of, with words of ours, by the thorough check.
-            when pg_catalog.strpos(s.payload::text, '\u0000') > 0 then false
+            when pg_catalog.strpos(s.payload::text, e'\\u0000') > 0 then false
             else pg_catalog.jsonb_path_exists(
               coalesce(s.payload, '{}')::jsonb, schemas.quick, '{}', true
             )
@@ -1142,7 +1142,7 @@ begin
       where schemas.task = s.identifier
       and case
         -- What jsonb cannot hold is told of, with words of ours, by the thorough check.
-        when pg_catalog.strpos(s.payload::text, '\u0000') > 0 then false
+        when pg_catalog.strpos(s.payload::text, e'\\u0000') > 0 then false
         else pg_catalog.jsonb_path_exists(
           coalesce(s.payload, '{}')::jsonb, schemas.quick, '{}', true
         )
@@ -1641,16 +1641,17 @@ begin
     return value ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$';
   elsif format = 'email' then
     return value ~ (
-      '^([A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+)*'
-      || '|"([ !#-\[\]-~]|\\[ -~])*")@'
-      || '([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*'
-      || '|\[((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}'
-      || '|IPv6:[0-9A-Fa-f:.]+)\])$'
+      '^([A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+([.][A-Za-z0-9!#$%&''*+/=?^_`{|}~-]+)*'
+      -- A backslash is written as an escape: a session may read one in other ways.
+      || e'|"([ !#-[^-~]|[]]|\\x5c[ -~])*")@'
+      || '([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?([.][A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*'
+      || '|[[]((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])([.](25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}'
+      || '|IPv6:[0-9A-Fa-f:.]+)[]])$'
     );
   elsif format = 'date-time' then
     v_parts := pg_catalog.regexp_match(
       value,
-      '^([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.[0-9]+)?'
+      '^([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:[.][0-9]+)?'
       || '(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))$'
     );
     if v_parts is null then
@@ -1990,7 +1991,7 @@ begin
     when keyword = '$ref' then
       -- Only to where schemas are checked.
       if v_kind <> 'string' or value #>> '{}' !~ (
-        '^#(/(properties|\$defs|definitions)/[^/]*|/(items|additionalProperties|not)'
+        '^#(/(properties|[$]defs|definitions)/[^/]*|/(items|additionalProperties|not)'
         || '|/(allOf|anyOf|oneOf|prefixItems)/[0-9]+)*$'
       ) or @extschema@._schema_target(root, value #>> '{}') is null then
         return pg_catalog.format('%s refers to no schema in this one: %s', pointer, value);
@@ -2790,7 +2791,10 @@ begin
     );
     execute pg_catalog.format(
       'alter table %1$s._private_history attach partition %1$s.%2$I for values from (%3$L) to (%4$L)',
-      '@extschema@', v_name, v_start, v_end
+      '@extschema@', v_name,
+      -- Whatever style of dates and time zone the session has.
+      pg_catalog.to_char(v_start at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS"+00"'),
+      pg_catalog.to_char(v_end at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS"+00"')
     );
     insert into @extschema@._private_history_partitions (name, starts_at, ends_at)
     values (v_name, v_start, v_end);

@@ -47,6 +47,47 @@ class Released(Ours):
             )
 
 
+#: A schema of ten properties, and a payload that fits.
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "to": {"type": "string", "format": "email"},
+        "subject": {"type": "string", "minLength": 1, "maxLength": 200},
+        "attempt": {"type": "integer", "minimum": 0},
+        "price": {"type": "number", "multipleOf": 0.01},
+        "urgent": {"type": "boolean"},
+        "order": {"type": "string", "format": "uuid"},
+        "at": {"type": "string", "format": "date-time"},
+        "tags": {"type": "array", "items": {"type": "string"}, "maxItems": 10},
+        "kind": {"enum": ["welcome", "receipt", "reminder"]},
+        "note": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+    },
+    "required": ["to", "subject", "order", "at", "kind"],
+    "additionalProperties": False,
+}
+FITS = {
+    "to": "ann@example.org", "subject": "Your receipt", "attempt": 3, "price": 9.99,
+    "urgent": True, "order": "123e4567-e89b-12d3-a456-426614174000",
+    "at": "2026-11-28T10:00:00Z", "tags": ["new", "eu"], "kind": "receipt", "note": None,
+}  # fmt: skip
+
+
+class Checked(Ours):
+    """The same, with payloads checked by a schema."""
+
+    template = "checked"
+
+    def prepare(self, dsn: str) -> None:
+        super().prepare(dsn)
+        import psycopg
+
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            conn.execute(
+                "select graphile_worker.set_payload_schema('bench', %s::text::json, 'warn')",
+                [json.dumps(SCHEMA)],
+            )
+
+
 class Keeping(Ours):
     """The same, with history kept."""
 

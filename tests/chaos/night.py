@@ -17,7 +17,7 @@ from support.fragile import FragileServer
 from support.network import Network
 from support.pg import wait_for
 
-from chaos import controls
+from chaos import controls, records
 from chaos.controls import Controls
 from chaos.invariants import effects_are_there, jobs_end, locks_end
 from chaos.processes import BOUND, FORCED_BOUND, GRACE, Gw
@@ -69,6 +69,7 @@ class Night(Controls):
             conn.execute("select graphile_worker.grant_access('worker', 'work')")
             conn.execute(f"select {G}.set_recovery(make_interval(secs => %s), 1000)", [DEAD_AFTER])
             controls.prepare(conn)
+            records.prepare(conn)
 
     def connect(self, timeout: float = 60) -> psycopg.Connection[Any]:
         """Connect as the owner, past the network, as soon as the server is there."""
@@ -102,7 +103,9 @@ class Night(Controls):
         if conn.execute(f"select count(*) > 300 from {G}._private_jobs").fetchall() == [(True,)]:
             return
         rng = random.Random()
-        task = rng.choice(["ok"] * 8 + ["thread", "bad", "stubborn", "later"] + ["block"] * 1)
+        task = rng.choice(
+            ["ok"] * 6 + ["pay"] * 2 + ["thread", "bad", "stubborn", "later"] + ["block"] * 1
+        )
         most = {"block": 3.0, "stubborn": 1.0}.get(task, 0.1)
         payload: dict[str, Any] = {"seconds": round(rng.random() * most, 3)}
         if task == "block" and rng.random() < 0.8:
@@ -328,6 +331,8 @@ class Night(Controls):
         assert dead == [], "a worker ended without being told to"
         with self.connect() as conn:
             jobs_end(self, conn)
+            records.records_are_there(conn, self.added)
+            records.effects_came_once(conn, self.added)
             locks_end(conn)
             effects_are_there(self)
             controls.schedules_are_kept(conn, self.runs_file, self.managed)

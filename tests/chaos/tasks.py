@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
+from graphile_worker import Tasks
 from graphile_worker.worker import Context, Snooze
 
 if offset := float(os.environ.get("CHAOS_CLOCK", "0")):
@@ -37,10 +38,22 @@ class UnprintableError(Exception):
     __repr__ = __str__
 
 
-async def ok(payload: Any, context: Context) -> None:
+async def ok(payload: Any, context: Context) -> Any:
     note(context, "begun")
     await asyncio.sleep(payload.get("seconds", 0.0) if isinstance(payload, dict) else 0)
     note(context, "done")
+    return {"job": context.job.id}
+
+
+@Tasks().task("pay", transaction=True)
+async def pay(context: Context, seconds: float = 0.0, text: str = "") -> Any:
+    """Have an effect that is to come once, however often the job runs."""
+    note(context, "begun")
+    job = context.job.id
+    await context.transaction.execute("insert into public.effects values (%s)", [job])
+    await asyncio.sleep(seconds)
+    note(context, "paid")  # which may be undone, and come again
+    return {"job": job}
 
 
 def thread(payload: Any, context: Context) -> None:
@@ -88,4 +101,5 @@ async def tick(payload: Any, context: Context) -> None:
 
 tasks = {
     "tick": tick, "ok": ok, "thread": thread, "bad": bad, "block": block, "stubborn": stubborn, "later": later,
+    "pay": pay,
 }  # fmt: skip

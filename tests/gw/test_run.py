@@ -258,3 +258,22 @@ def test_what_cannot_be_run_is_told_once_and_plainly(db: Database, app: Path) ->
     nowhere = failed("app", "--processes", "2", "--schema", "elsewhere")
     assert nowhere.count("gw:") == 1
     assert "elsewhere" in nowhere
+
+
+def test_secrets_are_left_out_by_a_function_of_yours(db: Database, app: Path) -> None:
+    (app / "secrets_of_app.py").write_text(
+        "def redact(what, value, job):\n    return value.replace('secret', '***')\n"
+    )
+    (app / "app.py").write_text(
+        TASKS
+        + "\n\n@tasks.task('sign_in')\nasync def sign_in() -> None:\n    raise ValueError('the secret')\n"
+    )
+    job = db.value("select id from graphile_worker.add_job('sign_in', max_attempts => 1)")
+    with started(db, app, "app", "--once", "--redact", "secrets_of_app:redact") as process:
+        ended(process)
+    error = db.value("select last_error from graphile_worker.jobs where id = %s", job)
+    assert "the ***" in error
+    with started(db, app, "app", "--once", "--redact", "secrets_of_app:none") as process:
+        _, log = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "is no function: say module:function" in log

@@ -190,7 +190,10 @@ def shape(db: Database) -> dict[str, Any]:
             " and relnamespace = 'graphile_worker'::regnamespace"
             " and relname not in ('_private_heartbeats', '_private_ended_workers',"
             " '_private_crashes', '_private_settings', '_private_pauses', '_private_limits',"
-            " '_private_limit_states', '_private_cancellations', '_private_schedules')"
+            " '_private_limit_states', '_private_cancellations', '_private_schedules',"
+            " '_private_histories', '_private_history_partitions', '_private_attempts',"
+            " '_private_progress', '_private_result_waits', '_private_dead_letters',"
+            " '_private_payload_schemas')"
             " order by 1"
         ),
         "migrations": db.rows("select id, breaking from graphile_worker.migrations order by id"),

@@ -134,6 +134,29 @@ def _attempt_lines(record: JobRecord | None) -> Iterator[str]:
         yield from (f"   {line}" for line in (each.error or "").splitlines())
 
 
+def _shown(
+    label: str, value: Any, source: Job | JobRecord | None, record: JobRecord | None, now: datetime
+) -> str:
+    """Return what is shown of a member of a job."""
+    if label == "payload":
+        return flags.as_json(value)
+    if label == "attempt_log":
+        return "\n".join(_attempt_lines(record)) or "-"
+    if label == "flags":
+        return ", ".join(value) or "-"
+    if value is None or value == "":
+        return "-"
+    if label.endswith("_at"):
+        return f"{value} ({since(getattr(source, label), now)})"
+    if label == "result":
+        return flags.as_json(value)
+    if label == "progress":
+        return f"{value:.0%}"
+    if label == "duration":
+        return history.took(timedelta(seconds=value))
+    return str(value)
+
+
 def run_job(options: argparse.Namespace) -> int:
     """Show one job with everything that is known of it."""
     name = one_of(options)
@@ -150,24 +173,10 @@ def run_job(options: argparse.Namespace) -> int:
         found = history.as_json(record)
     else:
         raise absent(name)
-    source = job or record
     lines = []
     for label, value in found.items():
-        if isinstance(value, str) and value and label.endswith("_at"):
-            value = f"{value} ({since(getattr(source, label), now)})"
-        if label == "payload" or (label == "result" and value is not None):
-            value = flags.as_json(value)
-        if label == "attempt_log":
-            value = "\n".join(_attempt_lines(record))
-        if label == "progress" and value is not None:
-            value = f"{value:.0%}"
-        if label == "duration" and value is not None:
-            value = history.took(timedelta(seconds=value))
-        if label == "flags":
-            value = ", ".join(value)
-        if value is None or value == "":
-            value = "-"
-        text = "\n                  ".join(plain(line) for line in str(value).splitlines())
+        shown = _shown(label, value, job or record, record, now)
+        text = "\n                  ".join(plain(line) for line in shown.splitlines())
         lines.append(f"{label:18}{text}")
     flags.out(options, found, "\n".join(lines))
     return 0

@@ -174,6 +174,18 @@ def load_source(text: str) -> Source:
     )
 
 
+def load_function(text: str) -> Any:
+    """Return the function that ``module:function`` names; raise TasksError where there is none."""
+    name, _, attribute = text.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    found = getattr(_module(name), attribute, None) if attribute else None
+    if not callable(found):
+        raise TasksError(f"{text!r} is no function: say module:function, such as app.logs:redact")
+    return found
+
+
 def _module(name: str) -> Any:
     try:
         return importlib.import_module(name)

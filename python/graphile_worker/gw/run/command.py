@@ -69,6 +69,10 @@ def configure(parser: Parser) -> None:
         default="127.0.0.1",
         help="address for --metrics-port (default 127.0.0.1)",
     )
+    flags.env(
+        parser, "--redact", metavar="MODULE:FUNCTION",
+        help="function that leaves secrets out of results and errors before they are stored",
+    )  # fmt: skip
     flags.env(parser, "--uvloop", switch=True, help="run on uvloop")
     flags.env(parser, "--log-json", switch=True, help="log one JSON object per line")
     flags.env(

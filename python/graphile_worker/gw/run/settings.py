@@ -34,6 +34,10 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
         found["listen"] = False
     if options.no_prepare:
         found["prepare"] = False
+    if options.redact is not None:
+        from graphile_worker.worker.task_loading import load_function
+
+        found["redact"] = load_function(options.redact)
     return found
 
 
