@@ -15,6 +15,7 @@ _EFFECTS = f"""
     left join public.effects on effects.job = ids.id
     left join {G}._private_history as history
       on history.job_id = ids.id and history.state = 'completed' and history.worker_id is not null
+      and history.task_identifier = 'pay'
     group by ids.id
     having count(distinct effects.ctid) <> count(distinct history.finished_at)
 """
