@@ -3063,6 +3063,7 @@ begin
   dropped_partitions := 0;
   deleted_rows := 0;
   deleted_failed_jobs := 0;
+  -- The first number is any that others are not likely to use.
   if not pg_catalog.pg_try_advisory_xact_lock(
     1735878456, '@extschema@._private_history'::pg_catalog.regclass::oid::integer
   ) then
@@ -3202,8 +3203,8 @@ $$;
 
 -- Tells how jobs stand, in the order given, for those who wait for their results. The state is that
 -- of list_jobs, or completed, failed, cancelled or discarded; null where there is neither a job nor
--- a record. Whether results are kept is told of jobs that have not ended. Whoever may add jobs may
--- call it: no payload is shown.
+-- a record. Whether results are kept is told of jobs that are in the queue. Whoever may add jobs may
+-- call it: no payload is shown, and no error unless history is kept.
 create function @extschema@.get_results(
   job_ids bigint[]
 )
@@ -3227,7 +3228,10 @@ begin
     coalesce(jobs.state, ended.state),
     case when jobs.state is null then ended.result end,
     case when jobs.state is null then ended.result_problem end,
-    case when jobs.state is null then ended.error when jobs.state = 'failed' then jobs.last_error end,
+    case
+      when jobs.state is null then ended.error
+      when jobs.state = 'failed' and jobs.is_kept then jobs.last_error
+    end,
     jobs.results_are_kept
   from pg_catalog.unnest(job_ids) with ordinality as given (id, place)
   left join lateral (
@@ -3239,21 +3243,20 @@ begin
       else 'ready'
     end as state,
       jobs.last_error,
-      exists (
-        select from (
-          select histories.results, histories.payloads, histories.max_bytes
-        from (
-          select histories.*
-          from @extschema@._private_histories as histories
-          where histories.task in ((select tasks.identifier from @extschema@._private_tasks as tasks where tasks.id = jobs.task_id), '*')
-          order by histories.task = '*'
-          limit 1
-        ) as histories
-        where histories.is_kept
-        ) as setting
-        where setting.results
-      ) as results_are_kept
+      setting.results is not null as is_kept,
+      coalesce(setting.results, false) as results_are_kept
     from @extschema@._private_jobs as jobs
+    left join lateral (
+      select histories.results, histories.payloads, histories.max_bytes
+      from (
+        select histories.*
+        from @extschema@._private_histories as histories
+        where histories.task in ((select tasks.identifier from @extschema@._private_tasks as tasks where tasks.id = jobs.task_id), '*')
+        order by histories.task = '*'
+        limit 1
+      ) as histories
+      where histories.is_kept
+    ) as setting on true
     where jobs.id = given.id
   ) as jobs on true
   left join lateral (
@@ -3743,15 +3746,18 @@ begin
     select tasks.identifier into v_task
     from @extschema@._private_tasks as tasks
     where tasks.id = new.task_id;
-    select histories.results, histories.payloads, histories.max_bytes into v_setting
+    select setting.* into v_setting
     from (
-      select histories.*
-      from @extschema@._private_histories as histories
-      where histories.task in (v_task, '*')
-      order by histories.task = '*'
-      limit 1
-    ) as histories
-    where histories.is_kept;
+      select histories.results, histories.payloads, histories.max_bytes
+      from (
+        select histories.*
+        from @extschema@._private_histories as histories
+        where histories.task in (v_task, '*')
+        order by histories.task = '*'
+        limit 1
+      ) as histories
+      where histories.is_kept
+    ) as setting;
     if found then
       select * into v_last
       from @extschema@._private_attempts as attempts

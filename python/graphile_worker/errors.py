@@ -174,7 +174,8 @@ class JobFailed(GraphileWorkerError):
 
     def __init__(self, job_id: int, error: str | None) -> None:
         self.job_id, self.error = job_id, error
-        super().__init__(f"job {job_id} failed: {error or 'without a message'}")
+        told = error or "its error is not kept; an administrator calls keep_history for its task"
+        super().__init__(f"job {job_id} failed: {told}")
 
 
 class ResultUnavailable(GraphileWorkerError):

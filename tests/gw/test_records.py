@@ -112,9 +112,7 @@ def test_failed_jobs_are_listed_exported_and_discarded(db: Database) -> None:
     assert [row["id"] for row in answer(db, "failed", "--error", "TIME-out")] == [one]
     assert [row["id"] for row in answer(db, "failed", "--task", "u")] == [three]
     assert "refused" in gw(db, "failed", "--limit", "1", "--after", str(one))
-    lines = [
-        json.loads(line) for line in gw(db, "failed", "export").splitlines() if line[:1] == "{"
-    ]
+    lines = [json.loads(line) for line in gw(db, "export").splitlines() if line[:1] == "{"]
     assert [line["id"] for line in lines] == [one, two, three]
     assert lines[0]["payload"] == {"a": 1}
     assert lines[0]["attempt_log"][0]["error"] == "time-out of A"

@@ -63,7 +63,10 @@ COMMANDS: dict[str, tuple[str, Configure, Run]] = {
     ),
     "history": ("list ended jobs, and keep history", history.configure, history.run),
     "failed": (
-        "list and export failed jobs, and set what becomes of them", failed.configure, failed.run,
+        "list failed jobs, and set what becomes of them", failed.configure, failed.run,
+    ),
+    "export": (
+        "export failed jobs, a line of JSON each", failed.configure_export, failed.run_export,
     ),
     "queues": ("list queues and what locks them", locks.configure_queues, locks.run_queues),
     "unlock": ("unlock what dead workers hold", locks.configure_unlock, locks.run_unlock),

@@ -261,3 +261,26 @@ def test_what_cannot_be_is_refused_with_the_value(
         db.rows(f"select graphile_worker.{call}")
     assert raised.value.sqlstate == state
     assert raised.value.diag.message_hint
+
+
+def test_whoever_may_only_add_jobs_reads_no_error_unless_history_is_kept(db: Database) -> None:
+    job = add(db)
+    db.rows("select graphile_worker.permanently_fail_jobs(array[%s::bigint], 'a secret')", job)
+    role = f"{db.name}_clerk"
+    db.rows(f"create role {role} login")
+    try:
+        db.rows("select graphile_worker.grant_access(%s, 'enqueue')", role)
+        clerk = db.connect(role=role)
+        results = (
+            f"select state, error, results_are_kept from graphile_worker.get_results('{{{job}}}')"
+        )
+        assert clerk.execute(results.encode()).fetchall() == [("failed", None, False)]
+        keep(db)
+        assert clerk.execute(results.encode()).fetchall() == [("failed", "a secret", True)]
+        for call in (f"get_job({job})", f"discard_jobs('{{{job}}}')", "keep_history()"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                clerk.execute(f"select graphile_worker.{call}".encode())
+        clerk.close()
+    finally:
+        db.rows(f"drop owned by {role}")
+        db.rows(f"drop role {role}")

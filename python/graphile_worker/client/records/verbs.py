@@ -98,9 +98,13 @@ def find_job(settings: Settings, job_id: int) -> Verb[JobRecord | None]:
 
 def job_history(
     settings: Settings, tasks: Iterable[str] | None, states: Iterable[EndState] | None,
-    before: JobRecord | None, limit: int,
+    before: JobRecord | tuple[datetime, int] | None, limit: int,
 ) -> Verb[list[JobRecord]]:  # fmt: skip
-    """Read a page of the history."""
+    """Read a page of the history, before a record or its end and id."""
+    if isinstance(before, JobRecord):
+        if before.finished_at is None:
+            raise errors.InvalidFilter(f"before is job {before.id}, which has not ended")
+        before = before.finished_at, before.id
     if type(limit) is not int or not 1 <= limit <= 10000:
         raise errors.InvalidFilter(f"limit is {limit!r}: pass a number from 1 to 10000")
     wanted = _texts("states", states)
@@ -112,8 +116,8 @@ def job_history(
     values = {
         "tasks": _texts("tasks", tasks),
         "states": wanted,
-        "before_time": None if before is None else before.finished_at,
-        "before_id": None if before is None else before.id,
+        "before_time": None if before is None else before[0],
+        "before_id": None if before is None else before[1],
         "limit": limit,
     }
     rows = yield statement("job_history", settings.schema), values

@@ -16,7 +16,7 @@ from graphile_worker.gw.records.history import as_json
 from graphile_worker.gw.tables import Table
 from graphile_worker.gw.values import duration, job_id, plain, short, since, span, whole
 
-ACTIONS = ("list", "export", "notify", "keep", "settings")
+ACTIONS = ("list", "notify", "keep", "settings")
 _FAILED = """
     select id, task_identifier, queue_name, key, attempts, max_attempts, failed_at, last_error
     from {s}.failed_jobs
@@ -38,22 +38,32 @@ def configure(parser: Parser) -> None:
     connects(parser)
     parser.add_argument(
         "action", choices=ACTIONS, nargs="?", default="list",
-        help="list them (default); export them with payloads and attempts, a line of JSON each; set"
-        " the task that is notified of them, or how long they are kept; or show what is set",
+        help="list them (default); set the task that is notified of them, or how long they are"
+        " kept; or show what is set",
     )  # fmt: skip
     parser.add_argument(
         "value", nargs="?", metavar="VALUE",
         help="notify: the task of which a job is added, or none; keep: how long, such as 90d, or"
         " forever",
     )  # fmt: skip
-    flags.env(parser, "--task", several=True, help="of this task; may be repeated by list, export")
-    flags.env(parser, "--queue", several=True, help="in this queue; may be repeated")
-    flags.env(parser, "--error", help="whose last error contains this text")
-    flags.env(parser, "--after", type=job_id, help="only jobs with a higher id, for the next page")
+    _filters(parser)
     flags.env(
         parser, "--limit", type=whole(1, 10000), default=100,
         help="list: the most jobs to show, 1 to 10000 (default 100)",
     )  # fmt: skip
+
+
+def configure_export(parser: Parser) -> None:
+    """Add the flags of gw export."""
+    connects(parser)
+    _filters(parser)
+
+
+def _filters(parser: Parser) -> None:
+    flags.env(parser, "--task", several=True, help="of this task; may be repeated")
+    flags.env(parser, "--queue", several=True, help="in this queue; may be repeated")
+    flags.env(parser, "--error", help="whose last error contains this text")
+    flags.env(parser, "--after", type=job_id, help="only jobs with a higher id")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -63,15 +73,16 @@ def run(options: argparse.Namespace) -> int:
     if (options.value is None) == (options.action in ("notify", "keep")):
         wrong = "needs a VALUE" if options.value is None else "takes no VALUE"
         raise InvalidHistory(f"failed {options.action} {wrong}; nothing was changed")
-    with opened(options) as queue:
-        if not queue.has_controls:
-            raise GraphileWorkerError(
-                f"the schema has version {queue.version}, without this: run `gw-install upgrade`"
-            )
-        if options.action == "export":
-            return _export(options, queue)
-        with queue.limited():
-            return _ACTIONS[options.action](options, queue)
+    with opened(options) as queue, queue.limited():
+        _has_records(queue)
+        return _ACTIONS[options.action](options, queue)
+
+
+def _has_records(queue: Queue) -> None:
+    if not queue.has_controls:
+        raise GraphileWorkerError(
+            f"the schema has version {queue.version}, without this: run `gw-install upgrade`"
+        )
 
 
 def _found(options: argparse.Namespace, queue: Queue, after: int, limit: int) -> list[Any]:
@@ -100,19 +111,22 @@ def _list(options: argparse.Namespace, queue: Queue) -> int:
     return 0
 
 
-def _export(options: argparse.Namespace, queue: Queue) -> int:
+def run_export(options: argparse.Namespace) -> int:
+    """Print failed jobs with payloads and attempts, a line of JSON each."""
     after, count = options.after or 0, 0
-    while True:
-        with queue.limited(read_only=True):
-            rows = _found(options, queue, after, AT_ONCE)
-            for row in rows:
-                record = queue.utils.find_job(row["id"])
-                if record is not None and record.state == "failed":
-                    print(json.dumps(as_json(record), ensure_ascii=False))
-                    count += 1
-        if len(rows) < AT_ONCE:
-            break
-        after = rows[-1]["id"]
+    with opened(options) as queue:
+        _has_records(queue)
+        while True:
+            with queue.limited(read_only=True):
+                rows = _found(options, queue, after, AT_ONCE)
+                for row in rows:
+                    record = queue.utils.find_job(row["id"])
+                    if record is not None and record.state == "failed":
+                        print(json.dumps(as_json(record), ensure_ascii=False))
+                        count += 1
+            if len(rows) < AT_ONCE:
+                break
+            after = rows[-1]["id"]
     print(f"{options.prog}: exported {count} failed jobs", file=sys.stderr)
     return 0
 

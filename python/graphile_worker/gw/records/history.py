@@ -9,6 +9,8 @@ from typing import Any, get_args
 
 from graphile_worker.cli import flags
 from graphile_worker.cli.flags import Parser
+from graphile_worker.client import drivers
+from graphile_worker.client.records import verbs
 from graphile_worker.client.records.model import EndState, JobRecord
 from graphile_worker.errors import GraphileWorkerError, InvalidHistory
 from graphile_worker.gw import tables
@@ -17,6 +19,10 @@ from graphile_worker.gw.tables import Table
 from graphile_worker.gw.values import duration, job_id, plain, short, since, span, whole
 
 ACTIONS = ("list", "keep", "stop", "settings")
+_END = """
+    select finished_at from {s}.job_history where job_id = %(job_id)s
+    order by finished_at desc limit 1
+"""
 
 
 def configure(parser: Parser) -> None:
@@ -65,12 +71,13 @@ def run(options: argparse.Namespace) -> int:
 def _list(options: argparse.Namespace, queue: Queue) -> int:
     before = None
     if options.before is not None:
-        before = queue.utils.find_job(options.before)
-        if before is None or before.finished_at is None:
+        ends = queue.rows(_END, job_id=options.before)
+        if not ends:
             raise GraphileWorkerError(f"job {options.before} has not ended, or has no record")
-    found = queue.utils.job_history(
-        tasks=options.task, states=options.state, before=before, limit=options.limit
-    )
+        before = (ends[0]["finished_at"], options.before)
+    settings = queue.utils._settings
+    verb = verbs.job_history(settings, options.task, options.state, before, options.limit)
+    found = drivers.run(queue.conn, verb)
     now = queue.now()
     columns = ("id", "state", "task", "queue", "ended", "took", "attempts", "worker", "error")
     rows = [
