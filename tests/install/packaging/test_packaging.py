@@ -222,3 +222,11 @@ def test_the_quickstart_says_what_the_readme_says() -> None:
     readme = (ROOT / "README.md").read_text()
     promised = readme.split("```text\n")[1].split("```")[0]
     assert promised in printed
+
+
+@pytest.mark.usefixtures("wheel_files")
+def test_the_example_of_results_shows_a_bar_and_prints_them() -> None:
+    printed = run([sys.executable, "-W", "error", ROOT / "examples" / "results.py"])
+    assert "100%" in printed
+    *_, last = printed.splitlines()
+    assert last.split() == [str(n * n) for n in range(100)]

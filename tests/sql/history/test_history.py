@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from support.pg import Database
+from support.pg import Database, pages
 
 from sql.fetch.claims import add, take
 
@@ -284,3 +284,19 @@ def test_whoever_may_only_add_jobs_reads_no_error_unless_history_is_kept(db: Dat
     finally:
         db.rows(f"drop owned by {role}")
         db.rows(f"drop role {role}")
+
+
+def test_a_fetch_reads_as_much_with_history_as_without(db: Database) -> None:
+    def touched() -> int:
+        db.rows(
+            "select count(*) from generate_series(1, 200) as n, graphile_worker.add_job('t') as j"
+        )
+        db.rows("vacuum analyze graphile_worker._private_jobs")
+        return pages(db, "select count(*) from graphile_worker.get_jobs('w', 10)")
+
+    db.rows("select count(*) from graphile_worker.get_jobs('w', 1)")
+    before = touched()
+    keep(db)
+    for job in take(db, "w", 5):
+        db.rows(FINISH, "w", [job], ["1"], None)
+    assert touched() <= before + 5

@@ -80,10 +80,11 @@ class Listener:
             try:
                 self._serve()
             except psycopg.Error as error:
-                failures += 1
-                if failures == 1 or not isinstance(error, psycopg.OperationalError):
-                    logger.warning("waiting for results: %s", shown(error))
-                time.sleep(min(0.1 * 2**failures, 5.0) * random.uniform(0.5, 1.0))
+                if self._wanted():  # else a server that went away is missed by nobody
+                    failures += 1
+                    if failures == 1 or not isinstance(error, psycopg.OperationalError):
+                        logger.warning("waiting for results: %s", shown(error))
+                    time.sleep(min(0.1 * 2**failures, 5.0) * random.uniform(0.5, 1.0))
             except errors.GraphileWorkerError as error:  # a right or the schema is missing
                 self._fail(error)
             except BaseException as error:
