@@ -6,9 +6,11 @@ import json
 
 import pytest
 from sql.fetch.claims import take
+from sql.history.test_partitions import shift
 from support.pg import Database
 
 from gw.program import answer, gw
+from gw.test_doctor import findings
 from gw.test_explain import add
 
 pytestmark = pytest.mark.majors(13, 18)
@@ -143,3 +145,15 @@ def test_what_becomes_of_failed_jobs_is_set(db: Database) -> None:
         (["notify", "x", "--task", "a", "--task", "b"], "one --task"),
     ):  # fmt: skip
         assert why in gw(db, "failed", *args, code=1)
+
+
+def test_records_that_nobody_drops_are_found(db: Database) -> None:
+    assert findings(db, "history") == []
+    db.rows("select graphile_worker.keep_history(keep => '1 day')")
+    failed(db)
+    assert findings(db, "history") == []
+    shift(db, "5 days")
+    (found,) = findings(db, "history")
+    assert found.what == "the oldest record of a job is 5 d old, and records are kept for 1 d"
+    db.rows("select graphile_worker.maintain_history()")
+    assert findings(db, "history") == []

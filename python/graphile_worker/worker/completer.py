@@ -64,10 +64,13 @@ class Completer:
             box.now.set()
 
     def completing(self, job: ClaimedJob, result: Any, seconds: float) -> Completing:
-        """Return the statement that completes a job, for the transaction of its task."""
+        """Return the statement that completes a job, for the transaction of its task.
+
+        Not every database holds every character, and the transaction could not be tried again.
+        """
         text, problem = None, None
         if result is not None:
-            text, problem = stored_result(job, result, self._redact, ascii_only=False)
+            text, problem = stored_result(job, result, self._redact, ascii_only=True)
         records = Records([text], [seconds], [problem])
         return self._protocol.completing(job.locked_by, job.id, records)
 

@@ -28,6 +28,7 @@ CHECKS: dict[str, Check] = {
     "pauses": control_checks.pauses,
     "limits": control_checks.limits,
     "schedules": control_checks.schedules,
+    "history": control_checks.history,
     "queue-names": checks.many_queues,
     "drift": checks.drift,
     "vacuum": server_checks.vacuum,
@@ -40,7 +41,7 @@ CHECKS: dict[str, Check] = {
 #: It compares what several transactions see, and so runs in none.
 _OUTSIDE = "pooler"
 #: They read what versions before 1.1.0 do not have.
-_NEED_CONTROLS = ("pauses", "limits", "schedules")
+_NEED_CONTROLS = ("pauses", "limits", "schedules", "history")
 
 
 @dataclass

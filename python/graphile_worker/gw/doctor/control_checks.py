@@ -1,4 +1,4 @@
-"""The checks of gw doctor that read pauses, limits and schedules."""
+"""The checks of gw doctor that read pauses, limits, schedules and history."""
 
 from __future__ import annotations
 
@@ -49,6 +49,18 @@ _SCHEDULES = """
     where last_error is not null
     or (not is_paused and next_runs[1] < pg_catalog.now() - interval '5 minutes')
     order by name
+"""
+# A partition is dropped when all that is in it is old enough.
+_OLD_RECORDS = """
+    select extract(epoch from pg_catalog.now() - oldest.finished_at)::float8 as seconds,
+      extract(epoch from longest.keep)::float8 as keep
+    from (select pg_catalog.min(finished_at) as finished_at from {s}.job_history) as oldest,
+      (select pg_catalog.max(keep) as keep from {s}.histories) as longest
+    where oldest.finished_at < pg_catalog.now() - longest.keep - case
+      when longest.keep <= interval '40 days' then interval '2 days'
+      when longest.keep <= interval '1 year' then interval '8 days'
+      else interval '32 days'
+    end
 """
 
 
@@ -104,4 +116,18 @@ def schedules(exam: Examination) -> list[Finding]:
             "start a worker, for instance with `gw run`",
         )
         for row in exam.queue.rows(_SCHEDULES)
+    ]  # fmt: skip
+
+
+def history(exam: Examination) -> list[Finding]:
+    """Find records that are kept for too long."""
+    return [
+        Finding(
+            "history", "warning",
+            f"the oldest record of a job is {span(row['seconds'])} old, and records are kept for"
+            f" {span(row['keep'])}",
+            "no worker looks after the history, or long queries read it all the time",
+            f"start a worker, or run `select {exam.queue.schema}.maintain_history()`",
+        )
+        for row in exam.queue.rows(_OLD_RECORDS)
     ]  # fmt: skip
