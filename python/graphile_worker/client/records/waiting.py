@@ -49,8 +49,8 @@ class Listener:
         #: Jobs that were seen before they had ended.
         self._seen: set[int] = set()
         self._thread: threading.Thread | None = None
-        self._ears, self._bell = socket.socketpair()
-        self._ears.setblocking(False)
+        #: The ends of a pipe by which the thread hears of one more who waits.
+        self._ears, self._bell = -1, -1
 
     def wait_for(self, job_id: int) -> Future[Result]:
         """Return the future of how the job ends."""
@@ -58,11 +58,15 @@ class Listener:
         with self._lock:
             self._waiting.setdefault(job_id, []).append(future)
             if self._thread is None:
+                self._ears, self._bell = os.pipe()
+                os.set_blocking(self._ears, False)
+                os.set_blocking(self._bell, False)
                 self._thread = threading.Thread(
                     target=self._run, name="graphile_worker results", daemon=True
                 )
                 self._thread.start()
-        self._bell.send(b"!")
+            with contextlib.suppress(BlockingIOError):  # it has been rung often enough
+                os.write(self._bell, b"!")
         return future
 
     def _wanted(self) -> list[int]:
@@ -93,6 +97,8 @@ class Listener:
             with self._lock:
                 if not self._waiting:
                     self._thread = None
+                    os.close(self._ears)
+                    os.close(self._bell)
                     return
 
     def _fail(self, error: BaseException) -> None:
@@ -133,11 +139,11 @@ class Listener:
 
     def _heard(self, conn: psycopg.Connection[Any], seconds: float) -> bool:
         """Wait for a notification or for one more who waits; return whether there was any."""
-        ears, database = self._ears.fileno(), conn.fileno()
+        ears, database = self._ears, conn.fileno()
         ready, _, _ = select.select([database, ears], [], [], seconds)
         if ears in ready:
             with contextlib.suppress(BlockingIOError):
-                self._ears.recv(65536)
+                os.read(ears, 65536)
         # Whatever they say, all that is awaited is asked for: anybody can send notifications.
         heard = list(conn.notifies(timeout=0)) if database in ready else []
         return bool(heard or ears in ready)
