@@ -2167,7 +2167,7 @@ begin
 end;
 $$;
 
--- The condition that a text has so many characters at characters. A regular expression counts to 255.
+-- The condition that a text has at least so many characters. A regular expression counts to 255.
 create or replace function @extschema@._quick_length(
   characters integer
 )
@@ -2610,17 +2610,24 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_now timestamptz := pg_catalog.clock_timestamp();
-  v_start timestamptz;
-begin
-  for i in 1..2 loop
-    select partitions.starts_at into v_start
+  v_start timestamptz := (
+    select partitions.starts_at
     from @extschema@._private_history_partitions as partitions
-    where partitions.ends_at > v_now
+    where partitions.ends_at > pg_catalog.clock_timestamp()
     order by partitions.ends_at
-    limit 1;
-    exit when found;
+    limit 1
+  );
+begin
+  if v_start is null then
     perform @extschema@._add_history_partitions(v_now);
-  end loop;
+    v_start := (
+      select partitions.starts_at
+      from @extschema@._private_history_partitions as partitions
+      where partitions.ends_at > pg_catalog.clock_timestamp()
+      order by partitions.ends_at
+      limit 1
+    );
+  end if;
   return greatest(v_now, v_start);
 end;
 $$;
@@ -2958,8 +2965,8 @@ $$;
 
 -- Tells how jobs stand, in the order given, for those who wait for their results. The state is that
 -- of list_jobs, or completed, failed, cancelled or discarded; null where there is neither a job nor
--- a record. Whether results are kept is told of jobs that are in the queue. Whoever may add jobs may
--- call it: no payload is shown, and no error unless history is kept.
+-- a record. Whether results are kept is told of jobs that are in the queue. Whoever may add jobs
+-- may call it: no payload is shown, and no error unless history is kept.
 create or replace function @extschema@.get_results(
   job_ids bigint[]
 )
@@ -6530,7 +6537,8 @@ begin
       if v_is_kept then
         select finished.done, finished.queue_ids into v_done, v_queue_ids
         from @extschema@._finish_and_record(
-          worker_id, job_ids, null, null, null, v_start
+          worker_id, job_ids,
+          null, null, null, v_start
         ) as finished;
       else
         with deleted as (
@@ -6574,11 +6582,11 @@ begin
 end;
 $$;
 
--- As finish_jobs, with the result of each job (null: it has none), for how many seconds its task ran
--- (null: since it was claimed), and why there is no result, if that is a problem. They are recorded
--- where the job's history is kept. A worker that does not know whether results are wanted passes no
--- array of them: then done is null for the jobs that are to be finished with theirs, and these were
--- not touched.
+-- As finish_jobs, with the result of each job (null: it has none), for how many seconds its task
+-- ran (null: since it was claimed), and why there is no result, if that is a problem. They are
+-- recorded where the job's history is kept. A worker that does not know whether results are wanted
+-- passes no array of them: then done is null for the jobs that are to be finished with theirs, and
+-- these were not touched.
 create or replace function @extschema@.finish_jobs_with_results(
   worker_id text,
   job_ids bigint[],
@@ -6640,7 +6648,8 @@ begin
         end if;
         select finished.done, finished.queue_ids into v_done, v_queue_ids
         from @extschema@._finish_and_record(
-          worker_id, v_ids, results, seconds, problems, v_start
+          worker_id, v_ids,
+          results, seconds, problems, v_start
         ) as finished;
       else
         with deleted as (

@@ -58,7 +58,7 @@ def _flags(flags: str | None) -> frozenset[str]:
 
 
 def _payload(text: str | None) -> Any:
-    """Decode a payload; None: the role may not read what others wrote.
+    """Decode a payload or result; None: there is none, or the role may not read it.
 
     What Python cannot decode (a number of 5,000 digits, a thousand nested arrays) stays text.
     """

@@ -129,7 +129,7 @@ def _attempt_lines(record: JobRecord | None) -> Iterator[str]:
         started = each.started_at or each.ended_at
         yield (
             f"{each.attempt}: {each.outcome}, {each.ended_at.isoformat(' ', 'seconds')}, after"
-            f" {history.took(each.ended_at - started)}, by {each.worker_id or 'nobody'}"
+            f" {history.took(each.ended_at - started)}, by {each.worker_id or 'no worker'}"
         )
         yield from (f"   {line}" for line in (each.error or "").splitlines())
 

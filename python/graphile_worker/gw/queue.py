@@ -45,6 +45,13 @@ class Queue:
         """Whether it has pauses, limits and schedules, as from version 1.1.0 on."""
         return verbs.has_controls(self.version)
 
+    def need_records(self, lacks: str) -> None:
+        """Raise an error with the remedy if the version is too old for what is asked of it."""
+        if not self.has_controls:
+            raise GraphileWorkerError(
+                f"the schema has version {self.version}, which {lacks}: run `gw-install upgrade`"
+            )
+
     @contextmanager
     def limited(self, *, snapshot: bool = False, read_only: bool = False) -> Iterator[None]:
         """Run the block as one transaction, and end each statement that takes too long.

@@ -131,9 +131,7 @@ def load_source(text: str) -> Source:
     A module's tasks are its registries, or without any its mapping called ``tasks``. Modules are
     found from the current folder, too. Raise TasksError where nothing is there.
     """
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    here = _import_from_here()
     folder = Path(text)
     if not text:
         raise TasksError(
@@ -177,13 +175,19 @@ def load_source(text: str) -> Source:
 def load_function(text: str) -> Any:
     """Return the function that ``module:function`` names; raise TasksError where there is none."""
     name, _, attribute = text.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    _import_from_here()
     found = getattr(_module(name), attribute, None) if attribute else None
     if not callable(found):
         raise TasksError(f"{text!r} is no function: say module:function, such as app.logs:redact")
     return found
+
+
+def _import_from_here() -> str:
+    """Let modules be found from the current folder, which is returned."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    return here
 
 
 def _module(name: str) -> Any:

@@ -16,7 +16,16 @@ from graphile_worker.client.records.model import (
     PayloadSchema,
 )
 from graphile_worker.client.statements import statement
-from graphile_worker.client.verbs import Settings, Verb, _flags, _named_job, _texts, ids_of, when
+from graphile_worker.client.verbs import (
+    Settings,
+    Verb,
+    _flags,
+    _named_job,
+    _payload,
+    _texts,
+    ids_of,
+    when,
+)
 from graphile_worker.job import Job
 
 
@@ -92,7 +101,7 @@ def find_job(settings: Settings, job_id: int) -> Verb[JobRecord | None]:
     """Read all that is known of a job."""
     rows = yield statement("find_job", settings.schema), {"job_id": ids_of([job_id])[0]}
     for *row, payload, progress, message in rows:
-        return _record(row, _value(payload), progress, message)
+        return _record(row, _payload(payload), progress, message)
     return None
 
 
@@ -130,13 +139,13 @@ def set_payload_schema(settings: Settings, task: str, schema: Any, on_invalid: s
         raise errors.InvalidIdentifier(f"task is {task!r}: pass a text")
     values = {"task": task, "schema": _schema(schema), "on_invalid": on_invalid}
     ((before,),) = yield statement("set_payload_schema", settings.schema), values
-    return _value(before)
+    return _payload(before)
 
 
 def payload_schemas(settings: Settings) -> Verb[list[PayloadSchema]]:
     """Read the schemas of payloads."""
     rows = yield statement("payload_schemas", settings.schema), {}
-    return [PayloadSchema(task, _value(schema), *rest) for task, schema, *rest in rows]
+    return [PayloadSchema(task, _payload(schema), *rest) for task, schema, *rest in rows]
 
 
 def find_unfit_jobs(
@@ -174,7 +183,7 @@ def outcome(job_id: int, found: Result) -> Any:
     if found.state == "completed":
         if found.problem is not None:
             raise errors.ResultUnavailable(f"job {job_id} is completed. {found.problem}")
-        return _value(found.result)
+        return _payload(found.result)
     if found.state == "cancelled":
         cancelled = errors.JobCancelled()
         cancelled.args = (f"job {job_id}: {found.error}",)
@@ -192,7 +201,7 @@ def _record(
     ) = row  # fmt: skip
     return JobRecord(
         id_, state, task, queue, key, priority, _flags(flags), payload, run_at, created_at,
-        attempts, most, started_at, finished_at, duration, worker, error, _value(result), problem,
+        attempts, most, started_at, finished_at, duration, worker, error, _payload(result), problem,
         progress, message, [_attempt(**each) for each in json.loads(log or "[]")],
     )  # fmt: skip
 
@@ -200,16 +209,6 @@ def _record(
 def _attempt(started_at: str | None, ended_at: str, **rest: Any) -> Attempt:
     started = None if started_at is None else datetime.fromisoformat(started_at)
     return Attempt(started_at=started, ended_at=datetime.fromisoformat(ended_at), **rest)
-
-
-def _value(text: str | None) -> Any:
-    """Decode JSON; what Python cannot decode stays text."""
-    if text is None:
-        return None
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
 
 
 def _name(what: str, value: object) -> str | None:

@@ -84,7 +84,7 @@ class Listener:
             try:
                 self._serve()
             except psycopg.Error as error:
-                if self._wanted():  # else a server that went away is missed by nobody
+                if self._wanted():  # else no one misses a server that went away
                     failures += 1
                     if failures == 1 or not isinstance(error, psycopg.OperationalError):
                         logger.warning("waiting for results: %s", shown(error))

@@ -8,7 +8,7 @@ from typing import Any
 
 from graphile_worker.cli import flags
 from graphile_worker.cli.flags import Parser
-from graphile_worker.errors import GraphileWorkerError, InvalidSchema
+from graphile_worker.errors import InvalidSchema
 from graphile_worker.gw import tables
 from graphile_worker.gw.queue import Queue, connects, opened
 from graphile_worker.gw.tables import Table
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
         raise InvalidSchema("tasks publish needs TASKS, such as app.tasks; nothing was changed")
     schemas = _derived(options.sources)
     with opened(options) as queue, queue.limited():
-        _has_schemas(queue)
+        queue.need_records("checks no payloads")
         found = {each.task: each for each in queue.utils.payload_schemas()}
         tasks = [
             _Task(
@@ -87,14 +87,6 @@ def run(options: argparse.Namespace) -> int:
                     task.name, task.schema, on_invalid=options.on_invalid
                 )
     return _told(options, tasks, changed, unfit)
-
-
-def _has_schemas(queue: Queue) -> None:
-    if not queue.has_controls:
-        raise GraphileWorkerError(
-            f"the schema has version {queue.version}, which checks no payloads:"
-            " run `gw-install upgrade`"
-        )
 
 
 def _derived(sources: list[str]) -> dict[str, dict[str, Any] | None]:
@@ -155,7 +147,7 @@ def _list(options: argparse.Namespace) -> int:
     if not options.json:
         tables.needed()
     with opened(options) as queue, queue.limited(read_only=True):
-        _has_schemas(queue)
+        queue.need_records("checks no payloads")
         found = queue.utils.payload_schemas()
     rows = [
         (

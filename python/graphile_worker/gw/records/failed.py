@@ -9,7 +9,7 @@ from typing import Any
 
 from graphile_worker.cli import flags
 from graphile_worker.cli.flags import Parser
-from graphile_worker.errors import GraphileWorkerError, InvalidHistory
+from graphile_worker.errors import InvalidHistory
 from graphile_worker.gw import tables
 from graphile_worker.gw.queue import Queue, connects, opened
 from graphile_worker.gw.records.history import as_json
@@ -29,6 +29,7 @@ _FAILED = """
     limit %(limit)s
 """
 _LETTERS = "select failed_task, task from {s}.dead_letters order by failed_task"
+_LACKS = "has no records of failed jobs"
 #: Jobs that are exported in one statement.
 AT_ONCE = 500
 
@@ -74,15 +75,8 @@ def run(options: argparse.Namespace) -> int:
         wrong = "needs a VALUE" if options.value is None else "takes no VALUE"
         raise InvalidHistory(f"failed {options.action} {wrong}; nothing was changed")
     with opened(options) as queue, queue.limited():
-        _has_records(queue)
+        queue.need_records(_LACKS)
         return _ACTIONS[options.action](options, queue)
-
-
-def _has_records(queue: Queue) -> None:
-    if not queue.has_controls:
-        raise GraphileWorkerError(
-            f"the schema has version {queue.version}, without this: run `gw-install upgrade`"
-        )
 
 
 def _found(options: argparse.Namespace, queue: Queue, after: int, limit: int) -> list[Any]:
@@ -115,7 +109,7 @@ def run_export(options: argparse.Namespace) -> int:
     """Print failed jobs with payloads and attempts, a line of JSON each."""
     after, count = options.after or 0, 0
     with opened(options) as queue:
-        _has_records(queue)
+        queue.need_records(_LACKS)
         while True:
             with queue.limited(read_only=True):
                 rows = _found(options, queue, after, AT_ONCE)

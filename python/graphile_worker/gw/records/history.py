@@ -19,6 +19,7 @@ from graphile_worker.gw.tables import Table
 from graphile_worker.gw.values import duration, job_id, plain, short, since, span, whole
 
 ACTIONS = ("list", "keep", "stop", "settings")
+NO_HISTORY = "no history is kept: see gw history keep"
 _END = """
     select finished_at from {s}.job_history where job_id = %(job_id)s
     order by finished_at desc limit 1
@@ -60,11 +61,7 @@ def run(options: argparse.Namespace) -> int:
     if options.action in ("list", "settings") and not options.json:
         tables.needed()
     with opened(options) as queue, queue.limited():
-        if not queue.has_controls:
-            raise GraphileWorkerError(
-                f"the schema has version {queue.version}, which keeps no history:"
-                " run `gw-install upgrade`"
-            )
+        queue.need_records("keeps no history")
         return _ACTIONS[options.action](options, queue)
 
 
@@ -88,9 +85,9 @@ def _list(options: argparse.Namespace, queue: Queue) -> int:
         )
         for record in found
     ]  # fmt: skip
-    nothing = "no job" if any(each.is_kept for each in queue.utils.histories()) else (
-        "no history is kept: see gw history keep"
-    )  # fmt: skip
+    nothing = "no job"
+    if not found and not any(each.is_kept for each in queue.utils.histories()):
+        nothing = NO_HISTORY
     table = Table(columns, rows, nothing=nothing)
     tables.show(options, [as_json(record) for record in found], lambda: [table])
     if len(found) == options.limit and not options.json:
@@ -137,8 +134,7 @@ def _settings(options: argparse.Namespace, queue: Queue) -> int:
     ]  # fmt: skip
     columns = ("task", "kept", "for", "results", "payloads", "max bytes")
     answer = [{**asdict(each), "keep": each.keep.total_seconds()} for each in found]
-    nothing = "no history is kept: see gw history keep"
-    tables.show(options, answer, lambda: [Table(columns, rows, nothing=nothing)])
+    tables.show(options, answer, lambda: [Table(columns, rows, nothing=NO_HISTORY)])
     return 0
 
 

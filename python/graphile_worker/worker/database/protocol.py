@@ -86,7 +86,7 @@ class Protocol:
         }
         #: Whether the database knows pauses, cancellations, schedules and history.
         self.has_controls = True
-        #: Held from a take until its jobs are known, and while it is said again how jobs ended.
+        #: Held from a take until its jobs are known, and while it is repeated how jobs ended.
         self.fetching = asyncio.Lock()
         self._statements = {
             verb: in_schema(verb, "work", text, schema) for verb, text in TEXTS.items()
