@@ -22,6 +22,8 @@ def add(db: Database, task: str = "t", **options: Any) -> int:
 
 
 def take(db: Database, worker: str, n: int = 100) -> list[int]:
+    # Workers have sessions of their own: what one remembers of the order is not passed to the next.
+    db.rows("select set_config('graphile_worker.cursors', 'null', false)")
     return db.column(f"select id from {G}.get_jobs(%s, %s)", worker, n)
 
 
