@@ -12,9 +12,9 @@ DIST      ?= dist
 MEASURED  ?= bench.json
 PY         = $(VENV)/bin/python
 
-# Of Debian, for root only: PGXS's server, and the languages of docs/languages.md
+# Of Debian, for root only: PGXS's server, the languages of docs/languages.md, and a browser
 DEBIAN     = postgresql-15 php-cli php-pgsql ruby ruby-pg default-jdk-headless libpostgresql-jdbc-java \
-             golang-go golang-github-jackc-pgx-v4-dev pgbouncer
+             golang-go golang-github-jackc-pgx-v4-dev pgbouncer chromium
 
 ifneq ($(filter all install uninstall installdirs installcheck clean,$(or $(MAKECMDGOALS),all)),)
 PGXS := $(shell $(PG_CONFIG) --pgxs)

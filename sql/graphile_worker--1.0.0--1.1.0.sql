@@ -583,6 +583,59 @@ create or replace view @extschema@.payload_schemas as
 select schemas.task, schemas.schema, schemas.on_invalid, schemas.set_at, schemas.set_by
 from @extschema@._private_payload_schemas as schemas;
 
+-- Some of the jobs, picked by chance page by page: all of them while the table has at most 500
+-- pages. Each stands for `weight` jobs, so that counts of millions of jobs take milliseconds.
+create or replace view @extschema@.job_sample as
+select
+  jobs.id,
+  queues.queue_name,
+  tasks.identifier as task_identifier,
+  case
+    when jobs.locked_at is not null then 'running'
+    when jobs.attempts >= jobs.max_attempts then 'failed'
+    when jobs.run_at > pg_catalog.now() then 'scheduled'
+    else 'ready'
+  end as state,
+  100 / sampled.percent as weight
+from @extschema@._private_jobs as jobs tablesample system (least(
+    100,
+    50000.0 * pg_catalog.current_setting('block_size')::integer / greatest(
+      pg_catalog.pg_relation_size('@extschema@._private_jobs'::pg_catalog.regclass), 1
+    )
+  )::float8)
+cross join (select least(
+    100,
+    50000.0 * pg_catalog.current_setting('block_size')::integer / greatest(
+      pg_catalog.pg_relation_size('@extschema@._private_jobs'::pg_catalog.regclass), 1
+    )
+  )::float8 as percent offset 0) as sampled
+join @extschema@._private_tasks as tasks on tasks.id = jobs.task_id
+left join @extschema@._private_job_queues as queues on queues.id = jobs.job_queue_id;
+
+-- The next job of each priority that has jobs which wait.
+create or replace view @extschema@.next_jobs as
+with recursive step (priority, run_at, id) as (
+    (
+      select jobs.priority, jobs.run_at, jobs.id
+      from @extschema@._private_jobs as jobs
+      where jobs.is_available
+      order by jobs.priority, jobs.run_at, jobs.id
+      limit 1
+    )
+    union all
+    select further.priority, further.run_at, further.id
+    from step
+    cross join lateral (
+      select jobs.priority, jobs.run_at, jobs.id
+      from @extschema@._private_jobs as jobs
+      where jobs.is_available and jobs.priority > step.priority
+      order by jobs.priority, jobs.run_at, jobs.id
+      limit 1
+    ) as further
+  )
+select step.priority, step.run_at, step.id
+from step;
+
 -- Raises the error that names what is wrong with a job to be added, and how to mend it. Called only
 -- when something is wrong, so that good calls pay for one condition.
 create or replace function @extschema@._reject_job(
@@ -8598,7 +8651,7 @@ begin
   end if;
   if access_level in ('admin', 'observe') then
     execute pg_catalog.format(
-      'grant select on %1$s.jobs, %1$s.workers, %1$s.ended_workers, %1$s.queues, %1$s.crontabs, %1$s.pauses, %1$s.limits, %1$s.limit_states, %1$s.schedules, %1$s.histories, %1$s.job_history, %1$s.failed_jobs, %1$s.job_progress, %1$s.dead_letters, %1$s.payload_schemas to %2$I',
+      'grant select on %1$s.jobs, %1$s.workers, %1$s.ended_workers, %1$s.queues, %1$s.crontabs, %1$s.pauses, %1$s.limits, %1$s.limit_states, %1$s.schedules, %1$s.histories, %1$s.job_history, %1$s.failed_jobs, %1$s.job_progress, %1$s.dead_letters, %1$s.payload_schemas, %1$s.job_sample, %1$s.next_jobs to %2$I',
       v_schema, grantee
     );
   end if;
@@ -8833,7 +8886,7 @@ begin
   );
   perform @extschema@._revoke_internal(v_schema, grantee);
   execute pg_catalog.format(
-    'revoke all on table %1$s._private_tasks, %1$s._private_job_queues, %1$s._private_jobs, %1$s._private_known_crontabs, %1$s._private_heartbeats, %1$s._private_ended_workers, %1$s._private_crashes, %1$s._private_settings, %1$s._private_pauses, %1$s._private_limits, %1$s._private_limit_states, %1$s._private_cancellations, %1$s._private_schedules, %1$s._private_histories, %1$s._private_history, %1$s._private_history_partitions, %1$s._private_attempts, %1$s._private_progress, %1$s._private_result_waits, %1$s._private_dead_letters, %1$s._private_payload_schemas, %1$s.migrations, %1$s.jobs, %1$s.workers, %1$s.ended_workers, %1$s.queues, %1$s.crontabs, %1$s.pauses, %1$s.limits, %1$s.limit_states, %1$s.schedules, %1$s.histories, %1$s.job_history, %1$s.failed_jobs, %1$s.job_progress, %1$s.dead_letters, %1$s.payload_schemas, %1$s._private_control_states from %2$I',
+    'revoke all on table %1$s._private_tasks, %1$s._private_job_queues, %1$s._private_jobs, %1$s._private_known_crontabs, %1$s._private_heartbeats, %1$s._private_ended_workers, %1$s._private_crashes, %1$s._private_settings, %1$s._private_pauses, %1$s._private_limits, %1$s._private_limit_states, %1$s._private_cancellations, %1$s._private_schedules, %1$s._private_histories, %1$s._private_history, %1$s._private_history_partitions, %1$s._private_attempts, %1$s._private_progress, %1$s._private_result_waits, %1$s._private_dead_letters, %1$s._private_payload_schemas, %1$s.migrations, %1$s.jobs, %1$s.workers, %1$s.ended_workers, %1$s.queues, %1$s.crontabs, %1$s.pauses, %1$s.limits, %1$s.limit_states, %1$s.schedules, %1$s.histories, %1$s.job_history, %1$s.failed_jobs, %1$s.job_progress, %1$s.dead_letters, %1$s.payload_schemas, %1$s.job_sample, %1$s.next_jobs, %1$s._private_control_states from %2$I',
     v_schema, grantee
   );
   execute pg_catalog.format(
@@ -9306,6 +9359,16 @@ comment on column @extschema@.job_progress.job_id is 'The job.';
 comment on column @extschema@.job_progress.progress is '0 to 1; null if unknown.';
 comment on column @extschema@.job_progress.message is 'A text for people.';
 comment on column @extschema@.job_progress.reported_at is 'When it was reported.';
+comment on view @extschema@.job_sample is 'Some of the jobs, picked by chance, to estimate counts: all jobs of a small table.';
+comment on column @extschema@.job_sample.id is 'Identity of the job.';
+comment on column @extschema@.job_sample.queue_name is 'Queue; null if none.';
+comment on column @extschema@.job_sample.task_identifier is 'Name of the task.';
+comment on column @extschema@.job_sample.state is 'ready, scheduled, running or failed.';
+comment on column @extschema@.job_sample.weight is 'How many jobs it stands for; 1 if all jobs are there.';
+comment on view @extschema@.next_jobs is 'The next job of each priority.';
+comment on column @extschema@.next_jobs.priority is 'Lower numbers run first.';
+comment on column @extschema@.next_jobs.run_at is 'When the job is due.';
+comment on column @extschema@.next_jobs.id is 'Identity of the job.';
 comment on view @extschema@.dead_letters is 'Which jobs are added when others fail permanently.';
 comment on column @extschema@.dead_letters.failed_task is 'Task of the jobs that fail; * for any.';
 comment on column @extschema@.dead_letters.task is 'Task of the jobs that are added.';

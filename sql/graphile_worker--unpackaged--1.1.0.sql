@@ -52,6 +52,8 @@ alter extension graphile_worker add view @extschema@.failed_jobs;
 alter extension graphile_worker add view @extschema@.job_progress;
 alter extension graphile_worker add view @extschema@.dead_letters;
 alter extension graphile_worker add view @extschema@.payload_schemas;
+alter extension graphile_worker add view @extschema@.job_sample;
+alter extension graphile_worker add view @extschema@.next_jobs;
 alter extension graphile_worker add view @extschema@._private_control_states;
 alter extension graphile_worker add type @extschema@.job_spec;
 alter extension graphile_worker add type @extschema@.claimed_job;

@@ -20,6 +20,7 @@ from graphile_worker.gw.payloads import publish
 from graphile_worker.gw.queue import connects
 from graphile_worker.gw.records import failed, history
 from graphile_worker.gw.run import command as run
+from graphile_worker.gw.ui import command as ui
 
 Configure = Callable[[Parser], None]
 Run = Callable[[argparse.Namespace], int]
@@ -75,6 +76,7 @@ COMMANDS: dict[str, tuple[str, Configure, Run]] = {
         locks.run_cleanup,
     ),
     "stats": ("count jobs by state, task and queue, and list workers", stats.configure, stats.run),
+    "ui": ("serve the dashboard", ui.configure, ui.run),
     "top": ("show live statistics", top.configure, top.run),
     "doctor": ("check the queue for problems and suggest fixes", doctor.configure, doctor.run),
 }  # fmt: skip
@@ -91,7 +93,7 @@ def build_parser() -> Parser:
         sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         sub.set_defaults(run=run_it)
         configure(sub)
-        (flags.verbose if name == "run" else flags.reports)(sub)  # a worker returns nothing
+        (flags.verbose if name in ("run", "ui") else flags.reports)(sub)  # they return nothing
     return parser
 
 

@@ -161,7 +161,7 @@ def run_limit(options: argparse.Namespace) -> int:
         )
     flags.out(
         options, _limit_json(limit),
-        f"Limited the {limit.scope} {plain(limit.name)}: {_said(limit)}.",
+        f"Limited the {limit.scope} {plain(limit.name)}: {said(limit)}.",
     )  # fmt: skip
     return 0
 
@@ -172,7 +172,7 @@ def run_limits(options: argparse.Namespace) -> int:
         tables.needed()
     with opened(options) as queue, queue.limited(read_only=True):
         limits, states, now = queue.utils.limits(), queue.rows(_STATES), queue.now()
-    rows = [(each.scope, each.name, _said(each), each.running) for each in limits]
+    rows = [(each.scope, each.name, said(each), each.running) for each in limits]
     names = [
         (
             each["scope"], each["name"], each["limit_name"], each["running"], each["slots"],
@@ -204,7 +204,7 @@ def run_limits(options: argparse.Namespace) -> int:
     return 0
 
 
-def _said(limit: Limit) -> str:
+def said(limit: Limit) -> str:
     parts = []
     if limit.max_running is not None:
         parts.append(f"{limit.max_running} at once")

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import psycopg
+
 from graphile_worker.cli import flags
 from graphile_worker.gw.jobs import absent, names_one, one_of
 from graphile_worker.gw.queue import Queue, Row, covers, opened
@@ -17,6 +19,8 @@ from graphile_worker.gw.values import many, plain, short, since
 STALE = timedelta(hours=4)
 #: Others that come first are counted up to here.
 MANY = 1000
+#: So many milliseconds may counting them take.
+COUNT_MS = 300
 
 _JOB = """
     select *, pg_catalog.now() as now from {s}.jobs
@@ -102,14 +106,14 @@ class _Facts:
         if name is not None:
             found = queue.rows(_IN_QUEUE, queue_name=name)
             self.lock = found[0] if found else None
-            self.ahead_in_queue = queue.row(_AHEAD, **where, queue_name=name, most=MANY)["ahead"]
+            self.ahead_in_queue = _count_before(queue, where, name)
         names = {"task": job["task_identifier"], "queue": name}
         self.pauses, self.states, self.side_by_side = [], [], 1
         if queue.has_controls:
             self.pauses = queue.rows(_PAUSES, **names)
             self.states = queue.rows(_STATES, **names)
             self.side_by_side = queue.row(_QUEUE_LIMIT, queue=name)["most"]
-        self.ahead = queue.row(_AHEAD, **where, queue_name=None, most=MANY)["ahead"]
+        self.ahead = _count_before(queue, where, None)
         self.alive = [worker for worker in self.workers if worker["is_alive"]]
         task = job["task_identifier"]
         self.knowing = [
@@ -151,6 +155,19 @@ class _Facts:
             "; if it is dead, `gw unlock` with its id frees it, or any worker after four hours"
         )  # fmt: skip
         return "unknown", f"{named}, which sends no heartbeats (Node's, or a worker in SQL){more}"
+
+
+def _count_before(queue: Queue, where: Row, queue_name: str | None) -> int:
+    """Count the due jobs before this one; 0 if that takes long, since few are among millions."""
+    limit = max(1, round(queue.timeout * 1000))
+    try:
+        with queue.conn.transaction():
+            queue.conn.execute(f"set local statement_timeout = {min(limit, COUNT_MS)}".encode())
+            row = queue.row(_AHEAD, **where, queue_name=queue_name, most=MANY)
+            queue.conn.execute(f"set local statement_timeout = {limit}".encode())
+    except psycopg.errors.QueryCanceled:
+        return 0
+    return int(row["ahead"])
 
 
 def explain(queue: Queue, job: int | str) -> Explanation:

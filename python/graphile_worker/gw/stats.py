@@ -35,7 +35,7 @@ _BY = f"""
   order by ready desc, running desc, scheduled desc, failed desc, name
   limit %(most)s
 """
-_WORKERS = """
+WORKERS = """
   select workers.worker_id, workers.is_alive, workers.started_at, workers.heartbeat_at,
     workers.task_identifiers, workers.details, coalesce(held.jobs, 0) as jobs
   from {s}.workers left join (
@@ -45,7 +45,7 @@ _WORKERS = """
   order by workers.is_alive desc, workers.worker_id
   limit %(most)s
 """
-_OTHERS = """
+OTHERS = """
   select locked_by as worker_id, pg_catalog.count(*) as jobs,
     pg_catalog.min(locked_at) as locked_at
   from {s}.jobs
@@ -92,8 +92,8 @@ def read_stats(queue: Queue, most: int = 20) -> Stats:
         total = queue.row(_ALL)
         tasks = queue.rows(_BY.replace("{column}", "task_identifier"), most=most)
         queues = queue.rows(_BY.replace("{column}", "queue_name"), most=most)
-        workers = queue.rows(_WORKERS, most=most)
-        unseen = queue.rows(_OTHERS, most=most)
+        workers = queue.rows(WORKERS, most=most)
+        unseen = queue.rows(OTHERS, most=most)
         progress = queue.rows(_PROGRESS, most=most) if queue.has_controls else []
     return Stats(
         **total, tasks=tasks, queues=queues, workers=workers, unseen=unseen, progress=progress
