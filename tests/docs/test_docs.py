@@ -13,11 +13,12 @@ from support.pg import Database, run
 pytestmark = pytest.mark.majors(18)
 
 ROOT = Path(__file__).parents[2]
-#: languages.md and testing.md have tests of their own: test_languages.py, test_plugin.py.
+#: django.md, languages.md and testing.md have tests of their own: test_django.py,
+#: test_languages.py, test_plugin.py.
 PAGES = [
     path
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-    if path.name not in ("languages.md", "testing.md")
+    if path.name not in ("django.md", "languages.md", "testing.md")
     and re.search(r"(?m)^```(python|sql)$", path.read_text())
 ]
 

@@ -23,6 +23,7 @@ BANNED = {
 }  # fmt: skip
 #: Names in which such a word means something else.
 ALLOWED = {
+    "takes_context",  # of Django
     "ahead_in_queue", "_AHEAD", "ahead", "_skip_ahead_cursors", "CollectorRegistry", "collect",
 }  # fmt: skip
 

@@ -122,7 +122,9 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         ("retry", "all_failed"), ("discard", "all_failed"), ("remove", "key"), ("unlock", "force"), ("cleanup", "yes"),
         ("doctor", "fix"),
     }  # fmt: skip
-    assert all("--json" in p._option_string_actions for n, p in commands.items() if n != "run")
+    assert all(
+        "--json" in p._option_string_actions for n, p in commands.items() if n not in ("run", "ui")
+    )
 
 
 def test_the_flags_of_run_are_settings_of_a_worker() -> None:
