@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.pg import Database, wait_for
@@ -54,8 +55,8 @@ class Project:
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + (done.stderr if code else "")
 
-    def python(self, script: str, **env: str) -> list[object]:
-        lines = self.manage("shell", "-c", HEAD + textwrap.dedent(script), **env).splitlines()
+    def python(self, script: str) -> list[Any]:
+        lines = self.manage("shell", "-c", HEAD + textwrap.dedent(script)).splitlines()
         return [json.loads(line) for line in lines if line.startswith("[")]
 
     def work(self) -> None:
@@ -102,12 +103,12 @@ def test_a_task_is_enqueued_with_the_transaction_of_the_caller(
                 show(cursor.fetchone()[0], connection.in_atomic_block)
         """
     )
-    assert found[0][1:] == ["READY", [1], {"b": 2}, True]  # type: ignore[index]
+    assert found[0][1:] == ["READY", [1], {"b": 2}, True]
     assert found[1] == [1, True]
     rows = empty_db.rows(
         f"select id::text, task_identifier, queue_name, priority, flags, max_attempts from {G}.jobs"
     )
-    assert rows == [(found[0][0], "app.tasks.add", None, -5, {"queue:slow": True}, 3)]  # type: ignore[index]
+    assert rows == [(found[0][0], "app.tasks.add", None, -5, {"queue:slow": True}, 3)]
 
 
 def test_options_of_a_job_and_bad_ones(project: Project, empty_db: Database) -> None:
@@ -174,7 +175,7 @@ def test_tasks_run_with_retries_results_and_signals(project: Project, empty_db: 
             add.get_result({ids[2]!r})
         except exceptions.TaskResultMismatch:
             show("another")
-        """  # type: ignore[index]
+        """
     )
     path = "app.tasks.PaymentError"
     assert found == [
@@ -184,10 +185,10 @@ def test_tasks_run_with_retries_results_and_signals(project: Project, empty_db: 
         ["FAILED", None, 3, [path] * 3, [9], True, True],
         ["FAILED", None, 3, ["builtins.TypeError"] * 3, [], True, True],
         ["SUCCESSFUL", 5, 1, [], [5], True, True],
-        [True, found[6][1]],  # type: ignore[index]
+        [True, found[6][1]],
         [2], ["none"], ["none"], ["none"], ["none"], ["another"],
     ]  # fmt: skip
-    assert found[6][1].startswith("PaymentError: attempt 1")  # type: ignore[index]
+    assert found[6][1].startswith("PaymentError: attempt 1")
 
 
 def test_a_task_runs_by_itself_at_certain_times(project: Project, empty_db: Database) -> None:
@@ -299,8 +300,8 @@ def test_signals_tell_of_each_step(project: Project, tmp_path: Path) -> None:
         cwd=tmp_path, env={**project.env, "PYTHONPATH": f"{SHOP}:{tmp_path}"}, check=True,
     )  # fmt: skip
     assert sorted(log.read_text().splitlines()) == sorted(
-        [f"started {ids[0]} RUNNING", f"finished {ids[0]} SUCCESSFUL",  # type: ignore[index]
-         f"started {ids[1]} RUNNING", f"finished {ids[1]} FAILED"]  # type: ignore[index]
+        [f"started {ids[0]} RUNNING", f"finished {ids[0]} SUCCESSFUL",
+         f"started {ids[1]} RUNNING", f"finished {ids[1]} FAILED"]
     )  # fmt: skip
 
 
