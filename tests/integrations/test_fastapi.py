@@ -19,6 +19,8 @@ pytestmark = pytest.mark.majors(18)
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fastapi"
 G = "graphile_worker"
+#: A connection for each request: the server closes that of one which failed.
+ONCE = httpx.Limits(max_keepalive_connections=0)
 
 
 def _env(db: Database) -> dict[str, str]:
@@ -61,7 +63,7 @@ def served(empty_db: Database, tmp_path: Path) -> Iterator[str]:
 def test_jobs_belong_to_the_requests_transaction_and_run_beside_it(
     empty_db: Database, served: str
 ) -> None:
-    with httpx.Client(base_url=served) as http:
+    with httpx.Client(base_url=served, limits=ONCE, timeout=60) as http:
         jobs = [http.post(f"/{kind}/bob").json()["job"] for kind in ("users", "greetings")]
         assert http.post("/users/nobody").status_code == 409
         assert http.post("/users/bob").status_code == 500, "the user is there already"
@@ -74,7 +76,7 @@ def test_jobs_belong_to_the_requests_transaction_and_run_beside_it(
 
 
 def test_the_dashboard_is_behind_the_applications_login(empty_db: Database, served: str) -> None:
-    with httpx.Client(base_url=served) as http:
+    with httpx.Client(base_url=served, limits=ONCE, timeout=60) as http:
         assert http.get("/jobs/queue/").status_code == 403
         assert http.post("/login/ann", params={"password": "wrong"}).status_code == 401
         assert http.get("/jobs/queue/").status_code == 403
