@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
+import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
-from graphile_worker.errors import InvalidArgument
+from graphile_worker import add_job, add_jobs
+from graphile_worker.errors import InvalidArgument, InvalidMaxAttempts, InvalidPayload
 from graphile_worker.payload import to_json
 from graphile_worker.retry import RetryAfter, Snooze
 from graphile_worker.worker.context import Context
@@ -20,6 +24,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.semconv._incubating.attributes import messaging_attributes
 from opentelemetry.semconv.attributes import error_attributes
+from support.pg import Database
 
 from worker.contexts import a_context, a_job
 
@@ -183,3 +188,77 @@ def test_without_opentelemetry_there_is_no_middleware() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "None\n"
+
+
+def test_adding_jobs_is_a_producers_span_that_the_run_belongs_to(
+    db: Database, spans: Spans
+) -> None:
+    conn = db.connect()
+    job = add_job("send_email", {"to": "ann"}, conn=conn, trace=True)
+    sent = spans.one("send send_email")
+    assert sent.kind is trace.SpanKind.PRODUCER
+    assert sent.attributes == {
+        "messaging.system": "graphile_worker",
+        "messaging.operation.name": "send",
+        "messaging.operation.type": "send",
+        "messaging.destination.name": "send_email",
+        "messaging.message.id": str(job.id),
+    }
+    run(job.payload, "sent")
+    processed = spans.one("process send_email")
+    assert processed.parent is not None
+    assert processed.parent.span_id == sent.context.span_id
+    spans = Spans()
+    assert len(add_jobs([("a", {}), ("b", {})], conn=conn, trace=True)) == 2
+    assert (spans.one("send").attributes or {})["messaging.batch.message_count"] == 2
+    spans = Spans()
+    with pytest.raises(InvalidMaxAttempts):
+        add_job("send_email", {}, conn=conn, trace=True, priority=None, max_attempts=0)
+    with pytest.raises(InvalidPayload):
+        add_job("send_email", {"bad": object()}, conn=conn, trace=True)
+    failed = spans.one("send send_email")
+    assert failed.status.status_code is trace.StatusCode.ERROR
+    assert (failed.attributes or {})["error.type"] == "graphile_worker.errors.InvalidPayload"
+    assert trace.get_current_span() is trace.INVALID_SPAN, "none is left open"
+
+
+def test_the_metrics_are_those_of_the_conventions() -> None:
+    script = """
+        import asyncio, json
+        from opentelemetry import metrics
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+        reader = InMemoryMetricReader()
+        metrics.set_meter_provider(MeterProvider([reader]))
+        from graphile_worker.client.tracing import sending
+        from worker.test_tracing import run
+        with sending(True, "send_email", 3):
+            pass
+        run({}, "sent")
+        try:
+            run({}, ValueError("no"))
+        except ValueError:
+            pass
+        found = reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics
+        for metric in found:
+            for point in metric.data.data_points:
+                print(metric.name, metric.unit, getattr(point, "value", None) or point.count,
+                      dict(point.attributes).get("error.type"))
+    """
+    tests = str(Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": tests},
+    )  # fmt: skip
+    lines = sorted(done.stdout.splitlines())
+    assert lines == [
+        "messaging.client.consumed.messages {message} 2 None",
+        "messaging.client.operation.duration s 1 None",
+        "messaging.client.sent.messages {message} 3 None",
+        "messaging.process.duration s 1 None",
+        "messaging.process.duration s 1 builtins.ValueError",
+    ]
+    from opentelemetry.semconv._incubating.metrics import messaging_metrics
+
+    known = {value for value in vars(messaging_metrics).values() if isinstance(value, str)}
+    assert {line.split()[0] for line in lines} <= known

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from graphile_worker import errors
 from graphile_worker.client.statements import Values, statement
+from graphile_worker.client.tracing import sending
 from graphile_worker.client.verbs import Settings, Verb, _flags, _named_job, _payload, logger, when
 from graphile_worker.job import (
     Job,
@@ -44,20 +45,22 @@ def add_job(
     spec = with_options(spec or _DEFAULT, options)
     # Where nothing but the key decides, the job may be of another task, in another queue.
     dedupes = spec.job_key_mode == "unsafe_dedupe"
-    values = {
-        "identifier": identifier,
-        "payload": to_json(payload, settings.dumps, trace=settings.trace),
-        "job_key": spec.job_key,
-        "job_key_mode": spec.job_key_mode,
-        **_values_of(spec),
-    }
-    rows = yield statement("add_job_named" if dedupes else "add_job", settings.schema), values
-    (row,) = rows
-    if dedupes:
-        job = _named_job(row, (identifier, spec.queue_name))
-    else:
-        id_, text, flags, *rest = row
-        job = Job(id_, identifier, spec.queue_name, _payload(text), _flags(flags), *rest)
+    with sending(settings.trace, identifier) as sent:
+        values = {
+            "identifier": identifier,
+            "payload": to_json(payload, settings.dumps, trace=settings.trace),
+            "job_key": spec.job_key,
+            "job_key_mode": spec.job_key_mode,
+            **_values_of(spec),
+        }
+        rows = yield statement("add_job_named" if dedupes else "add_job", settings.schema), values
+        (row,) = rows
+        if dedupes:
+            job = _named_job(row, (identifier, spec.queue_name))
+        else:
+            id_, text, flags, *rest = row
+            job = Job(id_, identifier, spec.queue_name, _payload(text), _flags(flags), *rest)
+        sent(job.id)
     logger.debug("added job %s for task %s", job.id, job.task_identifier)
     return job
 
@@ -160,14 +163,19 @@ def add_jobs(
     jobs: list[Job] = []
     left = enumerate(items)
     while chunk := [_new(place, item, common) for place, item in islice(left, chunk_size)]:
-        if _are_alike(chunk):
-            jobs += yield from _add_alike(chunk, settings)
-        else:
-            specs = f"[{','.join([_document(new, settings) for new in chunk])}]"
-            rows = yield statement("add_jobs", settings.schema), {"specs": specs}
-            jobs += [
-                _named_job(row, (new.identifier, new.spec.queue_name))
-                for new, row in zip(chunk, rows, strict=True)
-            ]
+        task = chunk[0].identifier
+        named = task if all(new.identifier == task for new in chunk) else None
+        with sending(settings.trace, named, len(chunk)) as sent:
+            if _are_alike(chunk):
+                added = yield from _add_alike(chunk, settings)
+            else:
+                specs = f"[{','.join([_document(new, settings) for new in chunk])}]"
+                rows = yield statement("add_jobs", settings.schema), {"specs": specs}
+                added = [
+                    _named_job(row, (new.identifier, new.spec.queue_name))
+                    for new, row in zip(chunk, rows, strict=True)
+                ]
+            sent(*(job.id for job in added))
+        jobs += added
     logger.debug("added %s jobs", len(jobs))
     return jobs

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
+from graphile_worker.client.tracing import BOUNDARIES
 from graphile_worker.errors import InvalidArgument
 from graphile_worker.retry import PauseQueue, PauseTask, Snooze
 from graphile_worker.worker.context import Context, Middleware
 
 
 def tracing_middleware(*, follow: Literal["parent", "link"] = "parent") -> Middleware | None:
-    """Return a middleware that traces tasks, or None where OpenTelemetry is not installed.
+    """Return a middleware that traces and measures tasks; None where OpenTelemetry is missing.
 
     The span is named and has the attributes that the semantic conventions for messaging give to a
     consumer: ``process send_email``. It is a child of the span in which the job was added, where
@@ -23,7 +25,7 @@ def tracing_middleware(*, follow: Literal["parent", "link"] = "parent") -> Middl
         raise InvalidArgument(f"follow is {follow!r}: use 'parent' or 'link'")
     try:
         from opentelemetry import context as contexts
-        from opentelemetry import trace
+        from opentelemetry import metrics, trace
         from opentelemetry.propagate import extract
     except ImportError:
         return None
@@ -31,10 +33,25 @@ def tracing_middleware(*, follow: Literal["parent", "link"] = "parent") -> Middl
     from graphile_worker import __version__
 
     tracer = trace.get_tracer("graphile_worker", __version__)
+    meter = metrics.get_meter("graphile_worker", __version__)
+    consumed = meter.create_counter(
+        "messaging.client.consumed.messages", "{message}", "Jobs that were given to a task."
+    )
+    duration = meter.create_histogram(
+        "messaging.process.duration", "s", "How long tasks ran.",
+        explicit_bucket_boundaries_advisory=BOUNDARIES,
+    )  # fmt: skip
 
     async def traced(context: Context, call_next: Callable[[], Awaitable[Any]]) -> Any:
         added = extract(_carrier(context.job.payload), contexts.Context())
         by = trace.get_current_span(added).get_span_context()
+        started = time.perf_counter()
+        measured: dict[str, str] = {
+            "messaging.system": "graphile_worker",
+            "messaging.operation.name": "process",
+            "messaging.destination.name": context.job.task_identifier,
+        }
+        consumed.add(1, measured)
         with tracer.start_as_current_span(
             f"process {context.job.task_identifier}",
             context=added if follow == "parent" else contexts.Context(),
@@ -51,10 +68,13 @@ def tracing_middleware(*, follow: Literal["parent", "link"] = "parent") -> Middl
                 raise
             except BaseException as error:  # a cancellation, too
                 kind = type(error)
+                measured["error.type"] = f"{kind.__module__}.{kind.__qualname__}"
                 span.record_exception(error)
-                span.set_attribute("error.type", f"{kind.__module__}.{kind.__qualname__}")
+                span.set_attribute("error.type", measured["error.type"])
                 span.set_status(trace.StatusCode.ERROR, f"{kind.__qualname__}: {error}")
                 raise
+            finally:
+                duration.record(time.perf_counter() - started, measured)
 
     return traced
 
