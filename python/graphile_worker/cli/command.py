@@ -17,6 +17,7 @@ except ImportError as _error:  # psycopg without a libpq
     _prog = Path(sys.argv[0]).stem
     sys.exit(f"{_prog}: {_error}\nrun `pip install 'graphile-worker[binary]'`, or install libpq")
 
+from graphile_worker.cli import project
 from graphile_worker.errors import Busy, BusyError, GraphileWorkerError
 
 BUSY, INTERRUPTED = 4, 130
@@ -35,6 +36,7 @@ def run(parser: argparse.ArgumentParser, args: list[str] | None, *, interrupted:
         sys.stdout.reconfigure(errors="backslashreplace")
 
     def body() -> int:
+        project.apply(options)
         code: int = options.run(options)
         sys.stdout.flush()
         return code

@@ -22,7 +22,7 @@ Parser = argparse.ArgumentParser
 
 
 class FromEnvironment(str):
-    """The value of a flag that was not given: an explicit one may win over it."""
+    """The value of a flag that was not given: of its variable, or its default."""
 
 
 class _Switch(argparse.Action):
@@ -96,7 +96,7 @@ def env(parser: Any, *flags: str, help: str, **options: Any) -> None:
 def connects(parser: Parser) -> None:
     """Add the flags that name a queue."""
     env(parser, "--dsn", default="", help="connection string, URL or name of a database")
-    env(parser, "--schema", default=SCHEMA, help="schema of the queue")
+    env(parser, "--schema", default=FromEnvironment(SCHEMA), help="schema of the queue")
     env(
         parser, "--trust-owner", several=True, metavar="ROLE",
         help="as a superuser, trust this owner of the schema; may be repeated",

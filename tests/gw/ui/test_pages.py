@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import filecmp
 import json
+import time
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
+from graphile_worker.gw.queue import Queue
 from graphile_worker.gw.ui import reads
 from graphile_worker.gw.ui.redaction import HIDDEN, Redaction
 from graphile_worker.gw.ui.site import HERE
@@ -114,6 +118,50 @@ def test_counts_of_many_jobs_are_estimates_that_say_so_and_failed_ones_are_count
     assert 'id="total-failed" class="bad">3<' in overview
     assert "boom N" in overview
     assert "3 jobs failed permanently" in here.page("/queue/failed")
+
+
+@pytest.mark.slow
+@pytest.mark.majors(18)
+def test_pages_of_five_million_jobs(db: Database, record_property: Any) -> None:
+    for n in range(20):
+        add(db, f"task {n}", queue_name=f"queue {n}")
+    db.rows(
+        f"insert into {G}._private_jobs (task_id, job_queue_id, run_at, attempts, last_error)"
+        " select 1 + n % 20, case when n % 10 = 0 then 1 + n / 10 % 20 end,"
+        " now() - n % 86400 * interval '1 s', case when n % 100000 = 0 then 25 else 0 end,"
+        " case when n % 100000 = 0 then 'boom' end from generate_series(1, 5000000) as n"
+    )
+    db.rows(f"vacuum analyze {G}._private_jobs")
+    here, took = site(db), dict[str, str]()
+    paths = (
+        "",
+        "",
+        "jobs",
+        "jobs?task=task+3",
+        "jobs?state=failed",
+        "jobs?task=no",
+        "failed",
+        "queues",
+    )
+    for path in (*paths, "jobs/1", "workers"):
+        started = time.perf_counter()
+        text = here.page(f"/queue/{path}")
+        took[path] = f"{1000 * (time.perf_counter() - started):.0f} ms"
+        if path in ("", "jobs", "jobs?task=task+3", "queues"):
+            assert "about " in text
+        if path in ("jobs?state=failed", "failed"):
+            assert "50 jobs" in text
+    with psycopg.connect(db.dsn, autocommit=True) as conn:
+        queue, cache = Queue(conn), reads.Cache()
+        for name, filters in (
+            ("all", reads.Filters()), ("a task", reads.Filters(task="task 3")),
+            ("failed", reads.Filters(states=["failed"])),
+        ):  # fmt: skip
+            started = time.perf_counter()
+            with queue.limited(read_only=True):
+                reads.count(queue, filters, cache)
+            took[f"count of {name}"] = f"{1000 * (time.perf_counter() - started):.0f} ms"
+    record_property("five million jobs", took)
 
 
 @pytest.mark.majors(18)
