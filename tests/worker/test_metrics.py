@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -163,6 +165,29 @@ def served(
             await server.close()
 
     asyncio.run(main())
+
+
+def test_the_dashboard_of_grafana_asks_for_metrics_and_labels_that_there_are() -> None:
+    board = json.loads((Path(__file__).parents[2] / "docs" / "grafana.json").read_text())
+    asked = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    asked += [each["query"] for each in board["templating"]["list"]]
+    watched = Watched()
+    watched.emit("job:start", job=job())
+    watched.emit("job:success", job=job(), seconds=1.0)
+
+    async def test(url: str) -> None:
+        _, _, text = await asyncio.to_thread(get, f"{url}/metrics")
+        lines = [line for line in text.splitlines() if not line.startswith("#")]
+        names = {re.split(r"[{ ]", line)[0] for line in lines}
+        labels = {label for line in lines for label in re.findall(r"(\w+)=\"", line)}
+        for query in asked:
+            assert set(re.findall(r"graphile_worker_\w+", query)) <= names, query
+            by = re.findall(r"by \(([^)]*)\)", query)
+            used = {name.strip() for group in by for name in group.split(",")}
+            assert used <= labels, query
+            assert query.count("(") == query.count(")")
+
+    served(lambda: WELL, test, watched.registry)
 
 
 def test_metrics_are_served_with_those_of_the_tasks() -> None:
