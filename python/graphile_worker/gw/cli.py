@@ -14,7 +14,18 @@ from collections.abc import Callable
 from graphile_worker import __version__
 from graphile_worker.cli import command, flags
 from graphile_worker.cli.flags import Parser
-from graphile_worker.gw import add, change, control, explain, jobs, locks, schedule, stats, top
+from graphile_worker.gw import (
+    add,
+    change,
+    completion,
+    control,
+    explain,
+    jobs,
+    locks,
+    schedule,
+    stats,
+    top,
+)
 from graphile_worker.gw.doctor import command as doctor
 from graphile_worker.gw.payloads import publish
 from graphile_worker.gw.queue import connects
@@ -78,6 +89,10 @@ COMMANDS: dict[str, tuple[str, Configure, Run]] = {
     "stats": ("count jobs by state, task and queue, and list workers", stats.configure, stats.run),
     "ui": ("serve the dashboard", ui.configure, ui.run),
     "top": ("show live statistics", top.configure, top.run),
+    "completion": (
+        "print what a shell needs to complete commands and flags", completion.configure,
+        completion.run,
+    ),
     "doctor": ("check the queue for problems and suggest fixes", doctor.configure, doctor.run),
 }  # fmt: skip
 
@@ -93,7 +108,9 @@ def build_parser() -> Parser:
         sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         sub.set_defaults(run=run_it)
         configure(sub)
-        (flags.verbose if name in ("run", "ui") else flags.reports)(sub)  # they return nothing
+        (flags.verbose if name in ("run", "ui", "completion") else flags.reports)(
+            sub
+        )  # they return nothing
     return parser
 
 
