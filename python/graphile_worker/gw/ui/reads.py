@@ -24,6 +24,7 @@ WINDOW, SEARCH_SECONDS = 20_000, 0.25
 COUNT_MS = 60
 #: What took a second is read again after so many seconds.
 REST = 20
+MOST_KEPT = 100
 
 _WHERE = f"""
     where (%(states)s::text[] is null or {STATE} = any (%(states)s::text[]))
@@ -133,6 +134,8 @@ class Cache:
         if started >= until:
             value = read()
             ended = time.monotonic()
+            if len(self._kept) >= MOST_KEPT:  # users choose the filters of counts
+                self._kept.clear()
             self._kept[name] = (ended + REST * (ended - started - COUNT_MS / 1000), value)
         return value  # type: ignore[no-any-return]
 
