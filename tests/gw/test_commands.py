@@ -15,9 +15,8 @@ from pathlib import Path
 import pytest
 from graphile_worker.cli.flags import commands_of
 from graphile_worker.gw import values
-from graphile_worker.gw.cli import COMMANDS, build_parser, main
+from graphile_worker.gw.cli import COMMANDS, build_parser
 from graphile_worker.worker.options import WorkerOptions
-from support.command_line import run_main
 from support.pg import Database, wait_for
 from support.twins import without_twin
 
@@ -341,21 +340,3 @@ def test_every_command_is_in_the_guide_and_its_commands_are_understood() -> None
     for line in shown:
         build_parser().parse_args(shlex.split(line, comments=True))
     assert [name for name in COMMANDS if f"gw {name}" not in guide] == []
-
-
-@pytest.mark.parametrize(
-    ("typed", "offered"),
-    [("hist", "history"), ("retry --all-f", "--all-failed"), ("pause qu", "queue")],
-)
-def test_bash_completes_commands_flags_and_choices(
-    tmp_path: Path, typed: str, offered: str
-) -> None:
-    script, _ = run_main(main, ["completion", "bash"], env={})
-    (tmp_path / "gw.bash").write_text(script)
-    words = ["gw", *typed.split()]
-    asks = (
-        f"source {tmp_path}/gw.bash; COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1};"
-        " $(complete -p gw | sed 's/.*-F \\([^ ]*\\).*/\\1/'); echo ${COMPREPLY[@]}"
-    )
-    done = subprocess.run(["bash", "-c", asks], capture_output=True, text=True, timeout=60)
-    assert offered in done.stdout.split(), done.stdout + done.stderr

@@ -39,6 +39,11 @@ def sending(trace: bool, task: str | None, count: int = 1) -> AbstractContextMan
     return _span(task, count)
 
 
+def class_path(error: BaseException) -> str:
+    """Return the module and name of an error's class."""
+    return f"{type(error).__module__}.{type(error).__qualname__}"
+
+
 @cache
 def instruments() -> tuple[Any, Any]:
     """Return the counter of jobs that were sent, and the histogram of how long that took."""
@@ -85,9 +90,8 @@ def _span(task: str | None, count: int) -> Iterator[Sent]:
         try:
             yield note
         except BaseException as error:
-            kind = f"{type(error).__module__}.{type(error).__qualname__}"
-            span.set_attribute("error.type", kind)
-            measured["error.type"] = kind
+            measured["error.type"] = class_path(error)
+            span.set_attribute("error.type", measured["error.type"])
             raise
         finally:
             sent.add(count, measured)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin, messages
@@ -11,6 +12,7 @@ from django.utils import timezone
 
 from graphile_worker.client import control, drivers, verbs
 from graphile_worker.django.models import Job
+from graphile_worker.gw.jobs import state_of
 
 STATES = {
     "ready": Q(locked_at=None, attempts__lt=F("max_attempts")),
@@ -52,11 +54,7 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[misc]
     @admin.display
     def state(self, job: Any) -> str:
         """Return the state of a job."""
-        if job.locked_at is not None:
-            return "running"
-        if job.attempts >= job.max_attempts:
-            return "failed"
-        return "scheduled" if job.run_at > timezone.now() else "ready"
+        return state_of(job, timezone.now())
 
     @admin.display
     def error(self, job: Any) -> str:
@@ -83,8 +81,6 @@ class JobAdmin(admin.ModelAdmin):  # type: ignore[misc]
     @admin.action(description="Retry now, with all attempts", permissions=["retry"])
     def retry(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Let jobs run now."""
-        from datetime import timedelta
-
         ids = list(queryset.values_list("id", flat=True))
         verb = verbs.reschedule_jobs(verbs.Settings(), ids, timedelta(), None, 0, None)
         done = drivers.run(queryset.db, verb)

@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.module_loading import autodiscover_modules
 
 from graphile_worker import Tasks
+from graphile_worker.client.tracing import class_path
 from graphile_worker.django.backend import CLASS, GraphileWorkerBackend, error_of
 from graphile_worker.django.framework import (
     Task,
@@ -176,7 +177,7 @@ class _Run:
 
     def failed(self, error: BaseException) -> bool:
         """Note the error; return whether it was the last attempt."""
-        error.add_note(f"{CLASS}{type(error).__module__}.{type(error).__qualname__}")
+        error.add_note(f"{CLASS}{class_path(error)}")
         self.result.errors.append(error_of(error_text(error)))
         is_last = bool(self._job.attempts >= self._job.max_attempts)
         self._set(status=TaskResultStatus.FAILED if is_last else TaskResultStatus.READY)

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from graphile_worker import __version__
 from graphile_worker.cli import command, flags
 from graphile_worker.cli.flags import Parser
+from graphile_worker.errors import GraphileWorkerError
 from graphile_worker.gw import (
     add,
     change,
-    completion,
     control,
     explain,
     jobs,
@@ -35,6 +35,22 @@ from graphile_worker.gw.ui import command as ui
 
 Configure = Callable[[Parser], None]
 Run = Callable[[argparse.Namespace], int]
+
+
+def _configure_completion(parser: Parser) -> None:
+    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="the shell")
+
+
+def _run_completion(options: argparse.Namespace) -> int:
+    try:
+        import shtab
+    except ImportError as error:
+        raise GraphileWorkerError(
+            "shtab writes completions: run `pip install 'graphile-worker[cli]'`"
+        ) from error
+    print(shtab.complete(build_parser(), options.shell))
+    return 0
+
 
 COMMANDS: dict[str, tuple[str, Configure, Run]] = {
     "add": ("add jobs", add.configure, add.run),
@@ -90,8 +106,8 @@ COMMANDS: dict[str, tuple[str, Configure, Run]] = {
     "ui": ("serve the dashboard", ui.configure, ui.run),
     "top": ("show live statistics", top.configure, top.run),
     "completion": (
-        "print what a shell needs to complete commands and flags", completion.configure,
-        completion.run,
+        "print what a shell needs to complete commands and flags", _configure_completion,
+        _run_completion,
     ),
     "doctor": ("check the queue for problems and suggest fixes", doctor.configure, doctor.run),
 }  # fmt: skip

@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import psycopg
-
 from graphile_worker.cli import flags
 from graphile_worker.gw.jobs import absent, names_one, one_of
 from graphile_worker.gw.queue import Queue, Row, covers, opened
@@ -159,15 +157,8 @@ class _Facts:
 
 def _count_before(queue: Queue, where: Row, queue_name: str | None) -> int:
     """Count the due jobs before this one; 0 if that takes long, since few are among millions."""
-    limit = max(1, round(queue.timeout * 1000))
-    try:
-        with queue.conn.transaction():
-            queue.conn.execute(f"set local statement_timeout = {min(limit, COUNT_MS)}".encode())
-            row = queue.row(_AHEAD, **where, queue_name=queue_name, most=MANY)
-            queue.conn.execute(f"set local statement_timeout = {limit}".encode())
-    except psycopg.errors.QueryCanceled:
-        return 0
-    return int(row["ahead"])
+    row = queue.row_within(COUNT_MS, _AHEAD, **where, queue_name=queue_name, most=MANY)
+    return 0 if row is None else int(row["ahead"])
 
 
 def explain(queue: Queue, job: int | str) -> Explanation:

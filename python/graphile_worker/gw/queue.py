@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -93,6 +93,26 @@ class Queue:
         (only,) = self.rows(query, **values)
         return only
 
+    def row_within(self, milliseconds: int, query: str, **values: Any) -> Row | None:
+        """Return the only row of a query in ``limited``; None if it takes longer than that."""
+        limit = max(1, round(self.timeout * 1000))
+        try:
+            with self.conn.transaction():
+                shorter = min(limit, milliseconds)
+                self.conn.execute(f"set local statement_timeout = {shorter}".encode())
+                row = self.row(query, **values)
+                self.conn.execute(f"set local statement_timeout = {limit}".encode())
+                return row
+        except psycopg.errors.QueryCanceled:
+            return None
+
+    def check(self, trusted: Sequence[str]) -> None:
+        """Check that the queue is there and ours, and note its version."""
+        with self.limited(read_only=True):
+            owners = self.conn.execute(OWNERS, [self.schema]).fetchall()
+            check_owners(owners, self.schema, trusted)
+            self.version = drivers.run(self.conn, verbs.check(self.schema))
+
     def now(self) -> datetime:
         """Return the time of the transaction, by the server's clock."""
         found: datetime = self.row("select pg_catalog.now() as now")["now"]
@@ -135,10 +155,7 @@ def opened(options: argparse.Namespace) -> Iterator[Queue]:
     with flags.connect(options) as conn:
         conn.prepare_threshold = None  # a pooler may give each transaction another session
         queue = Queue(conn, options.schema, options.timeout)
-        with queue.limited(read_only=True):
-            owners = conn.execute(OWNERS, [options.schema]).fetchall()
-            check_owners(owners, options.schema, options.trust_owner or ())
-            queue.version = drivers.run(conn, verbs.check(options.schema))
+        queue.check(options.trust_owner or ())
         yield queue
 
 

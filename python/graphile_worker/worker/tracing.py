@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
-from graphile_worker.client.tracing import BOUNDARIES
+from graphile_worker.client.tracing import BOUNDARIES, class_path
 from graphile_worker.errors import InvalidArgument
 from graphile_worker.retry import PauseQueue, PauseTask, Snooze
 from graphile_worker.worker.context import Context, Middleware
@@ -67,11 +67,10 @@ def tracing_middleware(*, follow: Literal["parent", "link"] = "parent") -> Middl
                 span.add_event("snoozed", {"reason": str(snooze)})
                 raise
             except BaseException as error:  # a cancellation, too
-                kind = type(error)
-                measured["error.type"] = f"{kind.__module__}.{kind.__qualname__}"
+                measured["error.type"] = class_path(error)
                 span.record_exception(error)
                 span.set_attribute("error.type", measured["error.type"])
-                span.set_status(trace.StatusCode.ERROR, f"{kind.__qualname__}: {error}")
+                span.set_status(trace.StatusCode.ERROR, f"{type(error).__qualname__}: {error}")
                 raise
             finally:
                 duration.record(time.perf_counter() - started, measured)

@@ -136,7 +136,7 @@ def _first(request: Request) -> Response:
 
 
 def _health(request: Request) -> Response:
-    """Tell whether each database answers; what is wrong is on the pages."""
+    """Tell whether each database can be used; what is wrong is on the pages."""
     site: Site = request.app.state.site
     try:
         for source in site.sources.values():

@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import psycopg
-
 from graphile_worker.gw.jobs import STATE, STATES
 from graphile_worker.gw.queue import Queue, Row
 
@@ -176,7 +174,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Count:
-    """How many jobs there are; None: nobody knows without reading them all."""
+    """How many jobs there are; None: it is not known without reading them all."""
 
     jobs: int | None
     is_estimate: bool = False
@@ -208,15 +206,9 @@ def search(queue: Queue, filters: Filters, before: int | None) -> Found:
 
 def count(queue: Queue, filters: Filters, cache: Cache) -> Count:
     """Count the jobs, all if that is quick, else by a sample."""
-    try:
-        with queue.conn.transaction():
-            queue.conn.execute(f"set local statement_timeout = {COUNT_MS}".encode())
-            jobs = queue.row(_COUNT, **filters.values())["jobs"]
-            limit = max(1, round(queue.timeout * 1000))
-            queue.conn.execute(f"set local statement_timeout = {limit}".encode())
-            return Count(jobs)
-    except psycopg.errors.QueryCanceled:
-        pass
+    counted = queue.row_within(COUNT_MS, _COUNT, **filters.values())
+    if counted is not None:
+        return Count(counted["jobs"])
     if filters.states and set(filters.states) <= {"running", "failed"}:
         # Rare among millions, and so not to be estimated.
         name = f"count {filters}"

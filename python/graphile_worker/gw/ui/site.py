@@ -18,7 +18,6 @@ from starlette.responses import HTMLResponse, Response
 
 from graphile_worker import __version__
 from graphile_worker.cli.dsn import without_driver
-from graphile_worker.client import drivers, verbs
 from graphile_worker.errors import GraphileWorkerError
 from graphile_worker.gw.queue import Queue
 from graphile_worker.gw.records.history import took
@@ -27,7 +26,6 @@ from graphile_worker.gw.ui.redaction import Redaction
 from graphile_worker.gw.ui.security import CSRF, DID, set_cookie
 from graphile_worker.gw.values import many, short, since, span
 from graphile_worker.naming import SCHEMA, quote_ident
-from graphile_worker.ownership import OWNERS, check_owners
 
 HERE = Path(__file__).parent
 _CAN_ACT = "select pg_catalog.has_function_privilege(%s, 'execute') as can"
@@ -71,10 +69,7 @@ class Source:
         with conn:
             conn.execute("set client_encoding to 'UTF8'")
             queue = Queue(conn, self.database.schema, self.timeout)
-            with queue.limited(read_only=True):
-                owners = conn.execute(OWNERS, [queue.schema]).fetchall()
-                check_owners(owners, queue.schema, self.database.trust_owner)
-                queue.version = drivers.run(conn, verbs.check(queue.schema))
+            queue.check(self.database.trust_owner)
             queue.need_records("has no history, limits and failed jobs to show")
             yield queue
 
@@ -129,7 +124,7 @@ class Site:
             "here": path, "url": str(request.url.path) + _query(request), "did": did,
             "csrf": request.state.csrf, "user": getattr(request.state, "user", None),
             "sources": list(self.sources), "has_login": self.has_login, "version": __version__,
-            "read_only": self.read_only, **values,
+            **values,
         })  # fmt: skip
         response = HTMLResponse(body, status)
         if CSRF not in request.cookies:
