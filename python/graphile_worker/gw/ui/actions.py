@@ -17,7 +17,7 @@ from graphile_worker.gw.ui.action import Values
 from graphile_worker.gw.ui.job_actions import JOB_ACTIONS
 from graphile_worker.gw.ui.pages import source_of
 from graphile_worker.gw.ui.queue_actions import QUEUE_ACTIONS
-from graphile_worker.gw.ui.security import form_of
+from graphile_worker.gw.ui.security import form_of, root_of
 from graphile_worker.gw.ui.site import Site, Source, did
 
 audit = logging.getLogger("graphile_worker.audit")
@@ -92,7 +92,7 @@ def _line(values: dict[str, Any]) -> str:
 
 def _back(request: Request, wanted: str) -> str:
     """Return where to go on: a page of this dashboard that was shown before, else the overview."""
-    root = f"{request.scope.get('root_path', '')}/{request.path_params['database']}/"
+    root = f"{root_of(request)}/{request.path_params['database']}/"
     here = f"{request.url.scheme}://{request.url.netloc}"
     path = wanted.removeprefix(here)
     return path if path.startswith(root) and "/do/" not in path and "\\" not in path else root

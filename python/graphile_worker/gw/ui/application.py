@@ -30,6 +30,7 @@ from graphile_worker.gw.ui.security import (
     User,
     form_of,
     is_same,
+    root_of,
     session_of,
     set_cookie,
 )
@@ -132,7 +133,7 @@ def _problem(request: Request, error: Exception) -> Response:
 
 def _first(request: Request) -> Response:
     name = next(iter(request.app.state.site.sources))
-    return RedirectResponse(f"{request.scope.get('root_path', '')}/{name}/", 307)
+    return RedirectResponse(f"{root_of(request)}/{name}/", 307)
 
 
 def _health(request: Request) -> Response:
@@ -151,7 +152,7 @@ async def _login(request: Request) -> Response:
     site: Site = request.app.state.site
     wanted = request.query_params.get("next", "/")
     is_ours = wanted.startswith("/") and not wanted.startswith(("//", "/\\"))
-    target = f"{request.scope.get('root_path', '')}{wanted if is_ours else '/'}"
+    target = f"{root_of(request)}{wanted if is_ours else '/'}"
     problem = ""
     if request.method == "POST":
         form = await form_of(request)
@@ -168,7 +169,7 @@ async def _login(request: Request) -> Response:
 
 
 async def _logout(request: Request) -> Response:
-    response = RedirectResponse(f"{request.scope.get('root_path', '')}/login", 303)
+    response = RedirectResponse(f"{root_of(request)}/login", 303)
     if await form_of(request) is not None:
         set_cookie(request, response, SESSION, "", 0)
     return response

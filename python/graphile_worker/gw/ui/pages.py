@@ -20,6 +20,7 @@ from graphile_worker.gw.doctor.findings import Examination
 from graphile_worker.gw.jobs import STATE, STATES
 from graphile_worker.gw.queue import Queue, Row
 from graphile_worker.gw.ui import reads
+from graphile_worker.gw.ui.security import root_of
 from graphile_worker.gw.ui.site import Site, Source
 
 #: What may be done to a job in each state; names of actions.
@@ -129,7 +130,7 @@ def jobs(request: Request, site: Site, source: Source, queue: Queue) -> dict[str
             with queue.limited(read_only=True):
                 rows = queue.rows(_BY_KEY, key=wanted)
             named = str(rows[0]["id"]) if rows else None
-        root = request.scope.get("root_path", "")
+        root = root_of(request)
         if named is not None:
             return RedirectResponse(f"{root}/{source.name}/jobs/{named}", 303)
         raise GraphileWorkerError(f"no job has the key {wanted!r}")

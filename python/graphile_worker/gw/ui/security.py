@@ -80,7 +80,7 @@ class Guard:
         if request.method not in ("GET", "HEAD") and _is_foreign(request):
             return PlainTextResponse("The request came from another site.\n", 403)
         request.state.user = await self._named(request)
-        path = request.url.path.removeprefix(request.scope.get("root_path", ""))
+        path = request.url.path.removeprefix(root_of(request))
         if request.state.user is not None or path == "/healthz":
             return None
         if self._token is None:
@@ -89,7 +89,7 @@ class Guard:
             return None
         if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
             query = f"?{request.url.query}" if request.url.query else ""
-            root = request.scope.get("root_path", "")
+            root = root_of(request)
             return RedirectResponse(f"{root}/login?next={quote(path + query)}", 303)
         return PlainTextResponse("Log in, or send the token as a bearer token.\n", 401)
 
@@ -121,6 +121,12 @@ _WHY_NOT = (
     "Without a token this dashboard is only served to the machine it runs on, and to no proxy:"
     " start it with --token, or mount it with user=... and your own login.\n"
 )
+
+
+def root_of(request: Request) -> str:
+    """Return the path under which the dashboard is mounted, without a slash at the end."""
+    root: str = request.scope.get("root_path", "")
+    return root
 
 
 def is_loopback(address: str) -> bool:
@@ -166,7 +172,7 @@ async def form_of(request: Request) -> dict[str, str] | None:
 
 def set_cookie(request: Request, response: Response, name: str, value: str, age: int) -> None:
     """Set a cookie that scripts and other sites do not get; without a value, delete it."""
-    root = request.scope.get("root_path", "") or "/"
+    root = root_of(request) or "/"
     response.set_cookie(
         name, value, max_age=age if value else 0, path=root, httponly=True,
         secure=request.url.scheme == "https", samesite="lax" if name == SESSION else "strict",

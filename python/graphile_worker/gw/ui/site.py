@@ -23,7 +23,7 @@ from graphile_worker.gw.queue import Queue
 from graphile_worker.gw.records.history import took
 from graphile_worker.gw.ui.reads import Cache, headline
 from graphile_worker.gw.ui.redaction import Redaction
-from graphile_worker.gw.ui.security import CSRF, DID, set_cookie
+from graphile_worker.gw.ui.security import CSRF, DID, root_of, set_cookie
 from graphile_worker.gw.values import many, short, since, span
 from graphile_worker.naming import SCHEMA, quote_ident
 
@@ -107,7 +107,7 @@ class Site:
         self, request: Request, template: str, status: int = 200, **values: Any
     ) -> HTMLResponse:
         """Return a page; ``source`` is the database it is about."""
-        root = request.scope.get("root_path", "")
+        root = root_of(request)
         source: Source | None = values.get("source")
         path = request.url.path.removeprefix(root)
 
