@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from typing import Any, NamedTuple
@@ -219,7 +219,7 @@ class Transactions:
         except BaseException as error:
             if context.abort.is_set() or isinstance(error, asyncio.CancelledError):
                 # Its thread may go on, and must not come upon another job's transaction.
-                self._threads.start(lambda: _abandon(pool, conn))
+                self._threads.start(lambda: _abandon(pool, conn, block))
             else:
                 await asyncio.shield(self._threads.start(lambda: leave(_UndoneError())))
             raise
@@ -256,7 +256,11 @@ def _give_back(pool: ConnectionPool[TaskConnection], got: asyncio.Future[Any]) -
         pool.putconn(got.result())
 
 
-def _abandon(pool: ConnectionPool[TaskConnection], conn: TaskConnection) -> None:
+def _abandon(
+    pool: ConnectionPool[TaskConnection],
+    conn: TaskConnection,
+    block: AbstractContextManager[psycopg.Transaction],
+) -> None:
     """End a connection that a thread may still use; its server undoes the transaction."""
     try:
         if psycopg.capabilities.has_cancel_safe():
@@ -266,6 +270,9 @@ def _abandon(pool: ConnectionPool[TaskConnection], conn: TaskConnection) -> None
     conn.is_lent = False
     conn.close()
     pool.putconn(conn)
+    # A block that is merely forgotten would roll back when it is collected: maybe amid the closing.
+    with suppress(psycopg.Error):
+        block.__exit__(_UndoneError, _UndoneError(), None)
 
 
 def _warn(context: Context) -> None:
