@@ -3380,8 +3380,14 @@ begin
     ),
     jobs.key, jobs.priority, jobs.flags, jobs.payload, jobs.run_at, jobs.created_at, jobs.attempts,
     jobs.max_attempts, jobs.locked_at,
-    case when jobs.locked_at is null and jobs.attempts >= jobs.max_attempts
-      then jobs.updated_at end,
+    case when jobs.locked_at is null and jobs.attempts >= jobs.max_attempts then greatest(
+      jobs.updated_at,
+      (
+        select pg_catalog.max(attempts.ended_at)
+        from @extschema@._private_attempts as attempts
+        where attempts.job_id = jobs.id
+      )
+    ) end,
     pg_catalog.clock_timestamp() - jobs.locked_at,
     jobs.locked_by, jobs.last_error, null::json, null::text,
     progress.progress, progress.message,

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
+from support.bouncer import NEEDS_PGBOUNCER, pgbouncer
 from support.pg import Database, wait_for
 
 pytestmark = pytest.mark.majors(18)
@@ -82,6 +84,24 @@ def test_a_migration_installs_the_queue_and_takes_it_back(empty_db: Database) ->
     project.work()
     project.manage("migrate", "app", "zero")
     assert empty_db.value("select to_regclass('graphile_worker.jobs')") is None
+
+
+@NEEDS_PGBOUNCER
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_a_pooler_without_listen_is_named_with_the_remedy(
+    project: Project, empty_db: Database, tmp_path: Path, mode: str
+) -> None:
+    strict = ("check", "--database", "default", "--fail-level", "WARNING")
+    with pgbouncer(empty_db, tmp_path, mode) as dsn:
+        project.env.update(PGHOST="127.0.0.1", PGPORT=str(conninfo_to_dict(dsn)["port"]))
+        if mode == "session":
+            project.manage(*strict)
+            return
+        warned = project.manage(*strict, code=1)
+        assert "W006" in warned
+        assert "GW_LISTEN_DSN" in warned
+        project.env["GW_LISTEN_DSN"] = empty_db.dsn
+        project.manage(*strict)
 
 
 def test_a_task_is_enqueued_with_the_transaction_of_the_caller(
@@ -162,7 +182,7 @@ def test_tasks_run_with_retries_results_and_signals(project: Project, empty_db: 
                  result.attempts, [error.exception_class_path for error in result.errors],
                  result.args, result.started_at is not None, result.finished_at is not None)
         result = backend.get_result({ids[3]!r})
-        show(result.errors[0].exception_class is PaymentError, result.errors[0].traceback[:60])
+        show(result.errors[0].exception_class is PaymentError, result.errors[0].traceback)
         fresh = flaky.get_result({ids[2]!r})
         fresh.refresh()
         show(fresh.return_value)
@@ -188,7 +208,9 @@ def test_tasks_run_with_retries_results_and_signals(project: Project, empty_db: 
         [True, found[6][1]],
         [2], ["none"], ["none"], ["none"], ["none"], ["another"],
     ]  # fmt: skip
-    assert found[6][1].startswith("PaymentError: attempt 1")
+    first, *_, last = found[6][1].splitlines()
+    assert first == "Traceback (most recent call last):"
+    assert last.startswith("PaymentError: attempt 1")
 
 
 def test_a_task_runs_by_itself_at_certain_times(project: Project, empty_db: Database) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from graphile_worker import add_job, add_jobs
+from graphile_worker import Tasks, add_job, add_jobs
 from graphile_worker.errors import InvalidArgument, InvalidMaxAttempts, InvalidPayload
 from graphile_worker.payload import to_json
 from graphile_worker.retry import RetryAfter, Snooze
@@ -24,6 +24,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.semconv._incubating.attributes import messaging_attributes
 from opentelemetry.semconv.attributes import error_attributes
+from support.live import add, once
 from support.pg import Database
 
 from worker.contexts import a_context, a_job
@@ -203,6 +204,8 @@ def test_adding_jobs_is_a_producers_span_that_the_run_belongs_to(
         "messaging.operation.type": "send",
         "messaging.destination.name": "send_email",
         "messaging.message.id": str(job.id),
+        "server.address": conn.info.host,
+        "server.port": conn.info.port,
     }
     run(job.payload, "sent")
     processed = spans.one("process send_email")
@@ -220,6 +223,21 @@ def test_adding_jobs_is_a_producers_span_that_the_run_belongs_to(
     assert failed.status.status_code is trace.StatusCode.ERROR
     assert (failed.attributes or {})["error.type"] == "graphile_worker.errors.InvalidPayload"
     assert trace.get_current_span() is trace.INVALID_SPAN, "none is left open"
+
+
+def test_a_run_names_the_server_of_its_worker(db: Database, spans: Spans) -> None:
+    tasks = Tasks()
+
+    @tasks.task("send_email")
+    def send_email() -> None: ...
+
+    add(db, "send_email")
+    middleware = tracing_middleware()
+    assert middleware is not None
+    once(db, tasks, middleware=[middleware])
+    attributes = spans.one("process send_email").attributes or {}
+    info = db.connect().info
+    assert (attributes["server.address"], attributes["server.port"]) == (info.host, info.port)
 
 
 def test_the_metrics_are_those_of_the_conventions() -> None:

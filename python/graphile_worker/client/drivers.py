@@ -16,6 +16,7 @@ from psycopg.rows import tuple_row
 
 from graphile_worker import errors
 from graphile_worker.client.statements import Statement, Values
+from graphile_worker.client.tracing import server_of, to_server
 from graphile_worker.client.verbs import Rows, Verb, check
 
 T = TypeVar("T")
@@ -139,6 +140,8 @@ def _with_our_errors(conn: Any, verb: Verb[T]) -> Verb[T]:
     try:
         request = next(verb)
         while True:
+            if (to := to_server.get()) is not None:
+                to(server_of(conn))
             try:
                 rows = yield request
             except Exception as error:

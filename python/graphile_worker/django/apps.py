@@ -22,6 +22,7 @@ class GraphileWorkerConfig(AppConfig):  # type: ignore[misc]
 
 def _check_databases(databases: Any = None, **kwargs: Any) -> list[checks.CheckMessage]:
     from graphile_worker.django.backend import GraphileWorkerBackend
+    from graphile_worker.django.checks import check_database
     from graphile_worker.django.framework import backends
 
     handler = backends()
@@ -30,5 +31,5 @@ def _check_databases(databases: Any = None, **kwargs: Any) -> list[checks.CheckM
         found
         for backend in ours
         if isinstance(backend, GraphileWorkerBackend) and backend.database in (databases or ())
-        for found in backend.check_database()
+        for found in check_database(backend)
     ]

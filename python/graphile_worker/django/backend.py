@@ -26,10 +26,7 @@ from graphile_worker.django.framework import (
     signals,
 )
 from graphile_worker.errors import (
-    GraphileWorkerError,
     InvalidArgument,
-    InvalidConnection,
-    SchemaError,
 )
 from graphile_worker.job import JobKeyMode, TaskSpec
 from graphile_worker.naming import SCHEMA
@@ -198,52 +195,24 @@ class GraphileWorkerBackend(BaseTaskBackend):  # type: ignore[misc]
                 id="graphile_worker.E003",
             )  # fmt: skip
 
-    def check_database(self) -> Iterable[checks.CheckMessage]:
-        """Check that the queue is there, and that the role of the connection may add jobs.
-
-        Warnings, since errors would keep ``migrate`` from installing it.
-        """
-        connection = connections[self.database]
-        try:
-            with transaction.atomic(using=self.database):
-                drivers.run(self.database, verbs.check(self.settings.schema))
-                with connection.cursor() as cursor:
-                    cursor.execute(_MAY_ADD, [self.settings.schema])
-                    found = cursor.fetchone()
-        except (SchemaError, InvalidConnection) as error:
-            yield checks.Warning(
-                f"the queue of TASKS[{self.alias!r}] cannot be used: {error}",
-                hint="Put InstallGraphileWorker() into a migration, or run `gw-install install`.",
-                id="graphile_worker.W004",
-            )  # fmt: skip
-            return
-        except GraphileWorkerError as error:
-            yield checks.Warning(f"TASKS[{self.alias!r}]: {error}", id="graphile_worker.W005")
-            return
-        if found is not None and not found[0]:
-            yield checks.Warning(
-                f"the database role {found[1]} may not add jobs",
-                hint=f"As the queue's owner, run `gw-install grant {found[1]} enqueue`, or admin to"
-                " read results as well.",
-                id="graphile_worker.W005",
-            )  # fmt: skip
-
-
-_MAY_ADD = """
-    select pg_catalog.bool_or(pg_catalog.has_function_privilege(functions.oid, 'execute')),
-      current_user::text
-    from pg_catalog.pg_proc as functions
-    join pg_catalog.pg_namespace as schemas on schemas.oid = functions.pronamespace
-    where schemas.nspname = %s and functions.proname = 'add_job'
-"""
-
 
 def error_of(text: str) -> Any:
     """Return an error of Django from the text that a worker wrote, whose last line is its class."""
     before, found, path = text.rstrip().rpartition(CLASS)
     if not found or "\n" in path:
         before, path = text, "builtins.Exception"
-    return TaskError(exception_class_path=path, traceback=before.rstrip())
+    return TaskError(exception_class_path=path, traceback=_in_pythons_order(before.rstrip()))
+
+
+def _in_pythons_order(text: str) -> str:
+    """Return the text of an error as Python prints a traceback: the message after the frames."""
+    message, found, rest = text.partition("\n  File ")
+    if not found:
+        return f"{text}\n"
+    frames, notes = f"  File {rest}".splitlines(), list[str]()
+    while not frames[-1].startswith("  "):
+        notes.insert(0, frames.pop())
+    return "\n".join(["Traceback (most recent call last):", *frames, message, *notes, ""])
 
 
 def _aware(value: datetime) -> datetime:

@@ -15,6 +15,7 @@ from graphile_worker import Tasks
 from graphile_worker.client.tracing import class_path
 from graphile_worker.django.backend import CLASS, GraphileWorkerBackend, error_of
 from graphile_worker.django.framework import (
+    InvalidTaskBackend,
     Task,
     TaskContext,
     TaskResult,
@@ -24,6 +25,7 @@ from graphile_worker.django.framework import (
     signals,
 )
 from graphile_worker.errors import InvalidArgument, TasksError
+from graphile_worker.log import logger
 from graphile_worker.worker.context import Context, context
 from graphile_worker.worker.executors.execute import error_text
 
@@ -92,8 +94,13 @@ def worker_tasks() -> Tasks:
 
 
 def _backends() -> list[tuple[str, Any]]:
-    handler = backends()
-    return [(alias, handler[alias]) for alias in handler]
+    handler, found = backends(), []
+    for alias in handler:
+        try:
+            found.append((alias, handler[alias]))
+        except InvalidTaskBackend as error:  # of another package, which may be missing here
+            logger.warning("TASKS[%r] is left out: %s", alias, error)
+    return found
 
 
 def _tasks_in_modules() -> list[Any]:
@@ -101,7 +108,8 @@ def _tasks_in_modules() -> list[Any]:
         id(value): value
         for module in list(sys.modules.values())
         for value in list(getattr(module, "__dict__", {}).values())
-        if isinstance(value, Task)
+        # isinstance would have Django's lazy objects made, which may need settings that are not set
+        if issubclass(type(value), Task)
     }
     return sorted(found.values(), key=lambda task: str(task.module_path))
 

@@ -13,6 +13,7 @@ try:
 
     default_handler = "django.tasks.task_backends"
     InvalidTask = exceptions.InvalidTask
+    InvalidTaskBackend = exceptions.InvalidTaskBackend
 except ImportError:
     try:
         from django_tasks import base, exceptions, signals
@@ -21,6 +22,7 @@ except ImportError:
 
         default_handler = "django_tasks.task_backends"
         InvalidTask = exceptions.InvalidTaskError
+        InvalidTaskBackend = exceptions.InvalidTaskBackendError
     except ImportError as error:
         raise GraphileWorkerError(
             "Django's tasks are missing: use Django 6, or run `pip install django-tasks`"
@@ -39,6 +41,7 @@ def backends() -> Any:
 
 
 __all__ = [
-    "BaseTaskBackend", "InvalidTask", "Task", "TaskContext", "TaskError", "TaskResult",
-    "TaskResultDoesNotExist", "TaskResultStatus", "backends", "normalize_json", "signals",
+    "BaseTaskBackend", "InvalidTask", "InvalidTaskBackend", "Task", "TaskContext", "TaskError",
+    "TaskResult", "TaskResultDoesNotExist", "TaskResultStatus", "backends", "normalize_json",
+    "signals",
 ]  # fmt: skip

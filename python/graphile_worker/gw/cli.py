@@ -27,6 +27,7 @@ from graphile_worker.gw import (
     top,
 )
 from graphile_worker.gw.doctor import command as doctor
+from graphile_worker.gw.mcp import command as mcp
 from graphile_worker.gw.payloads import publish
 from graphile_worker.gw.queue import connects
 from graphile_worker.gw.records import failed, history
@@ -104,6 +105,7 @@ COMMANDS: dict[str, tuple[str, Configure, Run]] = {
     ),
     "stats": ("count jobs by state, task and queue, and list workers", stats.configure, stats.run),
     "ui": ("serve the dashboard", ui.configure, ui.run),
+    "mcp": ("serve assistants that speak MCP, read-only", mcp.configure, mcp.run),
     "top": ("show live statistics", top.configure, top.run),
     "completion": (
         "print what a shell needs to complete commands and flags", _configure_completion,
@@ -124,7 +126,7 @@ def build_parser() -> Parser:
         sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         sub.set_defaults(run=run_it)
         configure(sub)
-        (flags.verbose if name in ("run", "ui", "completion") else flags.reports)(
+        (flags.verbose if name in ("run", "ui", "mcp", "completion") else flags.reports)(
             sub
         )  # they return nothing
     return parser

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, Unpack
 import psycopg
 
 from graphile_worker import add_job, add_jobs, aio
+from graphile_worker.client.tracing import Server
 from graphile_worker.errors import GraphileWorkerError, InvalidArgument
 from graphile_worker.job import Job, JobSpec, TaskOptions, TaskSpec
 from graphile_worker.naming import SCHEMA
@@ -135,16 +136,19 @@ class Context:
         "abort",
         "job",
         "schema",
+        "server",
         "transaction_conn",
     )
 
     def __init__(
         self, job: ClaimedJob, connect: Connect, loop: asyncio.AbstractEventLoop | None = None,
-        schema: str = SCHEMA, report: Report | None = None,
+        schema: str = SCHEMA, report: Report | None = None, server: Server | None = None,
     ) -> None:  # fmt: skip
         self.job = job
         self.abort = AbortSignal()
         self.schema = schema
+        #: Host and port of the database's server, where they are known.
+        self.server = server
         self._connect = connect
         self._loop, self._report = loop, report
         #: Of a task with ``transaction=True``, as long as it runs.

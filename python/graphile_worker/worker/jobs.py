@@ -110,7 +110,7 @@ class RunningJobs:
         loop = asyncio.get_running_loop()
         context = Context(
             ClaimedJob(columns), self._connections.lend, loop, self._options.schema,
-            self._progress.report,
+            self._progress.report, self._protocol.server,
         )  # fmt: skip
         run = _RunningJob(identity, context)
         self._runs.add(run)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
-from graphile_worker.client.tracing import BOUNDARIES, class_path
+from graphile_worker.client.tracing import BOUNDARIES, class_path, server_attributes
 from graphile_worker.errors import InvalidArgument
 from graphile_worker.retry import PauseQueue, PauseTask, Snooze
 from graphile_worker.worker.context import Context, Middleware
@@ -46,10 +46,11 @@ def tracing_middleware(*, follow: Literal["parent", "link"] = "parent") -> Middl
         added = extract(_carrier(context.job.payload), contexts.Context())
         by = trace.get_current_span(added).get_span_context()
         started = time.perf_counter()
-        measured: dict[str, str] = {
+        measured: dict[str, str | int] = {
             "messaging.system": "graphile_worker",
             "messaging.operation.name": "process",
             "messaging.destination.name": context.job.task_identifier,
+            **server_attributes(context.server),
         }
         consumed.add(1, measured)
         with tracer.start_as_current_span(
@@ -67,9 +68,9 @@ def tracing_middleware(*, follow: Literal["parent", "link"] = "parent") -> Middl
                 span.add_event("snoozed", {"reason": str(snooze)})
                 raise
             except BaseException as error:  # a cancellation, too
-                measured["error.type"] = class_path(error)
+                measured["error.type"] = kind = class_path(error)
                 span.record_exception(error)
-                span.set_attribute("error.type", measured["error.type"])
+                span.set_attribute("error.type", kind)
                 span.set_status(trace.StatusCode.ERROR, f"{type(error).__qualname__}: {error}")
                 raise
             finally:
@@ -97,6 +98,7 @@ def _attributes(context: Context) -> dict[str, str | int]:
         "messaging.client.id": job.locked_by,
         "messaging.graphile_worker.attempt": job.attempts,
         "messaging.graphile_worker.max_attempts": job.max_attempts,
+        **server_attributes(context.server),
     }
     if job.queue_name is not None:
         attributes["messaging.graphile_worker.queue_name"] = job.queue_name

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from unittest.mock import patch
 
 import graphile_worker as gw
 import psycopg
 import pytest
 import sqlalchemy as sa
 from graphile_worker import aio, errors
+from graphile_worker.client.tracing import to_server
 from graphile_worker.install import install
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 from support.pg import Database
@@ -71,6 +77,28 @@ def test_a_schema_of_any_name_is_reached_through_every_library(
         with gw.WorkerUtils(schema=name) as utils:
             assert utils.counts(conn=tx.conn).total == 3
         tx.commit()
+
+
+@pytest.mark.parametrize("library", [*SYNC, *(f"{name}, awaited" for name in ASYNC)])
+def test_a_span_names_the_server_whatever_the_library(db: Database, library: str) -> None:
+    async def awaited(opened: Any) -> None:
+        async with opened as tx:
+            await aio.add_job("t", conn=tx.conn, trace=True)
+
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    with patch("opentelemetry.trace.get_tracer", provider.get_tracer):
+        if library in SYNC:
+            with SYNC[library](db) as tx:
+                gw.add_job("t", conn=tx.conn, trace=True)
+        else:
+            asyncio.run(awaited(ASYNC[library.removesuffix(", awaited")](db)))
+    (span,) = exporter.get_finished_spans()
+    info = conninfo_to_dict(db.dsn)
+    attributes = span.attributes or {}
+    assert attributes["server.address"] == info["host"]
+    assert attributes["server.port"] == int(str(info["port"]))
+    assert to_server.get() is None
 
 
 def test_what_is_no_connection_is_told_what_to_use_instead(db: Database) -> None:

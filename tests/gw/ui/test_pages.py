@@ -10,8 +10,8 @@ from typing import Any
 
 import psycopg
 import pytest
+from graphile_worker.gw import reads
 from graphile_worker.gw.queue import Queue
-from graphile_worker.gw.ui import reads
 from graphile_worker.gw.ui.redaction import HIDDEN, Redaction
 from graphile_worker.gw.ui.site import HERE
 from hypothesis import given

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -25,6 +27,19 @@ def beat(db: Database, worker: str = "w") -> None:
 
 def job_of(db: Database, job: int) -> dict[str, Any]:
     return dict(db.value("select to_jsonb(found) from graphile_worker.get_job(%s) as found", job))
+
+
+@pytest.mark.parametrize("seconds", [None, 0, 1e-6, 5])
+def test_no_job_ends_before_its_last_attempt_does(db: Database, seconds: float | None) -> None:
+    keep(db)
+    add(db)
+    (job,) = take(db)
+    failures = json.dumps([{"id": job, "error": "no", "final": True, "seconds": seconds}])
+    db.rows("select graphile_worker.fail_jobs('w', %s)", failures)
+    found = job_of(db, job)
+    (attempt,) = found["attempt_log"]
+    times = [attempt["started_at"], attempt["ended_at"], found["finished_at"]]
+    assert times == sorted(times, key=datetime.fromisoformat)
 
 
 def test_nothing_is_recorded_until_it_is_asked_for(db: Database) -> None:

@@ -112,11 +112,12 @@ def run(options: argparse.Namespace) -> int:
     with opened(options) as queue:
         exam = Examination(queue)
         found = examine(exam, fix=options.fix, only=options.check)
-    flags.out(options, _as_json(found), _as_text(found))
+    flags.out(options, as_json(found), _as_text(found))
     return FINDINGS if found.findings else 0
 
 
-def _as_json(found: Diagnosis) -> dict[str, Any]:
+def as_json(found: Diagnosis) -> dict[str, Any]:
+    """Return what was found as JSON has it."""
     return {
         "findings": [
             {

@@ -65,16 +65,22 @@ def run(options: argparse.Namespace) -> int:
         return _ACTIONS[options.action](options, queue)
 
 
-def _list(options: argparse.Namespace, queue: Queue) -> int:
+def ended_before(
+    queue: Queue, job_id: int | None, tasks: Any, states: Any, limit: int
+) -> list[JobRecord]:
+    """Return jobs that ended, the latest first; given a job, only those that ended before it."""
     before = None
-    if options.before is not None:
-        ends = queue.rows(_END, job_id=options.before)
+    if job_id is not None:
+        ends = queue.rows(_END, job_id=job_id)
         if not ends:
-            raise GraphileWorkerError(f"job {options.before} has not ended, or has no record")
-        before = (ends[0]["finished_at"], options.before)
-    settings = queue.utils._settings
-    verb = verbs.job_history(settings, options.task, options.state, before, options.limit)
-    found = drivers.run(queue.conn, verb)
+            raise GraphileWorkerError(f"job {job_id} has not ended, or has no record")
+        before = (ends[0]["finished_at"], job_id)
+    verb = verbs.job_history(queue.utils._settings, tasks, states, before, limit)
+    return drivers.run(queue.conn, verb)
+
+
+def _list(options: argparse.Namespace, queue: Queue) -> int:
+    found = ended_before(queue, options.before, options.task, options.state, options.limit)
     now = queue.now()
     columns = ("id", "state", "task", "queue", "ended", "took", "attempts", "worker", "error")
     rows = [

@@ -16,8 +16,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from graphile_worker.errors import GraphileWorkerError
+from graphile_worker.gw import reads
 from graphile_worker.gw.queue import Queue
-from graphile_worker.gw.ui import reads
 from graphile_worker.gw.ui.site import Source
 from graphile_worker.gw.values import plain
 

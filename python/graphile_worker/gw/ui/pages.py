@@ -14,12 +14,11 @@ from starlette.responses import RedirectResponse, Response
 from graphile_worker.client import drivers
 from graphile_worker.client.records import verbs
 from graphile_worker.errors import AccessDenied, GraphileWorkerError
-from graphile_worker.gw import control, explain, stats
+from graphile_worker.gw import control, explain, reads, stats
 from graphile_worker.gw.doctor.command import examine
 from graphile_worker.gw.doctor.findings import Examination
 from graphile_worker.gw.jobs import STATE, STATES
 from graphile_worker.gw.queue import Queue, Row
-from graphile_worker.gw.ui import reads
 from graphile_worker.gw.ui.security import root_of
 from graphile_worker.gw.ui.site import Site, Source
 

@@ -20,8 +20,8 @@ from graphile_worker import __version__
 from graphile_worker.cli.dsn import without_driver
 from graphile_worker.errors import GraphileWorkerError
 from graphile_worker.gw.queue import Queue
+from graphile_worker.gw.reads import Cache, headline
 from graphile_worker.gw.records.history import took
-from graphile_worker.gw.ui.reads import Cache, headline
 from graphile_worker.gw.ui.redaction import Redaction
 from graphile_worker.gw.ui.security import CSRF, DID, root_of, set_cookie
 from graphile_worker.gw.values import many, short, since, span

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -15,6 +15,7 @@ from graphile_worker.cli.dsn import without_driver
 from graphile_worker.client import verbs
 from graphile_worker.client.drivers import arun, translated
 from graphile_worker.client.statements import in_schema
+from graphile_worker.client.tracing import Server, server_of
 from graphile_worker.errors import InvalidConnection
 from graphile_worker.log import logger
 from graphile_worker.ownership import OWNERS, check_owners
@@ -84,6 +85,8 @@ class Protocol:
             # Open only while it is used.
             "maintenance": Connection(self._connect),
         }
+        #: Host and port of the server, as far as one was connected to.
+        self.server: Server | None = None
         #: Whether the database knows pauses, cancellations, schedules and history.
         self.has_controls = True
         #: Held from a take until its jobs are known, and while it is repeated how jobs ended.
@@ -93,12 +96,12 @@ class Protocol:
         }
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
-        return await psycopg.AsyncConnection.connect(
-            self._dsn,
-            autocommit=True,
-            prepare_threshold=0 if self._prepare else None,
-            fallback_application_name="graphile_worker",
+        threshold, name = 0 if self._prepare else None, "graphile_worker"
+        conn = await psycopg.AsyncConnection.connect(
+            self._dsn, autocommit=True, prepare_threshold=threshold, fallback_application_name=name
         )
+        self.server = server_of(conn)
+        return conn
 
     async def check(self) -> None:
         """Raise a SchemaError unless the schema has what is called here.
@@ -329,16 +332,14 @@ class Protocol:
 
     async def add_cron_jobs(self, at: datetime, jobs: list[dict[str, Any]]) -> list[str]:
         """Add the jobs of a tick that no one has added yet; return the identifiers."""
-        rows = await self._persist(
-            "other", "add_cron_jobs", (at, json.dumps(jobs)), unless=_of_jobs
-        )
+        values = (at, json.dumps(jobs))
+        rows = await self._persist("other", "add_cron_jobs", values, unless=_of_jobs)
         return [identifier for (identifier,) in rows]
 
     async def now(self) -> datetime:
         """Return the time on the database's clock."""
-        ((now,),) = await self._persist("other", "now", ())
-        moment: datetime = now
-        return moment
+        ((moment,),) = await self._persist("other", "now", ())
+        return cast("datetime", moment)
 
 
 def _split(when: datetime | timedelta | None) -> tuple[datetime | None, timedelta | None]:

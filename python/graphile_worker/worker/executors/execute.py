@@ -74,7 +74,9 @@ async def execute(
     except (PauseQueue, PauseTask) as pause:
         return _paused(pause, job, options)
     except SystemExit as error:  # which would end the worker
-        return failure(TaskCrashed(f"the task raised {represented(error)}"), job, options)
+        crashed = TaskCrashed(f"the task raised {represented(error)}")
+        crashed.__cause__ = error
+        return failure(crashed, job, options)
     except Exception as error:
         return failure(error, job, options)
 
@@ -222,6 +224,8 @@ def error_text(error: BaseException) -> str:
 
 
 def _error_text(error: BaseException) -> str:
+    if isinstance(error, TaskCrashed) and error.__cause__ is not None:
+        error = error.__cause__  # the task's own, such as SystemExit
     if isinstance(error, GraphileWorkerError | TaskOutcome):
         return str(error) or type(error).__name__
     try:

@@ -7,8 +7,6 @@ import sys
 from typing import Any
 
 from django.core.management.base import BaseCommand
-from django.db import connections
-from psycopg.conninfo import make_conninfo
 
 from graphile_worker.gw.cli import main
 
@@ -29,6 +27,7 @@ class Command(BaseCommand):  # type: ignore[misc]
     def handle(self, *args: str, **options: Any) -> int:
         """Run gw; return its exit code."""
         from graphile_worker.django.backend import GraphileWorkerBackend
+        from graphile_worker.django.checks import dsn_of
         from graphile_worker.django.framework import backends
 
         handler = backends()
@@ -42,13 +41,3 @@ class Command(BaseCommand):  # type: ignore[misc]
         if given[:1] == ["run"] and all(part.startswith("-") for part in given[1:2]):
             given.insert(1, FOUND)
         return main(given)
-
-
-def dsn_of(alias: str) -> str:
-    """Return the connection string of a database of the settings."""
-    params = dict(connections[alias].get_connection_params())
-    names = {
-        "dbname", "user", "password", "host", "port", "service", "passfile", "options", "sslmode",
-        "sslcert", "sslkey", "sslrootcert", "connect_timeout", "target_session_attrs",
-    }  # fmt: skip
-    return make_conninfo(**{name: value for name, value in params.items() if name in names})

@@ -1,0 +1,1 @@
+"""gw mcp: the queue for assistants."""
