@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import re
 from contextlib import redirect_stdout
 from pathlib import Path
 
 import psycopg
-from graphile_worker.gw import stats
-from graphile_worker.gw.cli import main
-from graphile_worker.gw.queue import Queue
-from graphile_worker.gw.top import frame
+from graphile_worker.gw.cli import build_parser, main
+from graphile_worker.gw.top.app import Top
 from graphile_worker.testing.embedded import Server
 from rich.console import Console
 
@@ -33,7 +32,25 @@ select count(*) from graphile_worker.get_jobs('gw-app1-4711-3f0a', 1, '{send_ema
 def draw(name: str, title: str, show: object) -> None:
     console = Console(record=True, width=100, file=io.StringIO(), color_system="truecolor")
     console.print(show, highlight=False)
-    picture = console.export_svg(title=title, unique_id=name.partition(".")[0])
+    save(name, console.export_svg(title=title, unique_id=name.partition(".")[0]))
+
+
+async def screen(dsn: str) -> str:
+    """Return gw top's screen, once it shows the queue."""
+    options = build_parser().parse_args(["top", "--dsn", dsn, "--interval", "0.1"])
+    options.prog = "gw"
+    app = Top(options)
+    async with app.run_test(size=(100, 20)) as pilot:
+        while app._shown is None:
+            await pilot.pause(0.1)
+        await pilot.press("3", "1")
+        await pilot.pause(0.5)
+        picture = app.export_screenshot(title="gw top")
+        await app.action_quit()
+    return re.sub(r"terminal-\d+", "top", picture)
+
+
+def save(name: str, picture: str) -> None:
     # The reader's own monospaced font will do.
     (HERE / name).write_text(re.sub(r"\s*@font-face \{.*?\}", "", picture, flags=re.DOTALL))
 
@@ -41,10 +58,7 @@ def draw(name: str, title: str, show: object) -> None:
 with Server() as server, psycopg.connect(server.dsn(), autocommit=True) as conn:
     for statement in SETUP.split(";\n"):
         conn.execute(statement.encode() or "select")
-    found = stats.read_stats(Queue(conn), 10)
-    draw(
-        "top.svg", "gw top", frame(found, {"added_per_second": 212.0, "deleted_per_second": 208.5})
-    )
+    save("top.svg", asyncio.run(screen(server.dsn())))
     printed = io.StringIO()
     with redirect_stdout(printed):
         main(["explain", "3", "--dsn", server.dsn()])

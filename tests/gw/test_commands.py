@@ -5,11 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import pty
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +14,7 @@ from graphile_worker.cli.flags import commands_of
 from graphile_worker.gw import values
 from graphile_worker.gw.cli import COMMANDS, build_parser
 from graphile_worker.worker.options import WorkerOptions
-from support.pg import Database, wait_for
+from support.pg import Database
 from support.twins import without_twin
 
 from gw.program import answer, gw, program, said
@@ -272,50 +269,6 @@ def test_stats_count_and_tell_the_pace(db: Database) -> None:
     assert found["oldest_due_seconds"] >= 0
     text, _ = said(db, "stats", "--interval", "0.1")
     assert all(word in text for word in ("added/s", "node-1", "unseen", "alive", "qb"))
-
-
-def test_top_goes_on_until_interrupted(db: Database) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "graphile_worker.gw.cli", "top", "--json", "--interval", "0.05"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "GW_DSN": db.dsn},
-    )  # fmt: skip
-    assert process.stdout is not None
-    frames = 0
-    for line in process.stdout:
-        frames += line == "}\n"
-        if frames == 3:
-            break
-    process.send_signal(2)
-    _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (0, "")
-
-
-def test_top_lives_in_a_terminal_and_outlives_a_lost_connection(db: Database) -> None:
-    add(db, "a_task_to_see")
-    outer, inner = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "graphile_worker.gw.cli", "top", "--interval", "0.05"], stdout=inner,
-        stderr=subprocess.PIPE, env={**os.environ, "GW_DSN": db.dsn, "COLUMNS": "120", "LINES": "40", "TERM": "xterm"},
-    )  # fmt: skip
-    os.close(inner)
-    seen = b""
-
-    def shown(text: bytes) -> bool:
-        nonlocal seen
-        seen += os.read(outer, 4096)
-        return text in seen
-
-    wait_for(lambda: shown(b"a_task_to_see"))
-    others = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'gw' and datname = current_database()"
-    assert db.rows(others)
-    wait_for(lambda: shown(b"trying again"))
-    seen = b""
-    wait_for(lambda: shown(b"a_task_to_see"))
-    process.send_signal(2)
-    wait_for(lambda: shown(b"\x1b[?1049l"))  # the terminal is as it was
-    _, err = process.communicate(timeout=60)
-    os.close(outer)
-    assert (process.returncode, err) == (0, b"")
 
 
 def test_durations_and_times_are_read_and_shown() -> None:

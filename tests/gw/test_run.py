@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -277,3 +277,53 @@ def test_secrets_are_left_out_by_a_function_of_yours(db: Database, app: Path) ->
         _, log = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "is no function: say module:function" in log
+
+
+def test_with_reload_what_is_saved_runs(db: Database, app: Path) -> None:
+    def save(note: str) -> None:
+        (app / "app.py").write_text(TASKS.replace("note(what)\n\n\n@", f"note({note})\n\n\n@", 1))
+
+    def ran_now(what: str) -> bool:
+        return what in ran(db)
+
+    with started(db, app, "app", "--reload") as process:
+        add(db, "note", '{"what": "first"}')
+        wait_for(lambda: ran_now("first"))
+        before = pids(db)
+        save("what + ', changed'")
+        wait_for(lambda: workers(db) == 1 and pids(db) != before)
+        add(db, "note", '{"what": "second"}')
+        wait_for(lambda: ran_now("second, changed"))
+        add(db, "long", '{"seconds": 0.2}')
+        wait_for(lambda: ran_now("begun"))
+        save("what")  # the running job ends first
+        wait_for(lambda: ran_now("ended"))
+        process.send_signal(signal.SIGTERM)
+        log = ended(process)
+    assert "app.py changed: starting again" in log
+    assert workers(db) == 0
+
+
+def test_with_reload_a_mistake_is_waited_out_and_a_signal_ends_it(db: Database, app: Path) -> None:
+    (app / "app.py").write_text("def broken(:\n")
+    add(db, "note", '{"what": "mended"}')
+    process = subprocess.Popen(
+        [sys.executable, "-m", "graphile_worker.gw.cli", "run", "app", "--reload"],
+        cwd=app, env={**os.environ, "GW_DSN": db.dsn}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+
+    def waits(log: Iterable[str]) -> None:
+        assert any("it starts again when a file changes" in line for line in log)
+
+    try:
+        waits(process.stderr)
+        (app / "app.py").write_text(TASKS)
+        wait_for(lambda: ran(db) == ["mended"])
+        (app / "app.py").write_text("def broken(:\n")
+        waits(process.stderr)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.stderr.close()

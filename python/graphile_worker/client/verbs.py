@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -188,8 +188,9 @@ def cleanup(
     what: tuple[str, ...],
     failed_before: datetime | timedelta | None,
     keep_tasks: Iterable[str],
+    on_deleted: Callable[[int], None] = lambda jobs: None,
 ) -> Verb[Cleaned]:
-    """Delete failed jobs and collect names."""
+    """Delete failed jobs and collect names; tell how many jobs were deleted so far."""
     unknown = set(what) - {"failed_jobs", "queues", "tasks"}
     if unknown:
         raise errors.InvalidFilter(
@@ -205,6 +206,7 @@ def cleanup(
         while True:
             ((batch,),) = yield statement("delete_failed_jobs", settings.schema), values
             deleted += batch
+            on_deleted(deleted)
             if batch < _CLEANED_AT_ONCE:
                 break
     if "queues" in what:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from graphile_worker.cli import flags
+from graphile_worker.cli import flags, progress
 from graphile_worker.cli.flags import Parser
 from graphile_worker.client.sync import WorkerUtils
 from graphile_worker.errors import Busy, InvalidFilter
@@ -164,17 +164,20 @@ def _change(options: argparse.Namespace, name: str, verb: Verb) -> int:
             if ids:
                 agreed(options, f"{many(len(ids), 'job')}, id {ids[0]} to {ids[-1]}: {name}")
         changed: list[int] = []
-        for start in range(0, len(ids), AT_ONCE):
-            try:
-                with queue.limited():
-                    jobs = verb(queue.utils, ids[start : start + AT_ONCE])
-            except Busy as error:
-                if not changed:
-                    raise
-                raise Busy(
-                    f"{len(changed)} of {len(ids)} jobs were changed, then: {error}"
-                ) from error
-            changed += (job.id for job in jobs)
+        with progress.bar(name, len(ids)) as bar:
+            for start in range(0, len(ids), AT_ONCE):
+                some = ids[start : start + AT_ONCE]
+                try:
+                    with queue.limited():
+                        jobs = verb(queue.utils, some)
+                except Busy as error:
+                    if not changed:
+                        raise
+                    raise Busy(
+                        f"{len(changed)} of {len(ids)} jobs were changed, then: {error}"
+                    ) from error
+                changed += (job.id for job in jobs)
+                bar.advance(len(some))
         left = _left_out(queue, sorted(set(ids) - set(changed)), name)
     return _told(options, changed, left, strict=not chosen)
 
@@ -233,10 +236,12 @@ def run_cancel(options: argparse.Namespace) -> int:
         if chosen and ids:
             agreed(options, f"{many(len(ids), 'job')}, id {ids[0]} to {ids[-1]}: cancel")
         outcomes: dict[int, str] = {}
-        for start in range(0, len(ids), AT_ONCE):
-            with queue.limited():
+        with progress.bar("cancel", len(ids)) as bar:
+            for start in range(0, len(ids), AT_ONCE):
                 some = ids[start : start + AT_ONCE]
-                outcomes |= queue.utils.cancel_jobs(some, options.reason)
+                with queue.limited():
+                    outcomes |= queue.utils.cancel_jobs(some, options.reason)
+                bar.advance(len(some))
     counts = Counter(outcomes.values())
     text = f"Cancelled {many(counts['cancelled'], 'waiting job')}"
     if counts["cancelling"]:

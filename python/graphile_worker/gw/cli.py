@@ -24,7 +24,6 @@ from graphile_worker.gw import (
     locks,
     schedule,
     stats,
-    top,
 )
 from graphile_worker.gw.doctor import command as doctor
 from graphile_worker.gw.mcp import command as mcp
@@ -32,6 +31,7 @@ from graphile_worker.gw.payloads import publish
 from graphile_worker.gw.queue import connects
 from graphile_worker.gw.records import failed, history
 from graphile_worker.gw.run import command as run
+from graphile_worker.gw.top import command as top
 from graphile_worker.gw.ui import command as ui
 
 Configure = Callable[[Parser], None]

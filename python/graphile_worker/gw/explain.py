@@ -322,11 +322,16 @@ def run(options: argparse.Namespace) -> int:
     with opened(options) as queue:
         found = explain(queue, name)
     answer: dict[str, Any] = asdict(found)
+    flags.out(options, answer, as_text(found))
+    return 0
+
+
+def as_text(found: Explanation) -> str:
+    """Return an explanation for people."""
     lines = [
         f"Job {found.id} ({found.verdict}):",
         *(f"  {'-' if reason.stops else ' '} {reason.text}" for reason in found.reasons),
     ]
     if found.verdict == "nothing":
         lines.append("  nothing stands in its way: it runs when a worker has room")
-    flags.out(options, answer, "\n".join(lines))
-    return 0
+    return "\n".join(lines)

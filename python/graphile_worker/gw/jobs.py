@@ -12,7 +12,7 @@ from graphile_worker.cli.flags import Parser
 from graphile_worker.client.records.model import JobRecord
 from graphile_worker.errors import GraphileWorkerError
 from graphile_worker.gw import tables
-from graphile_worker.gw.queue import connects, opened
+from graphile_worker.gw.queue import Queue, connects, opened
 from graphile_worker.gw.records import history
 from graphile_worker.gw.tables import Table
 from graphile_worker.gw.values import job_id, plain, short, since, whole
@@ -157,11 +157,10 @@ def _shown(
     return str(value)
 
 
-def run_job(options: argparse.Namespace) -> int:
-    """Show one job with everything that is known of it."""
-    name = one_of(options)
+def describe(queue: Queue, name: int | str) -> tuple[dict[str, Any], str]:
+    """Return everything that is known of a job, as JSON has it and as text; raise if it is none."""
     record: JobRecord | None = None
-    with opened(options) as queue, queue.limited(read_only=True):
+    with queue.limited(read_only=True):
         now = queue.now()
         job = queue.utils.get_job(name)
         job_id = job.id if job is not None else name
@@ -178,5 +177,13 @@ def run_job(options: argparse.Namespace) -> int:
         shown = _shown(label, value, job or record, record, now)
         text = "\n                  ".join(plain(line) for line in shown.splitlines())
         lines.append(f"{label:18}{text}")
-    flags.out(options, found, "\n".join(lines))
+    return found, "\n".join(lines)
+
+
+def run_job(options: argparse.Namespace) -> int:
+    """Show one job with everything that is known of it."""
+    name = one_of(options)
+    with opened(options) as queue:
+        found, text = describe(queue, name)
+    flags.out(options, found, text)
     return 0

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from graphile_worker.cli import flags
+from graphile_worker.cli import flags, progress
 from graphile_worker.cli.flags import Parser
+from graphile_worker.client import drivers, verbs
 from graphile_worker.errors import InvalidArgument
 from graphile_worker.gw import tables
 from graphile_worker.gw.queue import Queue, agreed, connects, opened
@@ -231,9 +232,14 @@ def run_cleanup(options: argparse.Namespace) -> int:
                 failed = queue.utils.counts().failed
             age = f" those older than {options.older_than}" if options.older_than else " all"
             agreed(options, f"{many(failed, 'job')} permanently failed;{age} will be deleted")
-        cleaned = queue.utils.cleanup(
-            *what, failed_before=options.older_than, keep_tasks=options.keep_task or ()
-        )
+        with progress.bar(f"clean up {', '.join(options.what) or 'queues'}") as bar:
+            cleaned = drivers.run(
+                queue.conn,
+                verbs.cleanup(
+                    queue.utils._settings, tuple(what), options.older_than,
+                    options.keep_task or (), lambda jobs: bar.note(f"{jobs} jobs deleted"),
+                ),
+            )  # fmt: skip
     flags.out(
         options, cleaned,
         f"Removed {many(cleaned.failed_jobs, 'failed job')}, the names of"

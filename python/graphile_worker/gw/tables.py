@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table as RichTable
 
-_STYLES = {"failed": "red", "running": "green", "dead": "red", "alive": "green", "locked": "yellow"}
+STYLES = {"failed": "red", "running": "green", "dead": "red", "alive": "green", "locked": "yellow"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def grid(table: Table) -> RichTable:
         made.add_column(column, overflow="fold")
     for row in table.rows:
         texts = ("" if cell is None else plain(cell) for cell in row)
-        made.add_row(*(Text(text, style=_STYLES.get(text, "")) for text in texts))
+        made.add_row(*(Text(text, style=STYLES.get(text, "")) for text in texts))
     if not table.rows:
         made.add_row(Text(table.nothing, style="dim"))
     return made

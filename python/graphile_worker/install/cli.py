@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from graphile_worker import __version__, install
-from graphile_worker.cli import command, flags
+from graphile_worker.cli import command, flags, progress
 from graphile_worker.cli.flags import FromEnvironment, Parser
 from graphile_worker.errors import InstallError
 from graphile_worker.install import inspect as state
@@ -178,15 +178,18 @@ def _files(options: argparse.Namespace) -> int:
     return 0
 
 
-def _lock_retries(options: argparse.Namespace) -> install.LockRetries:
-    return install.LockRetries(options.timeout, options.lock_timeout)
+def _lock_retries(options: argparse.Namespace, bar: progress.Bar) -> install.LockRetries:
+    def on_wait(why: str) -> None:
+        bar.note(f"waits: {why}")
+
+    return install.LockRetries(options.timeout, options.lock_timeout, on_wait)
 
 
 def _change(options: argparse.Namespace, act: Callable[..., install.Outcome], **more: Any) -> int:
-    with flags.connect(options) as conn:
+    with flags.connect(options) as conn, progress.bar(options.command) as bar:
         outcome = act(
             conn, schema=options.schema, scripts=_scripts(options), dry_run=options.dry_run,
-            lock_retries=_lock_retries(options), **more,
+            lock_retries=_lock_retries(options, bar), **more,
         )  # fmt: skip
     return _done(options, outcome)
 
@@ -244,13 +247,11 @@ def _verify(options: argparse.Namespace) -> int:
     with flags.connect(options) as conn:
         drifts = verify(conn, schema=options.schema, scripts=scripts)
         if options.fix and drifts and not options.dry_run:
-            left = repair(
-                conn,
-                drifts,
-                schema=options.schema,
-                scripts=scripts,
-                lock_retries=_lock_retries(options),
-            )
+            with progress.bar("repair") as bar:
+                left = repair(
+                    conn, drifts, schema=options.schema, scripts=scripts,
+                    lock_retries=_lock_retries(options, bar),
+                )  # fmt: skip
             if not options.json:
                 repaired = sum(drift not in left for drift in drifts)
                 print(f"Repaired {repaired} of {len(drifts)} drifts.")

@@ -46,6 +46,8 @@ class LockRetries:
 
     seconds: float = 60.0
     lock_timeout_seconds: float = 1.0
+    #: Is told what is waited for, each time that it is tried again.
+    on_wait: Callable[[str], None] = lambda why: None
 
 
 class NotYetError(Exception):
@@ -107,6 +109,7 @@ def change(
                     f" ({str(error).splitlines()[0]}){lock_holders(conn, schema)}:"
                     " try again, or give it longer with --timeout; nothing was changed"
                 ) from error
+            lock_retries.on_wait(str(error).splitlines()[0])
             time.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(pause * 2, 2.0)
         except pg.InsufficientPrivilege as error:

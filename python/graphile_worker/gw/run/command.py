@@ -73,6 +73,11 @@ def configure(parser: Parser) -> None:
         parser, "--redact", metavar="MODULE:FUNCTION",
         help="function that leaves secrets out of results and errors before they are stored",
     )  # fmt: skip
+    flags.env(
+        parser, "--reload", switch=True,
+        help="for development: start again when a file in the current folder, or in a folder of"
+        " tasks, changes",
+    )  # fmt: skip
     flags.env(parser, "--uvloop", switch=True, help="run on uvloop")
     flags.env(parser, "--log-json", switch=True, help="log one JSON object per line")
     flags.env(
@@ -85,8 +90,15 @@ def configure(parser: Parser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Start the worker, and return its exit code."""
-    from graphile_worker.gw.run.serve import run_command  # which the other commands do not need
-
+    """Start the worker, or several; return the exit code."""
     configure_logging(options)
-    return run_command(options)
+    processes = options.processes or 1
+    # The other commands do not need them.
+    if processes > 1 or options.reload:
+        from graphile_worker.gw.run.fleet import run_processes
+
+        return run_processes(options, processes)
+    from graphile_worker.gw.run.serve import run_worker
+
+    run_worker(options)
+    return 0

@@ -6,19 +6,12 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
-
-import psycopg
 
 from graphile_worker.cli import flags
 from graphile_worker.cli.flags import Parser
-from graphile_worker.errors import GraphileWorkerError
 from graphile_worker.gw import stats, tables
 from graphile_worker.gw.queue import connects, opened
-from graphile_worker.gw.values import plain, seconds, whole
-
-if TYPE_CHECKING:
-    from rich.console import Group
+from graphile_worker.gw.values import seconds, whole
 
 Frame = tuple[stats.Stats, dict[str, float]]
 
@@ -38,7 +31,7 @@ def configure(parser: Parser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Show frame after frame until interrupted."""
+    """Show the numbers until interrupted: on a screen with keys in a terminal, else as text."""
     if not options.json:
         tables.needed()
     try:
@@ -46,12 +39,14 @@ def run(options: argparse.Namespace) -> int:
             with opened(options) as queue:
                 stats_, rates = stats.read_stats(queue, options.limit), dict[str, float]()
             _print(options, stats_, rates)
-        elif options.json or not sys.stdout.isatty():
+        elif options.json or not all(s.isatty() for s in (sys.stdin, sys.stdout, sys.stderr)):
             for found in _frames(options):
                 _print(options, *found)
                 sys.stdout.flush()
         else:
-            _live(options)
+            from graphile_worker.gw.top.app import Top
+
+            Top(options).show()
     except KeyboardInterrupt:  # as one leaves it
         pass
     return 0
@@ -69,30 +64,3 @@ def _frames(options: argparse.Namespace) -> Iterator[Frame]:
             yield stats.read_stats(queue, options.limit), stats.speed(before or after, after)
             before = after
             time.sleep(options.interval)
-
-
-def _live(options: argparse.Namespace) -> None:
-    from rich.live import Live
-    from rich.text import Text
-
-    began = False
-    with Live(console=tables.console(), screen=True, auto_refresh=False) as live:
-        while True:
-            try:
-                for found in _frames(options):
-                    began = True
-                    live.update(frame(*found), refresh=True)
-            except (psycopg.OperationalError, GraphileWorkerError) as error:
-                if not began:  # what is wrong from the start is no passing trouble
-                    raise
-                live.update(Text(f"{plain(error)}\ntrying again"), refresh=True)
-                time.sleep(options.interval)
-
-
-def frame(found: stats.Stats, rates: dict[str, float]) -> Group:
-    """Return one frame in rich's form."""
-    from rich.console import Group
-    from rich.text import Text
-
-    head = Text(f"gw top, {found.now.isoformat(' ', 'seconds')}; Ctrl-C leaves\n", style="dim")
-    return Group(head, *(tables.grid(table) for table in stats.all_tables(found, rates)))

@@ -1,0 +1,181 @@
+"""gw top: a screen with keys in a terminal, and text elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from graphile_worker.errors import InvalidFilter
+from graphile_worker.gw.cli import build_parser
+from graphile_worker.gw.tables import Table
+from graphile_worker.gw.top.app import JobScreen, Question, Top
+from graphile_worker.gw.top.source import filters_of, sorted_rows
+from support.pg import Database, wait_for
+from textual.pilot import Pilot
+from textual.widgets import DataTable, Static, TabbedContent
+
+from gw.rows import add
+from gw.ui.site import fill
+
+pytestmark = pytest.mark.majors(18)
+
+
+def test_top_goes_on_until_interrupted(db: Database) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "graphile_worker.gw.cli", "top", "--json", "--interval", "0.05"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "GW_DSN": db.dsn},
+    )  # fmt: skip
+    assert process.stdout is not None
+    frames = 0
+    for line in process.stdout:
+        frames += line == "}\n"
+        if frames == 3:
+            break
+    process.send_signal(2)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+
+
+def test_top_lives_in_a_terminal_and_outlives_a_lost_connection(db: Database) -> None:
+    add(db, "a_task_to_see")
+    outer, inner = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "graphile_worker.gw.cli", "top", "--interval", "0.05"],
+        stdin=inner, stdout=inner, stderr=inner,
+        env={**os.environ, "GW_DSN": db.dsn, "COLUMNS": "120", "LINES": "40", "TERM": "xterm"},
+    )  # fmt: skip
+    os.close(inner)
+    seen = b""
+
+    def shown(text: bytes) -> bool:
+        nonlocal seen
+        seen += os.read(outer, 4096)
+        return text in seen
+
+    wait_for(lambda: shown(b"a_task_to_see"))
+    others = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'gw' and datname = current_database()"
+    assert db.rows(others)
+    wait_for(lambda: shown(b"again"))
+    add(db, "another_task")
+    wait_for(lambda: shown(b"another_task"))
+    process.send_signal(2)
+    wait_for(lambda: shown(b"\x1b[?1049l"))  # the terminal is as it was
+    os.close(outer)
+    assert process.wait(60) == 0
+
+
+# --- by keyboard
+
+
+def shown(app: Top, name: str) -> list[list[str]]:
+    table = app.screen_stack[0].query_one(f"#{name}-table", DataTable)
+    return [[str(cell) for cell in table.get_row_at(n)] for n in range(table.row_count)]
+
+
+def by_keyboard(db: Database, act: Callable[[Top, Pilot[None]], Awaitable[None]]) -> None:
+    async def run() -> None:
+        options = build_parser().parse_args(["top", "--dsn", db.dsn, "--interval", "0.05"])
+        options.prog = "gw"
+        app = Top(options)
+        async with app.run_test(size=(120, 40)) as pilot:
+            await until(pilot, lambda: app.screen_stack[0].query_one("#totals", Static).visual)
+            await act(app, pilot)
+            await app.action_quit()
+
+    asyncio.run(run())
+
+
+async def until(pilot: Pilot[None], holds: Callable[[], Any]) -> None:
+    async with asyncio.timeout(60):
+        while not holds():
+            await pilot.pause(0.02)
+
+
+def test_a_task_is_opened_down_to_its_job_which_is_retried(db: Database) -> None:
+    jobs = fill(db)
+
+    async def act(app: Top, pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: len(shown(app, "Tasks")) == 3)
+        await pilot.press("s")
+        await until(pilot, lambda: [row[0] for row in shown(app, "Tasks")] == ["bad", "slow", "t"])
+        await pilot.press("up", "up", "enter")  # the cursor has stayed on its row
+        await until(pilot, lambda: [row[0] for row in shown(app, "Jobs")] == [str(jobs["failed"])])
+        assert app.query_one("#tabs", TabbedContent).active == "Jobs"
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, JobScreen))
+        assert "permanently failed" in app.screen._text  # type: ignore[attr-defined]
+        await pilot.press("r")
+        await until(pilot, lambda: isinstance(app.screen, Question))
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, JobScreen))
+        assert db.value("select attempts from graphile_worker.jobs where id = %s", jobs["failed"])
+        await pilot.press("r")
+        await until(pilot, lambda: isinstance(app.screen, Question))
+        await pilot.press("y")
+        await until(
+            pilot,
+            lambda: db.value(
+                "select attempts = 0 from graphile_worker.jobs where id = %s", jobs["failed"]
+            ),
+        )
+        await pilot.press("escape")
+        await until(pilot, lambda: shown(app, "Jobs")[0][1] == "ready")
+
+    by_keyboard(db, act)
+
+
+def test_jobs_are_filtered_and_the_order_is_kept_while_they_change(db: Database) -> None:
+    jobs = fill(db)
+
+    async def act(app: Top, pilot: Pilot[None]) -> None:
+        await pilot.press("slash")
+        await pilot.press(*"state:running")
+        await pilot.press("enter")
+        await until(pilot, lambda: [row[0] for row in shown(app, "Jobs")] == [str(jobs["running"])])
+        await pilot.press("slash")
+        await pilot.press("end", *["backspace"] * 20, *"state:asleep", "enter")
+        await until(pilot, lambda: any("asleep" in said.message for said in app._notifications))
+        await pilot.press(*["backspace"] * 20, "enter")
+        await until(pilot, lambda: len(shown(app, "Jobs")) == 4)
+        await pilot.press("s", "S")
+
+        def found() -> list[int]:
+            return [int(row[0]) for row in shown(app, "Jobs")]
+
+        await until(pilot, lambda: found() == sorted(found(), reverse=True))
+        await pilot.press("S")
+        more = add(db)
+        await until(pilot, lambda: len(found()) == 5)
+        assert found()[-1] == more
+        await pilot.press("p")
+        await until(pilot, lambda: "paused" in str(app.query_one("#said", Static).visual))
+
+    by_keyboard(db, act)
+
+
+def test_a_filter_is_read_or_told_what_is_wrong() -> None:
+    found = filters_of(
+        """state:failed state:running 'task:a b' queue:q error:"time-out at" key:k"""
+    )
+    assert (found.states, found.task, found.queue) == (["failed", "running"], "a b", "q")
+    assert (found.error, found.key) == ("time-out at", "k")
+    assert filters_of("send_email").task == "send_email"
+    assert filters_of("http://x").task == "http://x"
+    assert filters_of("").values()["states"] is None
+    with pytest.raises(InvalidFilter, match="ready, scheduled, running, failed"):
+        filters_of("state:asleep")
+    with pytest.raises(InvalidFilter, match="quote"):
+        filters_of("task:'x")
+
+
+def test_rows_are_sorted_by_number_or_text_and_empty_ones_come_last() -> None:
+    table = Table(("a", "b"), [(10, "b"), (9, None), (100, "A")])
+    assert [row[0] for row in sorted_rows(table, 0, False)] == [9, 10, 100]
+    assert [row[0] for row in sorted_rows(table, 1, False)] == [100, 10, 9]
+    assert [row[0] for row in sorted_rows(table, 1, True)] == [10, 100, 9]
