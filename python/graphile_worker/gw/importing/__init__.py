@@ -1,0 +1,1 @@
+"""gw import: the waiting jobs of other queues."""
