@@ -118,6 +118,9 @@ def test_every_flag_has_a_twin_in_the_environment() -> None:
         *(("cancel", flag) for flag in (*selects, "key")), ("limit", "remove"),
         ("retry", "all_failed"), ("discard", "all_failed"), ("remove", "key"), ("unlock", "force"), ("cleanup", "yes"),
         ("doctor", "fix"),
+        ("import", "name"),
+        ("import", "task"),
+        ("import", "yes"),
     }  # fmt: skip
     assert all(
         "--json" in p._option_string_actions

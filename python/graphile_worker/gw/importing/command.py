@@ -23,7 +23,7 @@ QUEUE_FLAG = "queue:"
 
 # The jobs are added one by one, in the order in which the other queue would have run them.
 _MOVE = """
-    with taken as materialized ({take}),
+    with waiting as materialized ({waiting}),
     added as (
       select ordered.task, {s}.add_job(
         coalesce(%(names)s::jsonb ->> ordered.task, ordered.task),
@@ -32,18 +32,18 @@ _MOVE = """
         job_key => ordered.job_key, priority => ordered.priority,
         flags => case when ordered.flag is not null then array[%(prefix)s || ordered.flag] end
       ) as job
-      from (select * from taken order by place) as ordered
+      from (select * from waiting order by place) as ordered
     )
     select task, pg_catalog.count(*) as jobs,
       pg_catalog.count(distinct (job).id) filter (where (job).revision = 0) as ids
     from added group by task order by jobs desc, task
 """
 _SCHEDULE = """
-    with taken as materialized ({take})
-    select taken.name, {s}.schedule(
-      taken.name, coalesce(%(names)s::jsonb ->> taken.task, taken.task), taken.cron, taken.tz,
-      coalesce(taken.payload, '{{}}'::json)
-    ) from taken order by taken.name
+    with waiting as materialized ({waiting})
+    select waiting.name, {s}.schedule(
+      waiting.name, coalesce(%(names)s::jsonb ->> waiting.task, waiting.task), waiting.cron,
+      waiting.tz, coalesce(waiting.payload, '{}'::json)
+    ) from waiting order by waiting.name
 """
 
 
@@ -82,13 +82,13 @@ def run(options: argparse.Namespace) -> int:
     schema = options.source or source.schema
     names = _names(options.name)
     with opened(options) as queue:
-        if source.take_schedules:
+        if source.schedules:
             queue.need_records("has no schedules in the database")
         with queue.limited(read_only=True):
-            waiting = _counted(queue, source, schema, options.task)[0]
+            count = _counted(queue, source, schema, options.task)[0]
         if not options.dry_run:
-            agreed(options, f"{many(waiting, 'waiting job')} of {source.name}: move them here")
-        with progress.bar(f"import of {waiting}"):
+            agreed(options, f"{many(count, 'waiting job')} of {source.name}: move them here")
+        with progress.bar(f"import of {count}"):
             found = _moved(queue, source, schema, options, names)
     would = "Would move" if options.dry_run else "Moved"
     lines = [f"{would} {many(sum(found.jobs.values()), 'job')} of {source.name}."]
@@ -142,9 +142,9 @@ def _counted(
         ) from error
     left = Counter[str]()
     for row in rows:
-        if not row["is_taken"]:
+        if not row["is_waiting"]:
             left[row["state"]] += row["jobs"]
-    return sum(row["jobs"] for row in rows if row["is_taken"]), dict(left)
+    return sum(row["jobs"] for row in rows if row["is_waiting"]), dict(left)
 
 
 def _moved(
@@ -159,13 +159,13 @@ def _moved(
             # Its triggers find its tables by their bare names.
             path = f"set local search_path = pg_catalog, {quote_ident(schema)}, pg_temp"
             queue.conn.execute(path.encode())
-            move = _MOVE.replace("{take}", _filled(source, schema, source.take))
+            move = _MOVE.replace("{waiting}", _filled(source, schema, source.waiting))
             rows = queue.rows(move, prefix=QUEUE_FLAG, **values)
             _check_distinct(rows)
             schedules = []
-            if source.take_schedules:
-                take = _filled(source, schema, source.take_schedules)
-                schedules = _scheduled(queue, take, values)
+            if source.schedules:
+                text = _filled(source, schema, source.schedules)
+                schedules = _scheduled(queue, text, values)
             _, left = _counted(queue, source, schema, options.task)
             found = Moved({row["task"]: row["jobs"] for row in rows}, schedules, left)
             if options.dry_run:
@@ -187,9 +187,9 @@ def _check_distinct(rows: list[Row]) -> None:
             )
 
 
-def _scheduled(queue: Queue, take: str, values: dict[str, Any]) -> list[str]:
+def _scheduled(queue: Queue, waiting: str, values: dict[str, Any]) -> list[str]:
     before = {row["name"] for row in queue.rows("select name from {s}.schedules")}
-    text = _SCHEDULE.replace("{take}", take).replace("{{}}", "{}")
+    text = _SCHEDULE.replace("{waiting}", waiting)
     names = [str(row["name"]) for row in queue.rows(text, **values)]
     for name in names:
         if name in before:

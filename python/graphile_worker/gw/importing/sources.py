@@ -18,17 +18,17 @@ class Source:
     schema: str
     #: A table of it, to tell whether it is there.
     table: str
-    #: Takes the waiting jobs.
-    take: str
-    #: Counts what is there by state, and says which states are taken.
+    #: Deletes the waiting jobs, and returns them.
+    waiting: str
+    #: Counts what is there by state, and says which states are waiting.
     states: str
-    #: Takes the schedules that the database has, as ``name, task, cron, tz, payload``.
-    take_schedules: str | None = None
+    #: Does the same with the schedules that the database has, as ``name, task, cron, tz, payload``.
+    schedules: str | None = None
 
 
 PROCRASTINATE = Source(
     "Procrastinate", "public", "procrastinate_jobs",
-    take="""
+    waiting="""
       delete from {from}.procrastinate_jobs as jobs
       where jobs.status = 'todo' and ({only}::text[] is null or jobs.task_name = any ({only}))
       returning jobs.id as place, jobs.task_name::text as task, jobs.args::json as payload,
@@ -37,7 +37,7 @@ PROCRASTINATE = Source(
         nullif(jobs.queue_name, 'default')::text as flag
     """,
     states="""
-      select status::text as state, status = 'todo' as is_taken, pg_catalog.count(*) as jobs
+      select status::text as state, status = 'todo' as is_waiting, pg_catalog.count(*) as jobs
       from {from}.procrastinate_jobs
       where {only}::text[] is null or task_name = any ({only}) group by status
     """,
@@ -47,7 +47,7 @@ PROCRASTINATE = Source(
 # singleton and stately; with standard, nothing that lasts.
 PG_BOSS = Source(
     "pg-boss", "pgboss", "job",
-    take="""
+    waiting="""
       delete from {from}.job as jobs
       where jobs.state in ('created', 'retry') and not jobs.blocked
       and ({only}::text[] is null or jobs.name = any ({only}))
@@ -63,11 +63,11 @@ PG_BOSS = Source(
     """,
     states="""
       select case when blocked then 'blocked' else state::text end as state,
-        state in ('created', 'retry') and not blocked as is_taken, pg_catalog.count(*) as jobs
+        state in ('created', 'retry') and not blocked as is_waiting, pg_catalog.count(*) as jobs
       from {from}.job
       where {only}::text[] is null or name = any ({only}) group by 1, 2
     """,
-    take_schedules="""
+    schedules="""
       delete from {from}.schedule as schedules
       where schedules.cron is not null
       and ({only}::text[] is null or schedules.name = any ({only}))
@@ -79,7 +79,7 @@ PG_BOSS = Source(
 
 RIVER = Source(
     "River", "public", "river_job",
-    take="""
+    waiting="""
       delete from {from}.river_job as jobs
       where jobs.state in ('available', 'scheduled', 'retryable', 'pending')
       and ({only}::text[] is null or jobs.kind = any ({only}))
@@ -90,7 +90,7 @@ RIVER = Source(
     """,
     states="""
       select state::text as state,
-        state in ('available', 'scheduled', 'retryable', 'pending') as is_taken,
+        state in ('available', 'scheduled', 'retryable', 'pending') as is_waiting,
         pg_catalog.count(*) as jobs
       from {from}.river_job
       where {only}::text[] is null or kind = any ({only}) group by state
