@@ -95,14 +95,19 @@ class Queue:
 
     def row_within(self, milliseconds: int, query: str, **values: Any) -> Row | None:
         """Return the only row of a query in ``limited``; None if it takes longer than that."""
+        rows = self.rows_within(milliseconds, query, **values)
+        return None if rows is None else rows[0]
+
+    def rows_within(self, milliseconds: int, query: str, **values: Any) -> list[Row] | None:
+        """Return the rows of a query in ``limited``; None if it takes longer than that."""
         limit = max(1, round(self.timeout * 1000))
         try:
             with self.conn.transaction():
                 shorter = min(limit, milliseconds)
                 self.conn.execute(f"set local statement_timeout = {shorter}".encode())
-                row = self.row(query, **values)
+                rows = self.rows(query, **values)
                 self.conn.execute(f"set local statement_timeout = {limit}".encode())
-                return row
+                return rows
         except psycopg.errors.QueryCanceled:
             return None
 

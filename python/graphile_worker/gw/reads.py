@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import psycopg
+
+from graphile_worker.errors import GraphileWorkerError
 from graphile_worker.gw.jobs import STATE, STATES
 from graphile_worker.gw.queue import Queue, Row
 
@@ -124,22 +129,44 @@ _WAITED = """
 
 
 class Cache:
-    """Keeps what took long to read, for as long as that is worth."""
+    """Reads what takes long in the background, and keeps it for as long as that is worth.
 
-    def __init__(self) -> None:
+    ``opened`` connects to the queue. A caller waits for at most ``wait`` seconds.
+    """
+
+    def __init__(
+        self, opened: Callable[[], AbstractContextManager[Queue]], wait: float = 0
+    ) -> None:
+        self._opened, self._wait = opened, wait
         self._kept: dict[str, tuple[float, Any]] = {}
+        self._reading: dict[str, Future[None]] = {}
+        self._threads = ThreadPoolExecutor(2, "gw reads")
+        #: How often something else was read than before.
+        self.changes = 0
 
-    def get(self, name: str, read: Callable[[], T]) -> T:
-        """Return what was read lately, or read it."""
-        until, value = self._kept.get(name, (0.0, None))
+    def get(self, name: str, read: Callable[[Queue], T]) -> T | None:
+        """Return what was read last; None: it is being read, and not known yet."""
+        until, _ = self._kept.get(name, (0.0, None))
+        if time.monotonic() >= until:
+            if name not in self._reading:
+                self._reading[name] = self._threads.submit(self._read, name, read)
+            with suppress(TimeoutError, psycopg.Error, GraphileWorkerError):
+                self._reading[name].result(self._wait)
+        _, value = self._kept.get(name, (0.0, None))
+        return value  # type: ignore[no-any-return]
+
+    def _read(self, name: str, read: Callable[[Queue], Any]) -> None:
         started = time.monotonic()
-        if started >= until:
-            value = read()
+        try:
+            with self._opened() as queue, queue.limited(read_only=True):
+                value = read(queue)
             ended = time.monotonic()
             if len(self._kept) >= MOST_KEPT:  # users choose the filters of counts
                 self._kept.clear()
-            self._kept[name] = (ended + REST * (ended - started - COUNT_MS / 1000), value)
-        return value  # type: ignore[no-any-return]
+            self.changes += value != self._kept.get(name, (0.0, None))[1]
+            self._kept[name] = (ended + REST * (ended - started), value)
+        finally:
+            self._reading.pop(name, None)
 
     def clear(self) -> None:
         """Forget everything: jobs were changed."""
@@ -210,10 +237,11 @@ def count(queue: Queue, filters: Filters, cache: Cache) -> Count:
     if counted is not None:
         return Count(counted["jobs"])
     if filters.states and set(filters.states) <= {"running", "failed"}:
-        # Rare among millions, and so not to be estimated.
-        name = f"count {filters}"
-        row = cache.get(name, lambda: queue.row(_COUNT_RARE, **filters.values()))
-        return Count(row["jobs"])
+        # Rare among millions, and so badly estimated.
+        name, values = f"count {filters}", filters.values()
+        row = cache.get(name, lambda queue: queue.row(_COUNT_RARE, **values))
+        if row is not None:
+            return Count(row["jobs"])
     if filters.key or filters.worker or filters.error:
         return Count(None)
     row = queue.row(_SAMPLED, **filters.values())
@@ -221,10 +249,13 @@ def count(queue: Queue, filters: Filters, cache: Cache) -> Count:
 
 
 def totals(queue: Queue, cache: Cache) -> Row:
-    """Count the jobs by state; those that run or failed are always counted one by one."""
+    """Count the jobs by state; those that run or failed one by one, as soon as that is done."""
     row = queue.row(_TOTAL)
+    row["is_rare_estimate"] = row["is_estimate"]
     if row["is_estimate"]:
-        row |= cache.get("rare", lambda: queue.row(_RARE))
+        counted = cache.get("rare", lambda queue: queue.row(_RARE))
+        if counted is not None:
+            row |= {**counted, "is_rare_estimate": False}
     return {**row, "oldest_due_seconds": queue.row(_OLDEST)["seconds"]}
 
 
@@ -234,10 +265,19 @@ def by(queue: Queue, column: str, most: int = 30) -> list[Row]:
     return queue.rows(text, most=most)
 
 
-def errors(queue: Queue, cache: Cache, *, failed_only: bool = False, most: int = 10) -> list[Row]:
-    """Return errors of jobs that wait to be retried or failed, in groups, the latest first."""
+def errors(
+    queue: Queue, cache: Cache, *, failed_only: bool = False, most: int = 10
+) -> list[Row] | None:
+    """Return errors of jobs that wait to be retried or failed, in groups, the latest first.
+
+    None: there are many jobs, and it is not known yet.
+    """
+    values = {"failed_only": failed_only, "most": most}
+    found = queue.rows_within(COUNT_MS, _GROUPS, **values)
+    if found is not None:
+        return found
     name = f"errors {failed_only} {most}"
-    return cache.get(name, lambda: queue.rows(_GROUPS, failed_only=failed_only, most=most))
+    return cache.get(name, lambda queue: queue.rows(_GROUPS, **values))
 
 
 def waited(queue: Queue) -> Row:

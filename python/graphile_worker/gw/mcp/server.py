@@ -45,6 +45,9 @@ QueueName = Annotated[str | None, Field(description="only in this queue")]
 Limit = Annotated[int, Field(ge=1, le=200, description="the most to return")]
 Before = Annotated[int | None, Field(ge=1, description="only jobs with a lower id: the next page")]
 
+#: Seconds that an assistant waits for counts of many jobs.
+_COUNTS_WITHIN = 30.0
+
 _JOB = """
     select jobs.*, progress.progress::float8 as progress, progress.message as progress_message,
       (select attempt_log from {s}.failed_jobs where failed_jobs.id = jobs.id) as attempt_log
@@ -67,7 +70,8 @@ class _Tools:
     """What the tools have in common: how to reach the queue, and counts that took long."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self._options, self.cache = options, reads.Cache()
+        self._options = options
+        self.cache = reads.Cache(self.opened, _COUNTS_WITHIN)
 
     @contextmanager
     def opened(self) -> Iterator[Queue]:

@@ -88,8 +88,9 @@ class _Connection:
             name: round(max(0, counted[name] - before[name]) / max(now - then, 0.001), 1)
             for name in ("added", "ended")
         }
+        version = sum(counted.values()) + self._source.cache.changes
         states = {name: int(totals[name]) for name in ("ready", "scheduled", "running", "failed")}
-        return {"at": time.time(), "version": sum(counted.values()), **rates, **states}
+        return {"at": time.time(), "version": version, **rates, **states}
 
     def close(self) -> None:
         """Close the connection, whatever state it is in."""

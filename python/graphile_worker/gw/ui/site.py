@@ -51,7 +51,10 @@ class Source:
     name: str
     database: Database
     timeout: float
-    cache: Cache = field(default_factory=Cache)
+    cache: Cache = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.cache = Cache(self.opened)
 
     @contextmanager
     def opened(self) -> Iterator[Queue]:
