@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from graphile_worker.cli.tables import Table
 from graphile_worker.errors import InvalidFilter
 from graphile_worker.gw.cli import build_parser
-from graphile_worker.gw.tables import Table
 from graphile_worker.gw.top.app import JobScreen, Question, Top
 from graphile_worker.gw.top.source import filters_of, sorted_rows
 from support.pg import Database, wait_for

@@ -7,12 +7,11 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from graphile_worker.cli import flags
+from graphile_worker.cli import flags, tables
 from graphile_worker.cli.flags import Parser
+from graphile_worker.cli.tables import Table
 from graphile_worker.errors import GraphileWorkerError, InvalidControl
-from graphile_worker.gw import tables
 from graphile_worker.gw.queue import Queue, connects, opened
-from graphile_worker.gw.tables import Table
 from graphile_worker.gw.values import duration, many, moment, plain, since, span, whole
 from graphile_worker.job import Limit, Pause
 
@@ -114,6 +113,9 @@ def run_resume(options: argparse.Namespace) -> int:
         raise GraphileWorkerError(f"{what} was not paused by this name: `gw pauses` lists what is")
     flags.out(options, {"resumed": True}, "Resumed.")
     return 0
+
+
+configure_pauses = configure_limits = connects
 
 
 def run_pauses(options: argparse.Namespace) -> int:

@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, get_args
 
-from graphile_worker.cli import flags
+from graphile_worker.cli import flags, tables
 from graphile_worker.cli.flags import Parser
+from graphile_worker.cli.tables import Table
 from graphile_worker.client.records.model import JobRecord
 from graphile_worker.errors import GraphileWorkerError
-from graphile_worker.gw import tables
 from graphile_worker.gw.queue import Queue, connects, opened
 from graphile_worker.gw.records import history
-from graphile_worker.gw.tables import Table
 from graphile_worker.gw.values import job_id, plain, short, since, whole
 from graphile_worker.job import Job, JobState
 
@@ -95,6 +94,9 @@ def names_one(parser: Parser) -> None:
     connects(parser)
     parser.add_argument("id", type=job_id, nargs="?", metavar="ID", help="id of the job")
     flags.env(parser, "--key", help="its key, instead of the id")
+
+
+configure_job = names_one
 
 
 def one_of(options: argparse.Namespace) -> int | str:

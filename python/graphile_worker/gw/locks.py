@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from graphile_worker.cli import flags, progress
+from graphile_worker.cli import flags, progress, tables
 from graphile_worker.cli.flags import Parser
+from graphile_worker.cli.tables import Table
 from graphile_worker.client import drivers, verbs
 from graphile_worker.errors import InvalidArgument
-from graphile_worker.gw import tables
 from graphile_worker.gw.queue import Queue, agreed, connects, opened
-from graphile_worker.gw.tables import Table
 from graphile_worker.gw.values import duration, many, plain, since, whole
 
 _QUEUES = """

@@ -10,13 +10,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from graphile_worker.cli import flags
+from graphile_worker.cli import flags, tables
 from graphile_worker.cli.flags import Parser
+from graphile_worker.cli.tables import Table
 from graphile_worker.crontab import CronItem, parse_crontab
 from graphile_worker.errors import GraphileWorkerError, InvalidCrontab
-from graphile_worker.gw import tables
 from graphile_worker.gw.queue import Queue, connects, opened
-from graphile_worker.gw.tables import Table
 from graphile_worker.gw.values import duration, plain, since, whole
 from graphile_worker.job import Schedule
 

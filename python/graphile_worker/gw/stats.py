@@ -8,12 +8,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from graphile_worker.cli import flags
+from graphile_worker.cli import flags, tables
 from graphile_worker.cli.flags import Parser
-from graphile_worker.gw import tables
+from graphile_worker.cli.tables import Table
 from graphile_worker.gw.jobs import STATE, STATES
 from graphile_worker.gw.queue import Queue, connects, opened
-from graphile_worker.gw.tables import Table
 from graphile_worker.gw.values import seconds, since, span, whole
 
 _STATES = ", ".join(

@@ -151,9 +151,7 @@ def _about_jobs(tools: _Tools) -> list[Callable[..., dict[str, Any]]]:
         with tools.reading() as queue:
             tasks, states = (None if each is None else [each] for each in (task, state))
             found = ended_before(queue, before_job, tasks, states, limit)
-            jobs = [as_json(record) for record in found]
-            for each in jobs:
-                each.pop("payload"), each.pop("result")
+            jobs = [_without_content(as_json(record)) for record in found]
             kept = [asdict(each) for each in queue.utils.histories()]
             return {"now": queue.now(), "kept": kept, "jobs": jobs}
 
@@ -194,9 +192,7 @@ def _about_all(tools: _Tools) -> list[Callable[..., dict[str, Any]]]:
     def schedules() -> dict[str, Any]:
         """List the schedules: when they ran last, and when they run next."""
         with tools.reading() as queue:
-            found = [asdict(each) for each in queue.utils.schedules()]
-            for each in found:
-                each.pop("payload", None)
+            found = [_without_content(asdict(each)) for each in queue.utils.schedules()]
             return {"now": queue.now(), "schedules": found}
 
     def check() -> dict[str, Any]:
@@ -218,3 +214,7 @@ def _one_of(job_id: int | None, key: str | None) -> int | str:
 def _alive(queue: Queue) -> int:
     row = queue.row("select pg_catalog.count(*) as jobs from {s}.workers where is_alive")
     return int(row["jobs"])
+
+
+def _without_content(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if name not in ("payload", "result")}

@@ -6,12 +6,11 @@ import argparse
 from dataclasses import dataclass
 from typing import Any
 
-from graphile_worker.cli import flags
+from graphile_worker.cli import flags, tables
 from graphile_worker.cli.flags import Parser
+from graphile_worker.cli.tables import Table
 from graphile_worker.errors import InvalidSchema
-from graphile_worker.gw import tables
 from graphile_worker.gw.queue import Queue, connects, opened
-from graphile_worker.gw.tables import Table
 from graphile_worker.gw.values import many, plain, short
 
 ACTIONS = ("publish", "list")

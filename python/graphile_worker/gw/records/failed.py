@@ -7,13 +7,12 @@ import json
 import sys
 from typing import Any
 
-from graphile_worker.cli import flags
+from graphile_worker.cli import flags, tables
 from graphile_worker.cli.flags import Parser
+from graphile_worker.cli.tables import Table
 from graphile_worker.errors import InvalidHistory
-from graphile_worker.gw import tables
 from graphile_worker.gw.queue import Queue, connects, opened
 from graphile_worker.gw.records.history import as_json
-from graphile_worker.gw.tables import Table
 from graphile_worker.gw.values import duration, job_id, plain, short, since, span, whole
 
 ACTIONS = ("list", "notify", "keep", "settings")

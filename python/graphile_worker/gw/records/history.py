@@ -7,15 +7,14 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any, get_args
 
-from graphile_worker.cli import flags
+from graphile_worker.cli import flags, tables
 from graphile_worker.cli.flags import Parser
+from graphile_worker.cli.tables import Table
 from graphile_worker.client import drivers
 from graphile_worker.client.records import verbs
 from graphile_worker.client.records.model import EndState, JobRecord
 from graphile_worker.errors import GraphileWorkerError, InvalidHistory
-from graphile_worker.gw import tables
 from graphile_worker.gw.queue import Queue, connects, opened
-from graphile_worker.gw.tables import Table
 from graphile_worker.gw.values import duration, job_id, plain, short, since, span, whole
 
 ACTIONS = ("list", "keep", "stop", "settings")

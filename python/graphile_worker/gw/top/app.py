@@ -17,10 +17,10 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Input, Static, TabbedContent, TabPane
 
+from graphile_worker.cli.tables import STYLES, Table
 from graphile_worker.errors import GraphileWorkerError, InvalidFilter
 from graphile_worker.gw import stats
 from graphile_worker.gw.queue import opened
-from graphile_worker.gw.tables import STYLES, Table
 from graphile_worker.gw.top.source import (
     NARROWS,
     Shown,

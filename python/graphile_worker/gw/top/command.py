@@ -7,9 +7,9 @@ import sys
 import time
 from collections.abc import Iterator
 
-from graphile_worker.cli import flags
+from graphile_worker.cli import flags, tables
 from graphile_worker.cli.flags import Parser
-from graphile_worker.gw import stats, tables
+from graphile_worker.gw import stats
 from graphile_worker.gw.queue import connects, opened
 from graphile_worker.gw.values import seconds, whole
 

@@ -7,10 +7,10 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from graphile_worker.cli.tables import Table
 from graphile_worker.errors import InvalidFilter
 from graphile_worker.gw import explain, jobs, reads, stats
 from graphile_worker.gw.queue import Queue, opened
-from graphile_worker.gw.tables import Table
 from graphile_worker.gw.values import short, since
 
 COLUMNS = ("id", "state", "task", "queue", "run at", "attempts", "worker", "error")
