@@ -1290,6 +1290,32 @@ begin
 end;
 $$;
 
+-- Whether no key comes twice, and none is that of a job already. A plan that was made while the table
+-- was empty would read all of it for each key, and is not allowed to.
+create or replace function @extschema@._keys_are_new(
+  specs @extschema@.job_spec[]
+)
+returns boolean
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+begin
+  return (
+    select pg_catalog.count(s.job_key) = pg_catalog.count(distinct s.job_key)
+    from rows from (pg_catalog.unnest(specs)) with ordinality as s (
+      identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
+    )
+  ) and not exists (
+    select from rows from (pg_catalog.unnest(specs)) with ordinality as s (
+      identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
+    )
+    join @extschema@._private_jobs as jobs on jobs.key = s.job_key
+  );
+end;
+$$;
+
 -- Adds jobs of which some have keys, as if one by one in the given order; the mode at a place
 -- belongs to the spec at that place, null modes mean replace. Keyed rows are written in the order
 -- of their keys, so that two sessions with the same keys in opposite orders do not deadlock; ids
@@ -1313,7 +1339,58 @@ declare
   v_ids bigint[];
   v_jobs @extschema@._private_jobs[];
   v_added bigint[];
+  v_is_done boolean := false;
 begin
+  -- The common case, keys that are all new, needs nothing of what follows.
+  if @extschema@._keys_are_new(specs) then
+  v_lock_timeout := pg_catalog.current_setting('lock_timeout');
+  v_lock_started := pg_catalog.clock_timestamp();
+  loop
+    begin
+      -- Assigned, since that is evaluated without a query.
+      v_lock_set := pg_catalog.set_config('lock_timeout', '100ms', true);
+      begin
+          return query
+          with added as (
+            insert into @extschema@._private_jobs as jobs (id, key, task_id, job_queue_id, payload, run_at, max_attempts, priority, flags)
+            overriding system value
+            select
+              s.id,
+              s.job_key,
+              tasks.id,
+          queues.id,
+          coalesce(s.payload, '{}'::json),
+          coalesce(s.run_at, pg_catalog.now()),
+          coalesce(s.max_attempts, 25)::smallint,
+          coalesce(s.priority, 0::smallint),
+          case when s.flags is not null then (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(s.flags) as flag) end
+            from (
+              select s.*, pg_catalog.nextval('@extschema@.jobs_id_seq1') as id
+              from rows from (pg_catalog.unnest(specs)) with ordinality as s (
+          identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
+        )
+            ) as s
+            join @extschema@._private_tasks as tasks on tasks.identifier = s.identifier
+            left join @extschema@._private_job_queues as queues on queues.queue_name = s.queue_name
+            order by s.job_key, s.place
+            returning *
+          )
+          select * from added order by added.id;
+          v_is_done := true;
+        exception when unique_violation then
+          null;  -- Another transaction has added one meanwhile.
+        end;
+      v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
+      exit;
+    exception when lock_not_available then
+      perform @extschema@._before_lock_retry(v_lock_timeout, v_lock_started, null);
+    end;
+  end loop;
+    if v_is_done then
+      return;
+    end if;
+  end if;
+
   select pg_catalog.array_agg(pg_catalog.nextval('@extschema@.jobs_id_seq1')) into v_ids
   from pg_catalog.generate_series(1, pg_catalog.cardinality(specs));
 
@@ -8798,6 +8875,7 @@ begin
       %1$s._prepare_specs(%1$s.job_spec[]),
       %1$s._upsert_jobs(%1$s.job_spec[], bigint[], text[], bigint[], %1$s._private_jobs[]),
       %1$s._visible_rows(%1$s._private_jobs[], %1$s.job_spec[], text[]),
+      %1$s._keys_are_new(%1$s.job_spec[]),
       %1$s._add_keyed_jobs(%1$s.job_spec[], text[]),
       %1$s._before_lock_retry(text, timestamptz, interval),
       %1$s._without_content(%1$s._private_jobs, json, text),
@@ -9067,6 +9145,7 @@ revoke all on function @extschema@._upsert_job(bigint, text, json, text, timesta
 revoke all on function @extschema@._prepare_specs(@extschema@.job_spec[]) from public;
 revoke all on function @extschema@._upsert_jobs(@extschema@.job_spec[], bigint[], text[], bigint[], @extschema@._private_jobs[]) from public;
 revoke all on function @extschema@._visible_rows(@extschema@._private_jobs[], @extschema@.job_spec[], text[]) from public;
+revoke all on function @extschema@._keys_are_new(@extschema@.job_spec[]) from public;
 revoke all on function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]) from public;
 revoke all on function @extschema@._before_lock_retry(text, timestamptz, interval) from public;
 revoke all on function @extschema@._without_content(@extschema@._private_jobs, json, text) from public;
@@ -9608,6 +9687,7 @@ comment on function @extschema@._upsert_job(bigint, text, json, text, timestampt
 comment on function @extschema@._prepare_specs(@extschema@.job_spec[]) is 'Internal: checks the specs of add_jobs and adds their names.';
 comment on function @extschema@._upsert_jobs(@extschema@.job_spec[], bigint[], text[], bigint[], @extschema@._private_jobs[]) is 'Internal: adds jobs one by one, and returns their rows among others.';
 comment on function @extschema@._visible_rows(@extschema@._private_jobs[], @extschema@.job_spec[], text[]) is 'Internal: what the caller of add_jobs may see of its rows.';
+comment on function @extschema@._keys_are_new(@extschema@.job_spec[]) is 'Internal: whether the keys of specs are all new.';
 comment on function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]) is 'Internal: adds many jobs with keys, each with a job key mode.';
 comment on function @extschema@._before_lock_retry(text, timestamptz, interval) is 'Internal: pauses before locks are requested again.';
 comment on function @extschema@._without_content(@extschema@._private_jobs, json, text) is 'Internal: hides what others wrote from a caller who may not read it.';

@@ -128,6 +128,7 @@ alter extension graphile_worker add function @extschema@._upsert_job(bigint, tex
 alter extension graphile_worker add function @extschema@._prepare_specs(@extschema@.job_spec[]);
 alter extension graphile_worker add function @extschema@._upsert_jobs(@extschema@.job_spec[], bigint[], text[], bigint[], @extschema@._private_jobs[]);
 alter extension graphile_worker add function @extschema@._visible_rows(@extschema@._private_jobs[], @extschema@.job_spec[], text[]);
+alter extension graphile_worker add function @extschema@._keys_are_new(@extschema@.job_spec[]);
 alter extension graphile_worker add function @extschema@._add_keyed_jobs(@extschema@.job_spec[], text[]);
 alter extension graphile_worker add function @extschema@._before_lock_retry(text, timestamptz, interval);
 alter extension graphile_worker add function @extschema@._without_content(@extschema@._private_jobs, json, text);
