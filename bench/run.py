@@ -26,6 +26,7 @@ import machine
 import memory
 import python_client
 import records
+import startup
 import versions
 from graphile_worker.testing.embedded import Server
 from server import SETTINGS, Bench, Sizes
@@ -41,6 +42,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "wait": drain.wait,
     "latency": latency.latency,
     "memory": memory.memory,
+    "startup": startup.startup,
     "hostile": hostile.hostile,
     "churn": hostile.churn,
     "records": records.records,
