@@ -17,18 +17,20 @@ from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 
-import adding
-import beside
-import drain
-import hostile
-import latency
 import machine
-import memory
-import python_client
-import records
-import startup
-import versions
 from graphile_worker.testing.embedded import Server
+from parts import (
+    adding,
+    beside,
+    drain,
+    hostile,
+    latency,
+    memory,
+    python_client,
+    records,
+    startup,
+    versions,
+)
 from server import SETTINGS, Bench, Sizes
 
 PARTS: dict[str, Callable[[Bench], None]] = {

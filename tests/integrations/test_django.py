@@ -2,67 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import subprocess
-import sys
 import textwrap
 from pathlib import Path
-from typing import Any
 
 import pytest
-from psycopg.conninfo import conninfo_to_dict
-from support.bouncer import NEEDS_PGBOUNCER, pgbouncer
 from support.pg import Database, wait_for
 
+from integrations.project import PYTHON, SHOP, G, Project
+
 pytestmark = pytest.mark.majors(18)
-
-#: Of another version, to test on it: with Django 6 instead of the backport.
-PYTHON = os.environ.get("GW_DJANGO_PYTHON", sys.executable)
-SHOP = Path(__file__).parent / "shop"
-G = "graphile_worker"
-#: Each script begins so, and prints what it found as JSON with `show`.
-HEAD = """
-import json
-from django.db import transaction, connection
-from django.utils import timezone
-from app.tasks import *
-try:
-    from django.tasks import task_backends, signals, exceptions
-except ImportError:
-    from django_tasks import task_backends, signals, exceptions
-backend = task_backends["default"]
-def show(*values):
-    print(json.dumps(values, default=str))
-"""
-
-
-class Project:
-    """Runs commands of the project on a database."""
-
-    def __init__(self, db: Database, folder: Path = SHOP) -> None:
-        self.folder = folder
-        info = db.connect().info
-        self.env = {
-            **os.environ, "PGHOST": info.host, "PGPORT": str(info.port), "PGUSER": "postgres",
-            "PGDATABASE": db.name, "PYTHONPATH": str(folder), "GW_DSN": "",
-        }  # fmt: skip
-
-    def manage(self, *args: str, code: int = 0, **env: str) -> str:
-        done = subprocess.run(
-            [PYTHON, "-W", "error::DeprecationWarning:graphile_worker", "manage.py", *args],
-            cwd=self.folder, env={**self.env, **env}, capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout + (done.stderr if code else "")
-
-    def python(self, script: str) -> list[Any]:
-        lines = self.manage("shell", "-c", HEAD + textwrap.dedent(script)).splitlines()
-        return [json.loads(line) for line in lines if line.startswith("[")]
-
-    def work(self) -> None:
-        self.manage("gw", "run", "--once")
 
 
 @pytest.fixture
@@ -70,38 +20,6 @@ def project(empty_db: Database) -> Project:
     found = Project(empty_db)
     found.manage("migrate", "-v", "0")
     return found
-
-
-def test_a_migration_installs_the_queue_and_takes_it_back(empty_db: Database) -> None:
-    project = Project(empty_db)
-    strict = ("check", "--database", "default", "--fail-level", "WARNING")
-    assert "W004" in project.manage(*strict, code=1)
-    project.manage("migrate", "-v", "0")
-    assert empty_db.value(f"select {G}.version()")
-    project.manage(*strict)
-    project.python("add.enqueue(1)")
-    assert "job" in project.manage("migrate", "app", "zero", code=1), "a queue with jobs is kept"
-    project.work()
-    project.manage("migrate", "app", "zero")
-    assert empty_db.value("select to_regclass('graphile_worker.jobs')") is None
-
-
-@NEEDS_PGBOUNCER
-@pytest.mark.parametrize("mode", ["transaction", "session"])
-def test_a_pooler_without_listen_is_named_with_the_remedy(
-    project: Project, empty_db: Database, tmp_path: Path, mode: str
-) -> None:
-    strict = ("check", "--database", "default", "--fail-level", "WARNING")
-    with pgbouncer(empty_db, tmp_path, mode) as dsn:
-        project.env.update(PGHOST="127.0.0.1", PGPORT=str(conninfo_to_dict(dsn)["port"]))
-        if mode == "session":
-            project.manage(*strict)
-            return
-        warned = project.manage(*strict, code=1)
-        assert "W006" in warned
-        assert "GW_LISTEN_DSN" in warned
-        project.env["GW_LISTEN_DSN"] = empty_db.dsn
-        project.manage(*strict)
 
 
 def test_a_task_is_enqueued_with_the_transaction_of_the_caller(
@@ -282,18 +200,6 @@ def test_the_admin_shows_jobs_retries_and_cancels_and_changes_nothing_else(
         """
     )
     assert empty_db.column(f"select id from {G}.jobs") == []
-
-
-def test_settings_that_do_not_fit_are_named(project: Project) -> None:
-    script = """
-        from django.core.checks import run_checks
-        from graphile_worker.django import GraphileWorkerBackend
-        for options in ({"nosuch": 1}, {"database": "nosuch"}):
-            found = GraphileWorkerBackend("x", {"OPTIONS": options}).check()
-            show([message.id for message in found])
-    """
-    assert project.python(script) == [[["graphile_worker.E001"]], [["graphile_worker.E002"]]]
-    assert "send_email" not in project.manage("gw", "jobs", "--json")
 
 
 def test_signals_tell_of_each_step(project: Project, tmp_path: Path) -> None:

@@ -13,14 +13,13 @@ import psycopg
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Input, Static, TabbedContent, TabPane
 
 from graphile_worker.cli.tables import STYLES, Table
 from graphile_worker.errors import GraphileWorkerError, InvalidFilter
 from graphile_worker.gw import stats
 from graphile_worker.gw.queue import opened
+from graphile_worker.gw.top.screens import JobScreen, Question
 from graphile_worker.gw.top.source import (
     NARROWS,
     Shown,
@@ -36,47 +35,6 @@ from graphile_worker.gw.values import plain
 TABS = (*NARROWS, "Progress", "Jobs")
 #: Seconds that the thread which reads has to notice that it is over.
 _ENDS_WITHIN = 1.0
-
-
-class JobScreen(ModalScreen[None]):
-    """Everything about a job."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q", "app.pop_screen", "Back"),
-        Binding("r", "retry", "Retry"),
-    ]
-
-    def __init__(self, top: Top, job: int, text: str) -> None:
-        super().__init__()
-        self._top, self._job, self._text = top, job, text
-
-    def compose(self) -> ComposeResult:
-        """Show the text."""
-        with VerticalScroll(id="job"):
-            yield Static(Text(self._text))
-        yield Footer()
-
-    def action_retry(self) -> None:
-        """Ask whether to retry the job."""
-        self._top.ask_to_retry(self._job)
-
-
-class Question(ModalScreen[bool]):
-    """A question, with y or n for the reply."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y", "dismiss(True)", "Yes"),
-        Binding("n,escape", "dismiss(False)", "No"),
-    ]
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self._text = text
-
-    def compose(self) -> ComposeResult:
-        """Show the question."""
-        yield Static(Text(f"{self._text} y/n"), id="question")
-        yield Footer()
 
 
 class _Rows(DataTable[Text]):
@@ -315,7 +273,7 @@ class Top(App[None]):
 
     def _opened(self, job: int) -> None:
         text = everything_about(self._options, job)
-        self.call_later(lambda: self.push_screen(JobScreen(self, job, text)))
+        self.call_later(lambda: self.push_screen(JobScreen(job, text, self.ask_to_retry)))
 
     def action_retry(self) -> None:
         """Ask whether to retry the job under the cursor."""

@@ -41,13 +41,9 @@ from graphile_worker.worker.database.statements import (
 #: What a connection is made with where the connection string does not say otherwise: a peer that
 #: vanished is noticed within half a minute, and no setting of the role decides how text is read.
 _CONNECTION = {
-    "client_encoding": "utf8",
-    "connect_timeout": 10,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30000,
-}
+    "client_encoding": "utf8", "connect_timeout": 10, "keepalives_idle": 10,
+    "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30000,
+}  # fmt: skip
 _MIXED_UP = "the worker's prepared statements are mixed up by a pooler: pass prepare=False"
 #: Seconds that looking after the history may take.
 MAINTENANCE_DEADLINE = 300.0

@@ -11,10 +11,11 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from drain import AWA, NODE, NODE_BATCHED, OURS, PGQUEUER, PROCRASTINATE
 from peers.base import Peer
 from server import Bench
 from workers import Run, running
+
+from parts.drain import AWA, NODE, NODE_BATCHED, OURS, PGQUEUER, PROCRASTINATE
 
 PEERS: list[Peer] = [OURS, NODE, NODE_BATCHED, PROCRASTINATE, PGQUEUER, AWA]
 

@@ -14,7 +14,8 @@ import pytest
 from graphile_worker.cli.tables import Table
 from graphile_worker.errors import InvalidFilter
 from graphile_worker.gw.cli import build_parser
-from graphile_worker.gw.top.app import JobScreen, Question, Top
+from graphile_worker.gw.top.app import Top
+from graphile_worker.gw.top.screens import JobScreen, Question
 from graphile_worker.gw.top.source import filters_of, sorted_rows
 from support.pg import Database, wait_for
 from textual.pilot import Pilot

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from adding import ADD, ADD_MANY, COMPLETE, FETCH, KEYED, MANY, fresh, pgbench_fresh, timed
-from drain import CONCURRENCY, OURS, drain_rate
-from latency import FIGURES, figures_of
 from peers.base import Peer
 from peers.ours import Released
 from server import Bench
+
+from parts.adding import ADD, ADD_MANY, COMPLETE, FETCH, KEYED, MANY, fresh, pgbench_fresh, timed
+from parts.drain import CONCURRENCY, OURS, drain_rate
+from parts.latency import FIGURES, figures_of
 
 RELEASED = Released(name="ours, released", settings={"concurrency": CONCURRENCY})
 BOTH: list[Peer] = [OURS, RELEASED]

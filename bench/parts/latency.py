@@ -17,11 +17,12 @@ from contextlib import contextmanager
 from functools import partial
 
 import psycopg
-from drain import AWA, NODE, NODE_BATCHED, OURS, PGQUEUER, PROCRASTINATE
 from peers.bare import BareNotify
 from peers.base import Peer
 from server import Bench, PeerError
 from workers import Run, running
+
+from parts.drain import AWA, NODE, NODE_BATCHED, OURS, PGQUEUER, PROCRASTINATE
 
 NOTIFY = BareNotify(name="LISTEN and NOTIFY alone")
 PEERS: list[Peer] = [OURS, NODE, NODE_BATCHED, PROCRASTINATE, PGQUEUER, AWA, NOTIFY]

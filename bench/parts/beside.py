@@ -14,12 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 
-from adding import pgbench
-from drain import NODE_BATCHED, OURS
-from latency import PAUSE, probe
 from peers.base import Peer
 from server import Bench
 from workers import running
+
+from parts.adding import pgbench
+from parts.drain import NODE_BATCHED, OURS
+from parts.latency import PAUSE, probe
 
 CLIENTS, RATE = 16, 500
 KINDS = {f"by {CLIENTS} clients": 0, f"{RATE} a second": RATE}

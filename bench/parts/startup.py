@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from drain import OURS
 from server import Bench
+
+from parts.drain import OURS
 
 TASKS = """
 import time

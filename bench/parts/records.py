@@ -9,13 +9,14 @@ from functools import partial
 from typing import Any
 
 import psycopg
-from adding import FETCH, fresh, pgbench_fresh
-from drain import CONCURRENCY, OURS, drain_rate
 from graphile_worker import WorkerUtils
 from peers.base import Peer
 from peers.ours import FITS, Checked, Keeping
 from server import Bench
 from workers import running
+
+from parts.adding import FETCH, fresh, pgbench_fresh
+from parts.drain import CONCURRENCY, OURS, drain_rate
 
 KEEPING = Keeping(name="ours, with history", settings={"concurrency": CONCURRENCY})
 BOTH: list[Peer] = [KEEPING, OURS]

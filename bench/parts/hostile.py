@@ -22,11 +22,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import psycopg
-from drain import NODE_BATCHED, OURS
 from peers.base import Peer
 from peers.ours import Ours
 from server import Bench, PeerError
 from workers import START, Run, running
+
+from parts.drain import NODE_BATCHED, OURS
 
 PEERS: list[Peer] = [Ours(name="ours", settings={**OURS.settings, "fetches": 1}), NODE_BATCHED]
 

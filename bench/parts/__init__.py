@@ -1,0 +1,1 @@
+"""What is measured: each part takes a Bench, and reports its figures."""
