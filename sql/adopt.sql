@@ -99,8 +99,8 @@ create table @extschema@._private_settings (
 );
 alter table @extschema@._private_settings enable row level security;
 
--- What is paused, and what is limited. A name may stand for many: it begins like them and ends in an
--- asterisk. The scope all, with the name *, is everything.
+-- What is paused, and what is limited. A name may stand for many: it begins like them and ends in
+-- an asterisk. The scope all, with the name *, is everything.
 create table @extschema@._private_pauses (
   scope text not null,
   name text not null,
@@ -161,8 +161,8 @@ create table @extschema@._private_cancellations (
 );
 alter table @extschema@._private_cancellations enable row level security;
 
--- The schedules that clients have set. One that was unscheduled stays for a while, so that it can be
--- set again without a run lost or doubled.
+-- The schedules that clients have set. One that was unscheduled stays for a while, so that it can
+-- be set again without a run lost or doubled.
 create table @extschema@._private_schedules (
   name text not null,
   task text not null,
@@ -295,11 +295,12 @@ from pg_catalog.generate_series(19, 20) as revision (id)
 on conflict (id) do nothing;
 
 -- The state of each task and queue: its limit, the best of those that cover its name; how many of
--- the jobs noted for it are still claimed; how many more may be claimed now (slots), at least: where
--- that is a thousand or more, noted jobs are taken for claimed ones, since to look costs time; when
--- the last one was; and how long the rate makes the next one wait (wait, in microseconds). Without a
--- limit a queue runs one job at a time, a task any number. To be read by scope and id or name, for
--- one row: in a lateral subquery with limit 1, since a join would compute the states of all names.
+-- the jobs noted for it are still claimed; how many more may be claimed now (slots), at least:
+-- where that is a thousand or more, noted jobs are taken for claimed ones, since to look costs
+-- time; when the last one was; and how long the rate makes the next one wait (wait, in
+-- microseconds). Without a limit a queue runs one job at a time, a task any number. To be read by
+-- scope and id or name, for one row: in a lateral subquery with limit 1, since a join would compute
+-- the states of all names.
 --
 -- The rate: each start moves next_start_at on by the spacing, from now at the earliest; it may lie
 -- less than burst spacings ahead. Where it lies further ahead than any start can have put it, the
@@ -624,7 +625,11 @@ select
       from @extschema@._private_job_queues as queues
       where queues.id = jobs.job_queue_id
     ) as queue_name,
-  (select tasks.identifier from @extschema@._private_tasks as tasks where tasks.id = jobs.task_id) as task_identifier,
+  (
+        select tasks.identifier
+        from @extschema@._private_tasks as tasks
+        where tasks.id = jobs.task_id
+      ) as task_identifier,
   jobs.priority,
   jobs.run_at,
   jobs.attempts,
@@ -854,8 +859,8 @@ $$;
 -- Inserts a job, or applies it to the job that holds its key, and always returns a row. A job that
 -- cannot be updated any more (it runs, or has failed for good) gives up its key and will not run
 -- again; the new job takes its place. Whoever changes the keyed row at the same moment is waited
--- for, and the loop looks again, so no request is lost. The arguments are valid already, but for the
--- payload.
+-- for, and the loop looks again, so no request is lost. The arguments are valid already, but for
+-- the payload.
 create or replace function @extschema@._upsert_job(
   id bigint,
   identifier text,
@@ -1290,8 +1295,8 @@ begin
 end;
 $$;
 
--- Whether no key comes twice, and none is that of a job already. A plan that was made while the table
--- was empty would read all of it for each key, and is not allowed to.
+-- Whether no key comes twice, and none is that of a job already. A plan that was made while the
+-- table was empty would read all of it for each key, and is not allowed to.
 create or replace function @extschema@._keys_are_new(
   specs @extschema@.job_spec[]
 )
@@ -1697,7 +1702,8 @@ begin
     types := pg_catalog.jsonb_build_array(types);
   end if;
   return types ? v_kind
-    or v_kind = 'number' and types ? 'integer' and value::numeric = pg_catalog.trunc(value::numeric);
+    or v_kind = 'number' and types ? 'integer'
+      and value::numeric = pg_catalog.trunc(value::numeric);
 end;
 $$;
 
@@ -2637,7 +2643,8 @@ begin
   if v_problem is null then
     return;
   elsif v_schema.on_invalid = 'warn' then
-    raise warning 'Payload of task "%" does not fit its schema: %', task, pg_catalog.ltrim(v_problem)
+    raise warning 'Payload of task "%" does not fit its schema: %', task,
+      pg_catalog.ltrim(v_problem)
       using errcode = 'GWBPS';
     return;
   end if;
@@ -2734,7 +2741,9 @@ begin
     raise exception 'Results % and payloads % are not both true or false', results, payloads
       using errcode = 'GWBHI', hint = 'Use true or false.';
   end if;
-  insert into @extschema@._private_histories as histories (task, keep, results, payloads, max_bytes)
+  insert into @extschema@._private_histories as histories (
+    task, keep, results, payloads, max_bytes
+  )
   values (coalesce(keep_history.task, '*'), keep, results, payloads, max_bytes)
   on conflict on constraint histories_pkey do update set
     keep = excluded.keep,
@@ -2850,8 +2859,8 @@ $$;
 
 -- Adds partitions until there is one for the given time: of an hour, a day, a week or a month, so
 -- that there are never many. It attaches tables, for which no one who reads or records has to wait;
--- others that add partitions do. In a transaction whose snapshot is older than a partition, that one
--- is not listed, but takes rows.
+-- others that add partitions do. In a transaction whose snapshot is older than a partition, that
+-- one is not listed, but takes rows.
 create or replace function @extschema@._add_history_partitions(
   until timestamptz
 )
@@ -3229,7 +3238,11 @@ begin
       from (
         select histories.*
         from @extschema@._private_histories as histories
-        where histories.task in ((select tasks.identifier from @extschema@._private_tasks as tasks where tasks.id = jobs.task_id), '*')
+        where histories.task in ((
+            select tasks.identifier
+            from @extschema@._private_tasks as tasks
+            where tasks.id = jobs.task_id
+          ), '*')
         order by histories.task = '*'
         limit 1
       ) as histories
@@ -3290,7 +3303,11 @@ begin
       when jobs.attempts >= jobs.max_attempts then 'failed'
       when jobs.run_at > pg_catalog.now() then 'scheduled'
       else 'ready'
-    end, (select tasks.identifier from @extschema@._private_tasks as tasks where tasks.id = jobs.task_id),
+    end, (
+        select tasks.identifier
+        from @extschema@._private_tasks as tasks
+        where tasks.id = jobs.task_id
+      ),
     (
       select queues.queue_name
       from @extschema@._private_job_queues as queues
@@ -3533,7 +3550,11 @@ begin
       from (
         select histories.*
         from @extschema@._private_histories as histories
-        where histories.task in ((select tasks.identifier from @extschema@._private_tasks as tasks where tasks.id = jobs.task_id), '*')
+        where histories.task in ((
+            select tasks.identifier
+            from @extschema@._private_tasks as tasks
+            where tasks.id = jobs.task_id
+          ), '*')
         order by histories.task = '*'
         limit 1
       ) as histories
@@ -3592,7 +3613,11 @@ begin
     null, null,
     case when setting.payloads then removed.payload end
   from pg_catalog.unnest(jobs) as removed
-  cross join lateral (select (select tasks.identifier from @extschema@._private_tasks as tasks where tasks.id = removed.task_id) as task_identifier) as named
+  cross join lateral (select (
+        select tasks.identifier
+        from @extschema@._private_tasks as tasks
+        where tasks.id = removed.task_id
+      ) as task_identifier) as named
   cross join lateral (
     select histories.results, histories.payloads, histories.max_bytes
     from (
@@ -3653,7 +3678,11 @@ begin
       from (
         select histories.*
         from @extschema@._private_histories as histories
-        where histories.task in ((select tasks.identifier from @extschema@._private_tasks as tasks where tasks.id = jobs.task_id), '*')
+        where histories.task in ((
+            select tasks.identifier
+            from @extschema@._private_tasks as tasks
+            where tasks.id = jobs.task_id
+          ), '*')
         order by histories.task = '*'
         limit 1
       ) as histories
@@ -3663,8 +3692,8 @@ begin
 end;
 $$;
 
--- Notes the attempts of jobs whose workers died, before they are freed, where their history is kept.
--- Jobs that somebody else holds at the moment are skipped, as they are then.
+-- Notes the attempts of jobs whose workers died, before they are freed, where their history is
+-- kept. Jobs that somebody else holds at the moment are skipped, as they are then.
 create or replace function @extschema@._note_crashes(
   worker_ids text[]
 )
@@ -3694,7 +3723,11 @@ begin
       from (
         select histories.*
         from @extschema@._private_histories as histories
-        where histories.task in ((select tasks.identifier from @extschema@._private_tasks as tasks where tasks.id = jobs.task_id), '*')
+        where histories.task in ((
+            select tasks.identifier
+            from @extschema@._private_tasks as tasks
+            where tasks.id = jobs.task_id
+          ), '*')
         order by histories.task = '*'
         limit 1
       ) as histories
@@ -3705,8 +3738,8 @@ end;
 $$;
 
 -- The trigger's: notes that a job failed for good, whoever says so. Where its history is kept, the
--- end is recorded; one that was cancelled while it ran is then deleted, since the record tells of it.
--- And a job is added for the dead letter, if one is to be.
+-- end is recorded; one that was cancelled while it ran is then deleted, since the record tells of
+-- it. And a job is added for the dead letter, if one is to be.
 create or replace function @extschema@._note_failed_job()
 returns trigger
 language plpgsql
@@ -3933,8 +3966,8 @@ begin
 end;
 $$;
 
--- Deletes jobs that have failed for good, which are then recorded as discarded where their history is
--- kept. Returns those that were; others are left out.
+-- Deletes jobs that have failed for good, which are then recorded as discarded where their history
+-- is kept. Returns those that were; others are left out.
 create or replace function @extschema@.discard_jobs(
   job_ids bigint[],
   reason text = null
@@ -4427,8 +4460,8 @@ begin
 end;
 $$;
 
--- Waits for transactions that add, claim or change jobs, and keeps new ones out until this one ends.
--- Waits for a moment at a time, since everybody else would queue up behind the request.
+-- Waits for transactions that add, claim or change jobs, and keeps new ones out until this one
+-- ends. Waits for a moment at a time, since everybody else would queue up behind the request.
 create or replace function @extschema@._block_enqueues()
 returns void
 language plpgsql
@@ -4839,8 +4872,8 @@ begin
 end;
 $$;
 
--- Forgets pauses that are over, schedules that were ended, cancelled jobs that run no more, and the states of limits that say
--- nothing any more.
+-- Forgets pauses that are over, schedules that were ended, cancelled jobs that run no more, and the
+-- states of limits that say nothing any more.
 create or replace function @extschema@._forget_controls()
 returns void
 language plpgsql
@@ -5327,9 +5360,9 @@ end;
 $$;
 
 -- What a worker has to know of the jobs that it holds: those to stop, since they were cancelled,
--- with the reason and by whom; and of those that it has prefetched, which are given, those to return,
--- since their task or queue or everything is paused. Call it when a notification comes on the
--- channel jobs:control, and with each heartbeat while jobs are held.
+-- with the reason and by whom; and of those that it has prefetched, which are given, those to
+-- return, since their task or queue or everything is paused. Call it when a notification comes on
+-- the channel jobs:control, and with each heartbeat while jobs are held.
 create or replace function @extschema@.review_jobs(
   worker_id text,
   prefetched_ids bigint[] = null
@@ -5395,7 +5428,9 @@ begin
       jobs.ctid as place, jobs.id, jobs.job_queue_id,
       jobs.run_at <= pg_catalog.now()
         and (task_ids is null or jobs.task_id = any (task_ids))
-        and (forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags)
+        and (
+          forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags
+        )
         as can_run
     from @extschema@._private_jobs as jobs
     where jobs.is_available
@@ -5429,7 +5464,9 @@ begin
     )
     and jobs.job_queue_id is null
     and (task_ids is null or jobs.task_id = any (task_ids))
-    and (forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags)
+    and (
+      forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags
+    )
     order by jobs.key, jobs.id
     for update of jobs skip locked
   ),
@@ -5455,11 +5492,11 @@ $$;
 --
 -- Assumes that jobs before (after_run_at, after_id) need no look. Locks nothing: what it picks must
 -- be checked again when it is claimed. Picks at most `wanted` jobs that can run, one of each queue
--- that is free and not paused. Returns how many jobs it saw and the first of them, and where the next window begins; null
--- when this was the last window of the priority. With is_plain it first tries one pass without a
--- look at the queues (each is read by its id: a join would read a table of queues that has just grown
--- whole); is_plain is false from the first window on that has a job which cannot run or
--- has a queue.
+-- that is free and not paused. Returns how many jobs it saw and the first of them, and where the
+-- next window begins; null when this was the last window of the priority. With is_plain it first
+-- tries one pass without a look at the queues (each is read by its id: a join would read a table of
+-- queues that has just grown whole); is_plain is false from the first window on that has a job
+-- which cannot run or has a queue.
 create or replace function @extschema@._pick_from_window(
   of_priority smallint,
   after_run_at timestamptz,
@@ -5493,13 +5530,16 @@ begin
         pg_catalog.bool_and(
           due.job_queue_id is null
           and (task_ids is null or due.task_id = any (task_ids))
-          and (forbidden_flags is null or due.flags is null or not due.flags ?| forbidden_flags)
+          and (
+            forbidden_flags is null or due.flags is null or not due.flags ?| forbidden_flags
+          )
         ),
         true
       ),
       pg_catalog.bool_or(due.key is not null), pg_catalog.min(due.run_at),
       case when pg_catalog.count(*) = size then pg_catalog.max(due.run_at) end,
-      pg_catalog.array_agg(due.id), pg_catalog.array_agg(due.place), pg_catalog.array_agg(due.task_id)
+      pg_catalog.array_agg(due.id), pg_catalog.array_agg(due.place),
+      pg_catalog.array_agg(due.task_id)
     into seen, is_plain, has_key, first_run_at, next_run_at, ids, places, picked_task_ids
     from (
       select
@@ -5533,7 +5573,9 @@ begin
       select due.place, due.id, due.job_queue_id, due.task_id, due.run_at
       from due
       where (task_ids is null or due.task_id = any (task_ids))
-      and (forbidden_flags is null or due.flags is null or not due.flags ?| forbidden_flags)
+      and (
+        forbidden_flags is null or due.flags is null or not due.flags ?| forbidden_flags
+      )
     ),
     picked as (
       select runnable.* from runnable where runnable.job_queue_id is null
@@ -5831,7 +5873,9 @@ begin
       or jobs.job_queue_id in (select pg_catalog.unnest(v_free_queue_ids))
     )
     and (task_ids is null or jobs.task_id = any (task_ids))
-    and (forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags)
+    and (
+      forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags
+    )
     order by jobs.key, jobs.id
     for update of jobs skip locked
   ),
@@ -5865,8 +5909,8 @@ end;
 $$;
 
 -- Locks the states of the limits that hold for these tasks and queues, and returns them with how
--- many jobs of each may be claimed: the held arrays go together. Whoever else wants to claim jobs of
--- them waits or leaves them alone until the caller's transaction ends, so that none is claimed
+-- many jobs of each may be claimed: the held arrays go together. Whoever else wants to claim jobs
+-- of them waits or leaves them alone until the caller's transaction ends, so that none is claimed
 -- beyond a limit.
 --
 -- Locks the table, then the states in order of scope and name. With may_wait it waits for those
@@ -6040,7 +6084,8 @@ begin
   of_tasks as (
     select
       of_queues.*,
-      pg_catalog.row_number() over (partition by of_queues.task_id order by of_queues.nth) as of_task
+      pg_catalog.row_number()
+        over (partition by of_queues.task_id order by of_queues.nth) as of_task
     from of_queues
     left join rows from (
       pg_catalog.unnest(held_scopes), pg_catalog.unnest(held_name_ids), pg_catalog.unnest(held_slots)
@@ -6088,8 +6133,8 @@ begin
 end;
 $$;
 
--- Where next_start_at stands after so many more starts now, and when it allows another; null without
--- a rate.
+-- Where next_start_at stands after so many more starts now, and when it allows another; null
+-- without a rate.
 create or replace function @extschema@._next_start(
   inout next_start_at timestamptz,
   spacing bigint,
@@ -6176,7 +6221,9 @@ begin
       or jobs.job_queue_id in (select pg_catalog.unnest(v_free_queue_ids))
     )
     and (task_ids is null or jobs.task_id = any (task_ids))
-    and (forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags)
+    and (
+      forbidden_flags is null or jobs.flags is null or not jobs.flags ?| forbidden_flags
+    )
     order by jobs.key, jobs.id
     for update of jobs skip locked
   ),
@@ -6403,13 +6450,12 @@ $$;
 -- partition from the start, so that each queue gets its turn. Locks what it claims. No second round
 -- starts while one holds locks that others may wait for in another order: a round that claimed
 -- nothing is undone, and one that claimed keyed jobs is the last, since their rows are locked in
--- order of key, as by add_jobs. Ends when it has what is wanted; when
--- there is no more; when others fetch the same jobs, since it is better to begin with what they
--- left than to compete for more; or after eight tries from partition to partition. If it claimed
--- fewer than wanted and there may be more, it sets graphile_worker.more to true. Past jobs of what is
--- paused it remembers where the others begin, as with cursors. If it claimed
--- nothing with remembered cursors, it forgets them and sets graphile_worker.cursors to null: look
--- again without them.
+-- order of key, as by add_jobs. Ends when it has what is wanted; when there is no more; when others
+-- fetch the same jobs, since it is better to begin with what they left than to compete for more; or
+-- after eight tries from partition to partition. If it claimed fewer than wanted and there may be
+-- more, it sets graphile_worker.more to true. Past jobs of what is paused it remembers where the
+-- others begin, as with cursors. If it claimed nothing with remembered cursors, it forgets them and
+-- sets graphile_worker.cursors to null: look again without them.
 create or replace function @extschema@._claim_in_order(
   worker_id text,
   max_jobs integer,
@@ -6451,7 +6497,9 @@ begin
   v_begin := @extschema@._skip_ahead_cursors(cursors);
   v_run_ats := v_begin.run_ats;
   v_ids := v_begin.ids;
-  while v_at <= pg_catalog.cardinality(v_ids) and v_wanted > 0 and not (v_is_all or v_is_shared) loop
+  while v_at <= pg_catalog.cardinality(v_ids) and v_wanted > 0
+    and not (v_is_all or v_is_shared)
+  loop
     if v_by_partition then
       v_tries := v_tries + 1;
       exit when v_tries = 8;
@@ -6554,8 +6602,8 @@ $$;
 -- Raises the error for a worker that has ended or was presumed dead; what get_jobs has just claimed
 -- for it is undone.
 --
--- By now the table of jobs is locked, so whoever ends the worker later waits for this transaction. A
--- snapshot from before does not show that it ended, nor that a limit was set; but then the row of
+-- By now the table of jobs is locked, so whoever ends the worker later waits for this transaction.
+-- A snapshot from before does not show that it ended, nor that a limit was set; but then the row of
 -- its heartbeat is gone, and locking that fails.
 create or replace function @extschema@._refuse_ended_worker(
   worker_id text
@@ -6654,7 +6702,8 @@ begin
   if coalesce(v_cursors, '') = '' and not v_is_limited then
     begin
       return query
-      select * from @extschema@._claim_first_jobs(worker_id, max_jobs, v_task_ids, forbidden_flags);
+      select *
+      from @extschema@._claim_first_jobs(worker_id, max_jobs, v_task_ids, forbidden_flags);
       get diagnostics v_claimed = row_count;
       if v_claimed = 0 then
         raise sqlstate 'GWRTY' using message = 'Nothing was claimed', hint = 'Caught below.';
@@ -7293,7 +7342,10 @@ as $$
 begin
   return pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable')
     or coalesce(
-      (select pg_catalog.bool_or(not heartbeats.is_busy) from @extschema@._private_heartbeats as heartbeats),
+      (
+        select pg_catalog.bool_or(not heartbeats.is_busy)
+        from @extschema@._private_heartbeats as heartbeats
+      ),
       true
     );
 end;
@@ -7368,7 +7420,8 @@ begin
   end if;
   v_now := pg_catalog.clock_timestamp();
   insert into @extschema@._private_heartbeats as heartbeats (
-    worker_id, started_at, heartbeat_at, alive_since, refreshed_at, task_identifiers, details, is_busy
+    worker_id, started_at, heartbeat_at, alive_since, refreshed_at, task_identifiers, details,
+    is_busy
   )
   values (
     heartbeat.worker_id, v_now, v_now, v_now, v_now, heartbeat.task_identifiers, heartbeat.details,
@@ -7377,11 +7430,13 @@ begin
   on conflict on constraint heartbeats_pkey do update set
     heartbeat_at = excluded.heartbeat_at,
     alive_since = case
-      when excluded.heartbeat_at - heartbeats.heartbeat_at > heartbeat.dead_after / 2 then excluded.heartbeat_at
+      when excluded.heartbeat_at - heartbeats.heartbeat_at > heartbeat.dead_after / 2
+        then excluded.heartbeat_at
       else heartbeats.alive_since
     end,
     refreshed_at = case
-      when excluded.heartbeat_at - heartbeats.refreshed_at > interval '1 hour' then excluded.heartbeat_at
+      when excluded.heartbeat_at - heartbeats.refreshed_at > interval '1 hour'
+        then excluded.heartbeat_at
       else heartbeats.refreshed_at
     end,
     task_identifiers = excluded.task_identifiers,

@@ -5,7 +5,8 @@
 do $$
 begin
   if pg_catalog.to_regprocedure('@extschema@.version()') is null then
-    raise exception 'There is no plain graphile_worker to take in: @extschema@.version() is missing'
+    raise exception
+      'There is no plain graphile_worker to take in: @extschema@.version() is missing'
       using errcode = 'GWBIN',
         hint = 'Use "create extension graphile_worker" in an empty schema, or "gw-install adopt".';
   end if;

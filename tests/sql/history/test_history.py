@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from support.pg import Database, pages
+from support.pg import Database, pages, wait_for
 
 from sql.fetch.claims import add, take
 
@@ -310,8 +310,9 @@ def test_a_fetch_reads_as_much_with_history_as_without(db: Database) -> None:
         return pages(db, "select count(*) from graphile_worker.get_jobs('w', 10)")
 
     db.rows("select count(*) from graphile_worker.get_jobs('w', 1)")
-    before = touched()
+    before = min(touched(), touched())
     keep(db)
     for job in take(db, "w", 5):
         db.rows(FINISH, "w", [job], ["1"], None)
-    assert touched() <= before + 5
+    # While the server analyzes some table by itself, vacuum leaves dead rows in the way.
+    wait_for(lambda: touched() <= before + 5)
