@@ -61,11 +61,11 @@ def check_database(backend: GraphileWorkerBackend) -> Iterable[checks.CheckMessa
 def _check_pooler(backend: GraphileWorkerBackend) -> Iterable[checks.CheckMessage]:
     if os.environ.get("GW_LISTEN_DSN"):  # of the workers, which have a direct way then
         return
-    with psycopg.connect(dsn_of(backend.database), autocommit=True) as conn:
-        try:
+    try:
+        with psycopg.connect(dsn_of(backend.database), autocommit=True) as conn:
             found = pooler(Examination(Queue(conn, backend.settings.schema)))
-        except SkippedError:
-            return
+    except (SkippedError, psycopg.Error):  # it cannot be told, or not without Django's own ways
+        return
     for each in found:
         yield checks.Warning(
             f"DATABASES[{backend.database!r}]: {each.what}, so that LISTEN does not work",

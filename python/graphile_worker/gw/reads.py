@@ -5,10 +5,10 @@ Everything is read through the views, so that a role of the level observe sees a
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ import psycopg
 from graphile_worker.errors import GraphileWorkerError
 from graphile_worker.gw.jobs import STATE, STATES
 from graphile_worker.gw.queue import Queue, Row
+from graphile_worker.log import logger, shown
 
 T = TypeVar("T")
 
@@ -28,6 +29,8 @@ COUNT_MS = 60
 #: What took a second is read again after so many seconds.
 REST = 20
 MOST_KEPT = 100
+#: So many of what takes long are read at the same time.
+AT_ONCE = 2
 
 _WHERE = f"""
     where (%(states)s::text[] is null or {STATE} = any (%(states)s::text[]))
@@ -139,8 +142,8 @@ class Cache:
     ) -> None:
         self._opened, self._wait = opened, wait
         self._kept: dict[str, tuple[float, Any]] = {}
-        self._reading: dict[str, Future[None]] = {}
-        self._threads = ThreadPoolExecutor(2, "gw reads")
+        self._reading: dict[str, threading.Event] = {}
+        self._turns = threading.BoundedSemaphore(AT_ONCE)
         #: How often something else was read than before.
         self.changes = 0
 
@@ -148,25 +151,31 @@ class Cache:
         """Return what was read last; None: it is being read, and not known yet."""
         until, _ = self._kept.get(name, (0.0, None))
         if time.monotonic() >= until:
-            if name not in self._reading:
-                self._reading[name] = self._threads.submit(self._read, name, read)
-            with suppress(TimeoutError, psycopg.Error, GraphileWorkerError):
-                self._reading[name].result(self._wait)
+            done = self._reading.get(name)
+            if done is None:
+                done = self._reading[name] = threading.Event()
+                # A daemon: who stops the program does not wait for it.
+                arguments = (name, read, done)
+                threading.Thread(target=self._read, args=arguments, daemon=True).start()
+            done.wait(self._wait)
         _, value = self._kept.get(name, (0.0, None))
         return value  # type: ignore[no-any-return]
 
-    def _read(self, name: str, read: Callable[[Queue], Any]) -> None:
-        started = time.monotonic()
+    def _read(self, name: str, read: Callable[[Queue], Any], done: threading.Event) -> None:
         try:
-            with self._opened() as queue, queue.limited(read_only=True):
+            with self._turns, self._opened() as queue, queue.limited(read_only=True):
+                started = time.monotonic()
                 value = read(queue)
-            ended = time.monotonic()
+                ended = time.monotonic()
             if len(self._kept) >= MOST_KEPT:  # users choose the filters of counts
                 self._kept.clear()
             self.changes += value != self._kept.get(name, (0.0, None))[1]
             self._kept[name] = (ended + REST * (ended - started), value)
+        except (psycopg.Error, GraphileWorkerError) as error:
+            logger.warning("%s could not be read: %s", name, shown(error))
         finally:
             self._reading.pop(name, None)
+            done.set()
 
     def clear(self) -> None:
         """Forget everything: jobs were changed."""

@@ -33,7 +33,7 @@ CONNECTED = "from pg_stat_activity where application_name = 'gw' and datname = c
 
 def test_top_goes_on_until_interrupted(db: Database) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "graphile_worker.gw.cli", "top", "--json", "--interval", "0.05"],
+        [sys.executable, "-m", "graphile_worker.gw.cli", "top", "--json", "--interval", "0.2"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "GW_DSN": db.dsn},
     )  # fmt: skip
     assert process.stdout is not None
@@ -51,7 +51,7 @@ def test_top_lives_in_a_terminal_and_outlives_a_lost_connection(db: Database) ->
     add(db, "a_task_to_see")
     outer, inner = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "graphile_worker.gw.cli", "top", "--interval", "0.05"],
+        [sys.executable, "-m", "graphile_worker.gw.cli", "top", "--interval", "0.2"],
         stdin=inner, stdout=inner, stderr=inner,
         env={**os.environ, "GW_DSN": db.dsn, "COLUMNS": "120", "LINES": "40", "TERM": "xterm"},
     )  # fmt: skip
@@ -94,7 +94,7 @@ def shown(app: Top, name: str) -> list[list[str]]:
 
 def by_keyboard(db: Database, act: Callable[[Top, Pilot[None]], Awaitable[None]]) -> None:
     async def run() -> None:
-        options = build_parser().parse_args(["top", "--dsn", db.dsn, "--interval", "0.05"])
+        options = build_parser().parse_args(["top", "--dsn", db.dsn, "--interval", "0.2"])
         options.prog = "gw"
         app = Top(options)
         async with app.run_test(size=(120, 40)) as pilot:
