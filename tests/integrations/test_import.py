@@ -45,9 +45,12 @@ def fill_pg_boss(db: Database, more: int = 0) -> None:
     info = db.connect().info
     dsn = f"postgres://{info.user}@{info.host}:{info.port}/{info.dbname}"
     # Imports look for packages beside the file.
-    script = SERVERS / "pg_boss.mjs"
+    script = SERVERS / f"{db.name}.mjs"
     script.write_text((HERE / "pg_boss.mjs").read_text())
-    run([NODE, script, dsn, str(more)])
+    try:
+        run([NODE, script, dsn, str(more)])
+    finally:
+        script.unlink()
 
 
 def fill_river(db: Database, more: int = 0) -> None:
