@@ -6,13 +6,12 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 
 from graphile_worker.cli import flags, progress
 from graphile_worker.cli.flags import Parser
 from graphile_worker.client.sync import WorkerUtils
 from graphile_worker.errors import Busy, InvalidFilter
-from graphile_worker.gw.jobs import STATE, STATES
+from graphile_worker.gw.jobs import STATE, STATES, retry
 from graphile_worker.gw.queue import Queue, agreed, connects, opened
 from graphile_worker.gw.values import job_id, many, moment, plain, whole
 from graphile_worker.job import Job
@@ -111,7 +110,7 @@ def run_retry(options: argparse.Namespace) -> int:
     """Run jobs now, with all their attempts."""
     return _change(
         options, "retry",
-        lambda utils, ids: utils.reschedule_jobs(ids, run_at=timedelta(), attempts=0),
+        retry,
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, get_args
 
@@ -11,6 +11,7 @@ from graphile_worker.cli import flags, tables
 from graphile_worker.cli.flags import Parser
 from graphile_worker.cli.tables import Table
 from graphile_worker.client.records.model import JobRecord
+from graphile_worker.client.sync import WorkerUtils
 from graphile_worker.errors import GraphileWorkerError
 from graphile_worker.gw.queue import Queue, connects, opened
 from graphile_worker.gw.records import history
@@ -36,6 +37,11 @@ def state_of(job: Job, now: datetime) -> str:
     if job.attempts >= job.max_attempts:
         return "failed"
     return "scheduled" if job.run_at > now else "ready"
+
+
+def retry(utils: WorkerUtils, ids: Sequence[int]) -> list[Job]:
+    """Run jobs now, with all their attempts; return those that were not running."""
+    return utils.reschedule_jobs(ids, run_at=timedelta(), attempts=0)
 
 
 def as_json(job: Job, now: datetime) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import argparse
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import ClassVar
 
 import psycopg
@@ -18,6 +17,7 @@ from textual.widgets import DataTable, Footer, Input, Static, TabbedContent, Tab
 from graphile_worker.cli.tables import STYLES, Table
 from graphile_worker.errors import GraphileWorkerError, InvalidFilter
 from graphile_worker.gw import stats
+from graphile_worker.gw.jobs import retry
 from graphile_worker.gw.queue import opened
 from graphile_worker.gw.top.screens import JobScreen, Question
 from graphile_worker.gw.top.source import (
@@ -294,7 +294,7 @@ class Top(App[None]):
 
     def _retry(self, job: int) -> None:
         with opened(self._options) as queue, queue.limited():
-            done = queue.utils.reschedule_jobs([job], run_at=timedelta(), attempts=0)
+            done = retry(queue.utils, [job])
         said = f"job {job} runs again" if done else f"job {job} is running or gone: left as it is"
         self.call_later(lambda: self.notify(said))
         self._wake.set()

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from graphile_worker.errors import GraphileWorkerError, InvalidArgument
 from graphile_worker.gw.change import AT_ONCE
+from graphile_worker.gw.jobs import retry
 from graphile_worker.gw.queue import Queue
 from graphile_worker.gw.ui.action import Action, Field, Says, Values, read, says, text
 from graphile_worker.gw.values import many, moment, whole
@@ -42,7 +43,7 @@ def _changed(values: Values, jobs: Iterable[Job], what: str) -> str:
 
 
 def _retry(queue: Queue, values: Values) -> str:
-    jobs = queue.utils.reschedule_jobs([_id(values)], run_at=timedelta(), attempts=0)
+    jobs = retry(queue.utils, [_id(values)])
     return _changed(values, jobs, "Retried")
 
 
@@ -113,9 +114,7 @@ def _each(queue: Queue, values: Values, verb: Callable[[Sequence[int]], list[Job
 
 def _retry_many(queue: Queue, values: Values) -> str:
     utils = queue.utils
-    done = _each(
-        queue, values, lambda ids: utils.reschedule_jobs(ids, run_at=timedelta(), attempts=0)
-    )
+    done = _each(queue, values, lambda ids: retry(utils, ids))
     return f"Retried {many(done, 'job')}."
 
 
