@@ -4229,18 +4229,7 @@ begin
       set locked_at = null, locked_by = null
       from theirs
       where jobs.id = theirs.id;
-
-      with theirs as materialized (
-        select queues.id
-        from @extschema@._private_job_queues as queues
-        where queues.locked_by = any (worker_ids)
-        order by queues.id
-        for update
-      )
-      update @extschema@._private_job_queues as queues
-      set locked_at = null, locked_by = null
-      from theirs
-      where queues.id = theirs.id;
+      perform @extschema@._unlock_queues_of(worker_ids, true);
       v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
       exit;
     exception when lock_not_available then
@@ -7399,7 +7388,7 @@ end;
 $$;
 
 -- Gives back the jobs that the worker holds, with their attempt, other than those to keep, and
--- unlocks their queues; with null every queue that it holds. Others are woken.
+-- unlocks their queues. Others are woken.
 create or replace function @extschema@._return_held_jobs(
   worker_id text,
   kept_ids bigint[]
@@ -7414,7 +7403,6 @@ declare
   v_lock_set text;
   v_lock_started timestamptz;
   v_returned bigint;
-  v_queue_ids integer[];
   v_queues bigint;
 begin
   v_lock_timeout := pg_catalog.current_setting('lock_timeout');
@@ -7446,25 +7434,10 @@ begin
           updated_at = pg_catalog.now()
         from theirs
         where jobs.id = theirs.id
-        returning jobs.id, jobs.job_queue_id
+        returning jobs.id
       )
-      select pg_catalog.count(*), pg_catalog.array_agg(returned.job_queue_id)
-      into v_returned, v_queue_ids
-      from returned;
-
-      with theirs as materialized (
-        select queues.id
-        from @extschema@._private_job_queues as queues
-        where queues.locked_by = worker_id
-        and (kept_ids is null or queues.id = any (v_queue_ids))
-        order by queues.id
-        for update
-      )
-      update @extschema@._private_job_queues as queues
-      set locked_at = null, locked_by = null
-      from theirs
-      where queues.id = theirs.id;
-      get diagnostics v_queues = row_count;
+      select pg_catalog.count(*) into v_returned from returned;
+      v_queues := pg_catalog.cardinality(@extschema@._unlock_queues_of(array[worker_id], true));
       v_lock_set := pg_catalog.set_config('lock_timeout', v_lock_timeout, true);
       exit;
     exception when lock_not_available then
@@ -7759,22 +7732,7 @@ begin
   into job_owners, v_ready
   from released;
 
-  with theirs as materialized (
-    select queues.id, queues.locked_by
-    from @extschema@._private_job_queues as queues
-    where queues.locked_by = any (worker_ids)
-    order by queues.id
-    for update skip locked
-  ),
-  released as (
-    update @extschema@._private_job_queues as queues
-    set locked_at = null, locked_by = null
-    from theirs
-    where queues.id = theirs.id
-    returning theirs.locked_by
-  )
-  select coalesce(pg_catalog.array_agg(released.locked_by), '{}') into queue_owners
-  from released;
+  queue_owners := @extschema@._unlock_queues_of(worker_ids, false);
 
   with gone as materialized (
     select crashes.job_id
@@ -7796,6 +7754,66 @@ begin
       '{"r":' || pg_catalog.random() || ',"count":' || v_ready || '}'
     );
   end if;
+end;
+$$;
+
+-- Unlocks the queues that these workers hold and run no job of, and returns by whom each one was
+-- held. Without may_wait, what somebody else holds at the moment is skipped.
+--
+-- A worker that is not dead after all may have claimed a job since the caller freed its jobs: the
+-- queue of that one stays locked. Nobody claims a job of a queue while its row is held here, and a
+-- statement that begins after that sees all that were claimed before.
+create or replace function @extschema@._unlock_queues_of(
+  worker_ids text[],
+  may_wait boolean
+)
+returns text[]
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_held integer[];
+  v_running integer[];
+  v_owners text[];
+begin
+  if may_wait then
+    select pg_catalog.array_agg(held.id) into v_held
+    from (
+      select queues.id
+      from @extschema@._private_job_queues as queues
+      where queues.locked_by = any (worker_ids)
+      order by queues.id
+      for update
+    ) as held;
+  else
+    select pg_catalog.array_agg(held.id) into v_held
+    from (
+      select queues.id
+      from @extschema@._private_job_queues as queues
+      where queues.locked_by = any (worker_ids)
+      order by queues.id
+      for update skip locked
+    ) as held;
+  end if;
+  if v_held is null then
+    return '{}';
+  end if;
+  select pg_catalog.array_agg(jobs.job_queue_id) into v_running
+  from @extschema@._private_jobs as jobs
+  where jobs.locked_by = any (worker_ids) and jobs.job_queue_id is not null;
+  with unlocked as (
+    update @extschema@._private_job_queues as queues
+    set locked_at = null, locked_by = null
+    from @extschema@._private_job_queues as before
+    where queues.id = any (v_held)
+    and queues.id <> all (coalesce(v_running, '{}'))
+    and before.id = queues.id
+    returning before.locked_by
+  )
+  select coalesce(pg_catalog.array_agg(unlocked.locked_by), '{}') into v_owners
+  from unlocked;
+  return v_owners;
 end;
 $$;
 
@@ -8878,6 +8896,7 @@ begin
       %1$s._end_workers(text[]),
       %1$s._settled_ended_workers(),
       %1$s._recover_locks(text[]),
+      %1$s._unlock_queues_of(text[], boolean),
       %1$s._next_due(),
       %1$s._cron_numbers(text, text, integer, integer, text[]),
       %1$s._reject_schedule(text, json, interval, text),
@@ -9148,6 +9167,7 @@ revoke all on function @extschema@._return_held_jobs(text, bigint[]) from public
 revoke all on function @extschema@._end_workers(text[]) from public;
 revoke all on function @extschema@._settled_ended_workers() from public;
 revoke all on function @extschema@._recover_locks(text[]) from public;
+revoke all on function @extschema@._unlock_queues_of(text[], boolean) from public;
 revoke all on function @extschema@._next_due() from public;
 revoke all on function @extschema@._cron_numbers(text, text, integer, integer, text[]) from public;
 revoke all on function @extschema@._reject_schedule(text, json, interval, text) from public;
@@ -9690,6 +9710,7 @@ comment on function @extschema@._return_held_jobs(text, bigint[]) is 'Internal: 
 comment on function @extschema@._end_workers(text[]) is 'Internal: marks ids as ended.';
 comment on function @extschema@._settled_ended_workers() is 'Internal: ended workers under whose ids nothing can be locked any more.';
 comment on function @extschema@._recover_locks(text[]) is 'Internal: unlocks what workers hold, and returns what was unlocked.';
+comment on function @extschema@._unlock_queues_of(text[], boolean) is 'Internal: unlocks the queues of which workers hold no job, and returns whose they were.';
 comment on function @extschema@._next_due() is 'Internal: whether a job is due, and the time until the next scheduled one is.';
 comment on function @extschema@._cron_numbers(text, text, integer, integer, text[]) is 'Internal: the numbers that a field of a cron expression stands for.';
 comment on function @extschema@._reject_schedule(text, json, interval, text) is 'Internal: raises the error for what a schedule cannot have.';

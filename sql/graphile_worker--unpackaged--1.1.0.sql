@@ -162,6 +162,7 @@ alter extension graphile_worker add function @extschema@._return_held_jobs(text,
 alter extension graphile_worker add function @extschema@._end_workers(text[]);
 alter extension graphile_worker add function @extschema@._settled_ended_workers();
 alter extension graphile_worker add function @extschema@._recover_locks(text[]);
+alter extension graphile_worker add function @extschema@._unlock_queues_of(text[], boolean);
 alter extension graphile_worker add function @extschema@._next_due();
 alter extension graphile_worker add function @extschema@._cron_numbers(text, text, integer, integer, text[]);
 alter extension graphile_worker add function @extschema@._reject_schedule(text, json, interval, text);

@@ -159,7 +159,7 @@ class Hammer:
     def killer(self, name: str, rng: random.Random) -> None:
         """End sessions, and free what some worker holds, as if it were dead."""
         with psycopg.connect(self.db.dsn, autocommit=True) as conn:
-            while not self.stop.wait(rng.random() * 0.2):
+            while not self.stop.wait(rng.random() * 0.03):
                 conn.execute(
                     "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()"
                     " and pid <> pg_backend_pid() and query like '%get_jobs%' limit 1"

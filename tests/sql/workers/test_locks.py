@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support.pg import Database
+from support.pg import Database, wait_for
 
 from sql.workers.heartbeats import JOBS, SWEEP, G, add, age, beat, die, ready, shift, steady, take
 
@@ -143,3 +144,54 @@ def test_a_role_with_the_level_work_can_be_a_worker(db: Database) -> None:
     finally:
         db.rows(f"drop owned by {role}")
         db.rows(f"drop role {role}")
+
+
+#: Holds up whoever frees jobs, after that and before what comes next, while somebody holds lock 7.
+PAUSE = f"""
+create function public.pause() returns trigger language plpgsql as $$
+begin
+  if current_setting('test.pauses', true) = 'on' then
+    while not pg_try_advisory_xact_lock(7) loop perform pg_sleep(0.01); end loop;
+  end if;
+  return null;
+end $$;
+create trigger pause after update on {G}._private_jobs
+  for each statement execute function public.pause();
+"""
+
+
+@pytest.mark.parametrize(
+    "free",
+    [
+        f"select {G}.force_unlock_workers(array['w'])",
+        f"select {G}.end_worker('w')",
+        f"select {G}.return_unknown_jobs('w', '{{}}')",
+        f"select * from {G}.recover_dead_workers()",
+    ],
+)
+def test_a_queue_stays_locked_for_a_job_that_was_claimed_meanwhile(db: Database, free: str) -> None:
+    """The worker was not dead, and claims between the statement for jobs and that for queues."""
+    ready(db)
+    first = add(db, queue_name="q")
+    die(db, "w")
+    assert take(db, "w") == [first]
+    late = [add(db, queue_name="late", priority=-1), add(db, queue_name="late")]
+    db.rows(PAUSE)
+    gate, freeing = db.connect(), db.connect()
+    gate.execute("select pg_advisory_lock(7)")
+    freeing.execute("set test.pauses = on")
+    with ThreadPoolExecutor(1) as pool:
+        freed = pool.submit(freeing.execute, free.encode())
+        wait_for(
+            lambda: db.value(
+                "select wait_event = 'PgSleep' from pg_stat_activity where pid = %s",
+                freeing.info.backend_pid,
+            )
+        )
+        assert take(db, "w", 1) == late[:1]
+        gate.execute("select pg_advisory_unlock(7)")
+        freed.result()
+    assert db.rows(f"select queue_name, locked_by from {G}.queues order by 1") == [
+        ("late", "w"), ("q", None),
+    ]  # fmt: skip
+    assert take(db, "other") == [first], "the second job of the queue waits for the first"
