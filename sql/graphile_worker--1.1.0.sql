@@ -217,6 +217,13 @@ create table @extschema@._private_settings (
 );
 alter table @extschema@._private_settings enable row level security;
 
+-- When workers without a heartbeat, such as Node's, looked for jobs: a row in five minutes, for ten
+-- minutes. Without a key, so that nobody waits to write one.
+create table @extschema@._private_unreported_claims (
+  claimed_at timestamptz not null
+);
+alter table @extschema@._private_unreported_claims enable row level security;
+
 -- What is paused, and what is limited. A name may stand for many: it begins like them and ends in
 -- an asterisk. The scope all, with the name *, is everything.
 create table @extschema@._private_pauses (
@@ -1188,6 +1195,60 @@ as $$
 declare
   v_job @extschema@._private_jobs;
 begin
+  -- The common case, a job without key, queue and flags for a known task, is this one condition and
+  -- one statement: each expression costs a new transaction time.
+  if pg_catalog.length(identifier) between 1 and 128
+    and pg_catalog.num_nulls(queue_name, job_key, flags) = 3
+    and coalesce(max_attempts, 1) between 1 and 32767
+    and coalesce(priority, 0) between -32768 and 32767
+    and job_key_mode = 'replace'
+    and pg_catalog.current_setting('transaction_isolation') = 'read committed'
+  then
+    insert into @extschema@._private_jobs (task_id, payload, run_at, max_attempts, priority)
+    select
+      tasks.id,
+      coalesce(add_job.payload, '{}'::json),
+      coalesce(add_job.run_at, pg_catalog.now()),
+      coalesce(add_job.max_attempts, 25)::smallint,
+      coalesce(add_job.priority, 0)::smallint
+    from @extschema@._private_tasks as tasks
+    where tasks.identifier = add_job.identifier
+    and not exists (
+      select from @extschema@._private_payload_schemas as schemas
+      where schemas.task = tasks.identifier
+      and case
+        -- What jsonb cannot hold is told of, with words of ours, by the thorough check.
+        when pg_catalog.strpos(add_job.payload::text, e'\\u0000') > 0 then false
+        else pg_catalog.jsonb_path_exists(
+          coalesce(add_job.payload, '{}')::jsonb, schemas.quick, '{}', true
+        )
+        and (
+          schemas.known is null
+          or coalesce(add_job.payload, '{}')::jsonb - schemas.known = '{}'
+          or pg_catalog.json_typeof(add_job.payload) = 'array'
+        )
+      end is not true
+    )
+    returning * into v_job;
+    if found then
+      if coalesce(run_at <= pg_catalog.now(), true) and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
+            not in ('off', 'false', 'no', '0') then
+        -- Without a call, which costs more than the question.
+        if pg_catalog.current_setting('graphile_worker.notify', true) in ('on', 'true', 'yes', '1')
+          or exists (select from @extschema@._private_heartbeats as workers where not workers.is_busy)
+          or not exists (select from @extschema@._private_heartbeats)
+          or exists (select from @extschema@._private_unreported_claims)
+        then
+          perform pg_catalog.pg_notify(
+            'jobs:insert',
+            '{"r":' || pg_catalog.random() || ',"count":' || 1 || '}'
+          );
+        end if;
+      end if;
+      return v_job;
+    end if;
+  end if;
+
   if add_job.identifier is null
     or pg_catalog.length(add_job.identifier) not between 1 and 128
     or pg_catalog.length(add_job.queue_name) > 128
@@ -1208,55 +1269,17 @@ begin
     perform @extschema@._reject_old_snapshot();
   end if;
 
-  -- The common case, a job without key or queue for a known task, is this one statement.
-  if job_key is null and queue_name is null then
-    insert into @extschema@._private_jobs (
-      task_id, payload, run_at, max_attempts, priority, flags
-    )
-    select
-      tasks.id,
-      coalesce(add_job.payload, '{}'::json),
-      coalesce(add_job.run_at, pg_catalog.now()),
-      coalesce(add_job.max_attempts, 25)::smallint,
-      coalesce(add_job.priority, 0)::smallint,
-      case when add_job.flags is not null then
-        (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(add_job.flags) as flag)
-      end
-    from @extschema@._private_tasks as tasks
-    where tasks.identifier = add_job.identifier
-    and not exists (
-      select from @extschema@._private_payload_schemas as schemas
-      where schemas.task = tasks.identifier
-      and case
-        -- What jsonb cannot hold is told of, with words of ours, by the thorough check.
-        when pg_catalog.strpos(add_job.payload::text, e'\\u0000') > 0 then false
-        else pg_catalog.jsonb_path_exists(
-          coalesce(add_job.payload, '{}')::jsonb, schemas.quick, '{}', true
-        )
-        and (
-          schemas.known is null
-          or coalesce(add_job.payload, '{}')::jsonb - schemas.known = '{}'
-          or pg_catalog.json_typeof(add_job.payload) = 'array'
-        )
-      end is not true
-    )
-    returning * into v_job;
-  end if;
-  if v_job.id is null then
-    v_job := @extschema@._upsert_job(
-      null, identifier, payload, queue_name, run_at, max_attempts, job_key, priority,
-      (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(add_job.flags) as flag), coalesce(job_key_mode, 'replace')
-    );
-  end if;
+  v_job := @extschema@._upsert_job(
+    null, identifier, payload, queue_name, run_at, max_attempts, job_key, priority,
+    (select pg_catalog.jsonb_object_agg(flag, true) from pg_catalog.unnest(add_job.flags) as flag), coalesce(job_key_mode, 'replace')
+  );
 
   if v_job.run_at <= pg_catalog.now()
     and (v_job.revision = 0 or job_key_mode is distinct from 'unsafe_dedupe')
     and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
     not in ('off', 'false', 'no', '0')
-    and (
-      pg_catalog.current_setting('graphile_worker.notify', true) is distinct from 'idle'
-      or @extschema@._any_worker_idle()
-    )
+    and (pg_catalog.current_setting('graphile_worker.notify', true) in ('on', 'true', 'yes', '1')
+      or @extschema@._any_worker_idle())
   then
     perform pg_catalog.pg_notify(
       'jobs:insert',
@@ -1709,12 +1732,12 @@ begin
         using errcode = 'serialization_failure', hint = 'Repeat the call.';
     end if;
   end if;
-  if v_due > 0 and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
+  if v_due > 0
+    and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
     not in ('off', 'false', 'no', '0')
-    and (
-      pg_catalog.current_setting('graphile_worker.notify', true) is distinct from 'idle'
-      or @extschema@._any_worker_idle()
-    ) then
+    and (pg_catalog.current_setting('graphile_worker.notify', true) in ('on', 'true', 'yes', '1')
+      or @extschema@._any_worker_idle())
+  then
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || v_due || '}'
@@ -1759,12 +1782,12 @@ begin
     case when v_modes = v_specs then job_key_modes
       else pg_catalog.array_fill(job_key_modes[1], array[v_specs]) end
   );
-  if v_due > 0 and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
+  if v_due > 0
+    and coalesce(pg_catalog.current_setting('graphile_worker.notify', true), 'on')
     not in ('off', 'false', 'no', '0')
-    and (
-      pg_catalog.current_setting('graphile_worker.notify', true) is distinct from 'idle'
-      or @extschema@._any_worker_idle()
-    ) then
+    and (pg_catalog.current_setting('graphile_worker.notify', true) in ('on', 'true', 'yes', '1')
+      or @extschema@._any_worker_idle())
+  then
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || v_due || '}'
@@ -6908,11 +6931,17 @@ begin
   if v_is_controlled and v_claimed < max_jobs then
     perform @extschema@._wait_for_controls();
   end if;
-  if v_claimed > 0 and (pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') or exists (
-    select from @extschema@._private_ended_workers as ended
-    where ended.worker_id = get_jobs.worker_id
+  if v_claimed > 0 and (pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') or not exists (
+    select from @extschema@._private_heartbeats as heartbeats
+    where heartbeats.worker_id = get_jobs.worker_id
   )) then
     perform @extschema@._refuse_ended_worker(worker_id);
+    insert into @extschema@._private_unreported_claims (claimed_at)
+      select pg_catalog.clock_timestamp()
+      where not exists (
+        select from @extschema@._private_unreported_claims as claims
+        where claims.claimed_at > pg_catalog.clock_timestamp() - interval '5 minutes'
+      );
   end if;
 end;
 $$;
@@ -7486,13 +7515,7 @@ begin
 end;
 $$;
 
--- Whether a worker may sleep. With graphile_worker.notify = idle, who adds jobs notifies only then.
--- Workers without a heartbeat, as Node's, are believed to sleep only where there are no others.
---
--- No job is overlooked in between. Who adds jobs locks their table until the end of the
--- transaction, and asks after that. A worker says that it is going to sleep in a transaction of its
--- own, then asks for the writing_transactions, and looks again until they have ended. A snapshot
--- from before the jobs were added shows workers as they were, so it is not relied on.
+-- Whether a worker may be idle, so that new jobs need a notification.
 create function @extschema@._any_worker_idle()
 returns boolean
 language plpgsql
@@ -7501,13 +7524,28 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   return pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable')
-    or coalesce(
-      (
-        select pg_catalog.bool_or(not heartbeats.is_busy)
-        from @extschema@._private_heartbeats as heartbeats
-      ),
-      true
-    );
+    or exists (select from @extschema@._private_heartbeats as workers where not workers.is_busy)
+      or not exists (select from @extschema@._private_heartbeats)
+      or exists (select from @extschema@._private_unreported_claims);
+end;
+$$;
+
+-- Notes that a worker without a heartbeat looks for jobs.
+create function @extschema@._note_unreported_claim()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into @extschema@._private_unreported_claims (claimed_at)
+  select pg_catalog.clock_timestamp()
+  where not exists (
+    select from @extschema@._private_unreported_claims as claims
+    where claims.claimed_at > pg_catalog.clock_timestamp() - interval '5 minutes'
+  );
+  return null;
 end;
 $$;
 
@@ -7778,6 +7816,14 @@ begin
 end;
 $$;
 
+create trigger unreported_claim
+  before update of locked_by on @extschema@._private_jobs
+  for each statement
+  when (pg_catalog.current_setting('search_path') <> 'pg_catalog, pg_temp')
+  execute function @extschema@._note_unreported_claim();
+comment on trigger unreported_claim on @extschema@._private_jobs
+  is 'Notes that workers without a heartbeat look for jobs: they are notified of all jobs.';
+
 -- Presumes workers dead that have not been heard of for dead_after, ends their ids, and frees what
 -- they hold. Only those that were ever heard of: a Node worker is not touched.
 --
@@ -7832,6 +7878,14 @@ begin
       for update skip locked
     ) as silent;
   end if;
+  with old as materialized (
+    select claims.ctid as place
+    from @extschema@._private_unreported_claims as claims
+    where claims.claimed_at < v_now - interval '10 minutes'
+    for update skip locked
+  )
+  delete from @extschema@._private_unreported_claims as claims
+  where claims.ctid = any (array(select old.place from old));
   v_ended := @extschema@._settled_ended_workers();
   if v_silent is null and v_ended is null then
     return;
@@ -9161,6 +9215,7 @@ begin
       %1$s._run_schedule(%1$s._private_schedules, bigint, timestamptz, boolean),
       %1$s._runs_of_day(date, integer[], integer[], boolean, text),
       %1$s._any_worker_idle(),
+      %1$s._note_unreported_claim(),
       %1$s._schema_problem(jsonb, jsonb, jsonb, text, integer),
       %1$s._is_of_type(jsonb, jsonb),
       %1$s._number_problem(jsonb, numeric),
@@ -9301,7 +9356,7 @@ begin
   );
   perform @extschema@._revoke_internal(v_schema, grantee);
   execute pg_catalog.format(
-    'revoke all on table %1$s._private_tasks, %1$s._private_job_queues, %1$s._private_jobs, %1$s._private_known_crontabs, %1$s._private_heartbeats, %1$s._private_ended_workers, %1$s._private_crashes, %1$s._private_settings, %1$s._private_pauses, %1$s._private_limits, %1$s._private_limit_states, %1$s._private_cancellations, %1$s._private_schedules, %1$s._private_histories, %1$s._private_history, %1$s._private_history_partitions, %1$s._private_attempts, %1$s._private_progress, %1$s._private_result_waits, %1$s._private_dead_letters, %1$s._private_payload_schemas, %1$s.migrations, %1$s.jobs, %1$s.workers, %1$s.ended_workers, %1$s.queues, %1$s.crontabs, %1$s.pauses, %1$s.limits, %1$s.limit_states, %1$s.schedules, %1$s.histories, %1$s.job_history, %1$s.failed_jobs, %1$s.job_progress, %1$s.dead_letters, %1$s.payload_schemas, %1$s.job_sample, %1$s.next_jobs, %1$s._private_control_states from %2$I',
+    'revoke all on table %1$s._private_tasks, %1$s._private_job_queues, %1$s._private_jobs, %1$s._private_known_crontabs, %1$s._private_heartbeats, %1$s._private_ended_workers, %1$s._private_crashes, %1$s._private_settings, %1$s._private_pauses, %1$s._private_limits, %1$s._private_limit_states, %1$s._private_cancellations, %1$s._private_schedules, %1$s._private_histories, %1$s._private_history, %1$s._private_history_partitions, %1$s._private_attempts, %1$s._private_progress, %1$s._private_result_waits, %1$s._private_dead_letters, %1$s._private_payload_schemas, %1$s._private_unreported_claims, %1$s.migrations, %1$s.jobs, %1$s.workers, %1$s.ended_workers, %1$s.queues, %1$s.crontabs, %1$s.pauses, %1$s.limits, %1$s.limit_states, %1$s.schedules, %1$s.histories, %1$s.job_history, %1$s.failed_jobs, %1$s.job_progress, %1$s.dead_letters, %1$s.payload_schemas, %1$s.job_sample, %1$s.next_jobs, %1$s._private_control_states from %2$I',
     v_schema, grantee
   );
   execute pg_catalog.format(
@@ -9432,6 +9487,7 @@ revoke all on function @extschema@._reject_unknown_schedule(text) from public;
 revoke all on function @extschema@._run_schedule(@extschema@._private_schedules, bigint, timestamptz, boolean) from public;
 revoke all on function @extschema@._runs_of_day(date, integer[], integer[], boolean, text) from public;
 revoke all on function @extschema@._any_worker_idle() from public;
+revoke all on function @extschema@._note_unreported_claim() from public;
 revoke all on function @extschema@._schema_problem(jsonb, jsonb, jsonb, text, integer) from public;
 revoke all on function @extschema@._is_of_type(jsonb, jsonb) from public;
 revoke all on function @extschema@._number_problem(jsonb, numeric) from public;
@@ -9600,6 +9656,7 @@ begin
         '_run_schedule',
         '_runs_of_day',
         '_any_worker_idle',
+        '_note_unreported_claim',
         '_schema_problem',
         '_is_of_type',
         '_number_problem',
@@ -9667,6 +9724,7 @@ begin
         '_private_result_waits',
         '_private_dead_letters',
         '_private_payload_schemas',
+        '_private_unreported_claims',
         'migrations',
         'jobs',
         'workers',
@@ -9924,6 +9982,8 @@ comment on column @extschema@._private_result_waits.until is 'When it is over.';
 comment on table @extschema@._private_dead_letters is 'Internal: which jobs are added when others fail permanently. Read the view dead_letters.';
 comment on column @extschema@._private_dead_letters.failed_task is 'Task of the jobs that fail; * for any.';
 comment on column @extschema@._private_dead_letters.task is 'Task of the jobs that are added.';
+comment on table @extschema@._private_unreported_claims is 'Internal: that workers without a heartbeat look for jobs.';
+comment on column @extschema@._private_unreported_claims.claimed_at is 'When one did; there is a row in five minutes.';
 comment on table @extschema@._private_payload_schemas is 'Internal: what payloads have to fit. Read the view payload_schemas.';
 comment on column @extschema@._private_payload_schemas.task is 'Name of the task.';
 comment on column @extschema@._private_payload_schemas.schema is 'JSON Schema 2020-12 that payloads have to fit.';
@@ -10213,6 +10273,7 @@ comment on function @extschema@._reject_unknown_schedule(text) is 'Internal: rai
 comment on function @extschema@._run_schedule(@extschema@._private_schedules, bigint, timestamptz, boolean) is 'Internal: adds the job of a schedule for a time.';
 comment on function @extschema@._runs_of_day(date, integer[], integer[], boolean, text) is 'Internal: the times at which clocks of a zone show these hours and minutes on a day.';
 comment on function @extschema@._any_worker_idle() is 'Internal: whether a worker may be idle, so that new jobs need a notification.';
+comment on function @extschema@._note_unreported_claim() is 'Internal: the trigger for claims of workers without a heartbeat.';
 comment on function @extschema@._schema_problem(jsonb, jsonb, jsonb, text, integer) is 'Internal: what is wrong with a value by a schema.';
 comment on function @extschema@._is_of_type(jsonb, jsonb) is 'Internal: whether a value is of a type of JSON Schema.';
 comment on function @extschema@._number_problem(jsonb, numeric) is 'Internal: what is wrong with a number.';
@@ -10277,6 +10338,7 @@ select pg_catalog.pg_extension_config_dump('@extschema@._private_progress', '');
 select pg_catalog.pg_extension_config_dump('@extschema@._private_result_waits', '');
 select pg_catalog.pg_extension_config_dump('@extschema@._private_dead_letters', '');
 select pg_catalog.pg_extension_config_dump('@extschema@._private_payload_schemas', '');
+select pg_catalog.pg_extension_config_dump('@extschema@._private_unreported_claims', '');
 select pg_catalog.pg_extension_config_dump('@extschema@.tasks_id_seq', '');
 select pg_catalog.pg_extension_config_dump('@extschema@.job_queues_id_seq', '');
 select pg_catalog.pg_extension_config_dump('@extschema@.jobs_id_seq1', '');

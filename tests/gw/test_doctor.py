@@ -269,17 +269,6 @@ def test_a_full_queue_of_notifications_is_found(db: Database) -> None:
     listener.rollback()
 
 
-def test_workers_that_nobody_may_notify_are_found(db: Database) -> None:
-    healthy(db)
-    worker(db, "alive")
-    db.rows(f"alter database {db.name} set graphile_worker.notify = idle")
-    (found,) = findings(db, "notifications")
-    assert "without heartbeats" in found.what
-    assert f"alter database {db.name} set graphile_worker.notify = on" in found.fix
-    db.rows("delete from graphile_worker._private_jobs where locked_by like 'node%'")
-    assert findings(db, "notifications") == []
-
-
 def test_clocks_that_differ_are_found(db: Database) -> None:
     for ahead, word in ((90.0, "1 min 30 s ahead of"), (-90.0, "1 min 30 s behind")):
         look = Examination(queue(db), clock=lambda ahead=ahead: time.time() + ahead)  # type: ignore[misc]

@@ -281,7 +281,8 @@ def test_workers_and_producers_under_load_see_no_error(
             ]
         )  # fmt: skip
         seen = len(ran)
-        wait_for(lambda: len(ran) > seen + 50)
+        wait_for(lambda: trouble or len(ran) > seen + 50)
+        assert trouble == []
     finally:
         stop.set()
         for thread in producers:

@@ -193,7 +193,7 @@ def shape(db: Database) -> dict[str, Any]:
             " '_private_limit_states', '_private_cancellations', '_private_schedules',"
             " '_private_histories', '_private_history_partitions', '_private_attempts',"
             " '_private_progress', '_private_result_waits', '_private_dead_letters',"
-            " '_private_payload_schemas')"
+            " '_private_payload_schemas', '_private_unreported_claims')"
             " order by 1"
         ),
         "migrations": db.rows("select id, breaking from graphile_worker.migrations order by id"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from support.pg import Database
 
 SPEC = "row({}, {}, null, null, null, {}, null, null)::graphile_worker.job_spec"
@@ -59,7 +60,8 @@ def test_the_setting_silences_the_notifications(db: Database) -> None:
     assert len(wakes(db, "select graphile_worker.add_job('t')")) == 1
 
 
-def test_only_a_worker_that_sleeps_is_woken_where_that_is_set(db: Database) -> None:
+@pytest.mark.parametrize("setting", ["", "idle", "junk"])
+def test_only_an_idle_worker_is_notified(db: Database, setting: str) -> None:
     spec = SPEC.format("'t'", "'{}'", "null")
     keyed = SPEC.format("'t'", "'{}'", "'k'")
     adding = [
@@ -71,7 +73,7 @@ def test_only_a_worker_that_sleeps_is_woken_where_that_is_set(db: Database) -> N
     def beat(worker: str, busy: bool | None) -> None:
         db.rows("select graphile_worker.heartbeat(%s, null, null, %s)", worker, busy)
 
-    db.rows("set graphile_worker.notify = idle")
+    db.rows("select set_config('graphile_worker.notify', %s, false)", setting)
     assert len(wakes(db, *adding)) == 3  # there is nobody with a heartbeat, but maybe Node's
     beat("a", False)
     assert len(wakes(db, *adding)) == 3
@@ -83,9 +85,54 @@ def test_only_a_worker_that_sleeps_is_woken_where_that_is_set(db: Database) -> N
     assert len(wakes(db, *adding)) == 3
     db.rows("select graphile_worker.end_worker('b')")
     assert wakes(db, *adding) == []
+    db.rows("set graphile_worker.notify = on")
+    assert len(wakes(db, *adding)) == 3
+    db.rows("select set_config('graphile_worker.notify', %s, false)", setting)
     # What is not added is always told of.
     taken = "select graphile_worker.get_jobs('a'); select graphile_worker.end_worker('a')"
     assert len(wakes(db, taken)) == 1
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        "select from graphile_worker.get_jobs('psql')",
+        "update graphile_worker._private_jobs set locked_by = 'node' where false",
+    ],
+)
+def test_a_worker_that_reports_nothing_is_notified_for_ten_minutes(
+    db: Database, claim: str
+) -> None:
+    add = "select graphile_worker.add_job('t')"
+    db.rows("select graphile_worker.heartbeat('busy', null, null, true)")
+    assert wakes(db, add) == []
+    for _ in range(3):
+        db.rows(claim)
+    noted = "select count(*) from graphile_worker._private_unreported_claims"
+    sweep = "select graphile_worker.recover_dead_workers()"
+    assert db.value(noted) == 1
+    db.rows(
+        "update graphile_worker._private_unreported_claims set claimed_at = now() - interval '9 min'"
+    )
+    db.rows(sweep)
+    assert len(wakes(db, add)) == 1
+    db.rows(claim)
+    assert db.value(noted) == 2
+    db.rows(
+        "update graphile_worker._private_unreported_claims set claimed_at = now() - interval '11 min'"
+    )
+    db.rows(sweep)
+    assert wakes(db, add) == []
+
+
+def test_the_functions_of_the_extension_are_no_unreported_claims(db: Database) -> None:
+    db.rows("select graphile_worker.heartbeat('w')")
+    db.rows("select graphile_worker.add_job('t', queue_name := 'q')")
+    db.rows("select graphile_worker.get_jobs('w')")
+    db.rows("select graphile_worker.fail_jobs('w', '[{\"id\": 1}]')")
+    db.rows("select graphile_worker.end_worker('w'), graphile_worker.force_unlock_workers('{w}')")
+    db.rows("select graphile_worker.release_stale_locks()")
+    assert db.value("select count(*) from graphile_worker._private_unreported_claims") == 0
 
 
 def test_a_rolled_back_job_is_not_there_and_wakes_nobody(db: Database) -> None:

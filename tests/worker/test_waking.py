@@ -1,4 +1,4 @@
-"""With graphile_worker.notify = idle, busy workers are not notified, and no job is left lying."""
+"""Busy workers are not notified, and no job is left lying."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ SOON = 5.0
 
 @pytest.fixture
 def idle_db(db: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
-    """A database whose adders notify workers that sleep, and these do not look by themselves."""
-    db.rows(f"alter database {db.name} set graphile_worker.notify = idle")
+    """A database whose workers do not look by themselves when they are idle."""
     monkeypatch.setattr(taking, "FIRST_POLL", 60.0)
     # Adders and workers share this process, and the machine with other tests: there are pauses.
     monkeypatch.setattr(taking, "BUSY_AFTER", 0.5)

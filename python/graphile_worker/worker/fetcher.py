@@ -27,8 +27,8 @@ MAX_PREFETCH = 750
 PREFETCH_SECONDS = 0.25
 #: Seconds until an idle worker looks again; doubled after each look.
 FIRST_POLL = 1.0
-#: Seconds without a pause after which a worker says that it is busy, and without a job after which
-#: it says that it sleeps: it is of use only where adders notify workers that sleep and no others.
+#: Seconds without a pause after which a worker says that it is busy; and in which most looks have
+#: to find nothing before it says that it sleeps.
 BUSY_AFTER = 0.1
 #: A pause, in seconds: so often looks a worker that no one wakes. Also the first wait for those
 #: who added jobs before it said that it sleeps, and the longest such wait.
@@ -42,9 +42,9 @@ class Fetcher:
     once when ``wake`` or ``wake_in`` says so; when a heartbeat has looked for it, it need not. With
     ``once`` it ends when nothing is due.
 
-    With ``graphile_worker.notify = idle``, one that is kept awake says so, and looks by itself from
-    then on. When no more jobs come it says that it sleeps, and watches the transactions that may
-    have added jobs before they knew.
+    Unless ``graphile_worker.notify`` is set otherwise, only idle workers are notified. One that is
+    kept awake says so, and looks by itself from then on. When most looks find nothing it says that
+    it sleeps, and watches the transactions that may have added jobs before they knew.
     """
 
     def __init__(
@@ -60,7 +60,9 @@ class Fetcher:
         #: When it was last known what is due, by the monotonic clock.
         self.last_fetch: float | None = None
         self._poll = False
-        self._awake_since = self._last_fetched = time.monotonic()
+        self._awake_since = time.monotonic()
+        #: Since when it counts how often it looked while it was busy, and how often in vain.
+        self._counted_since, self._polls, self._vain = self._awake_since, 0, 0
         self._open_writers: list[str] = []
         self._pause = PAUSE
         #: Whether the last fetch left jobs that a limit or a pause may hold back.
@@ -173,9 +175,13 @@ class Fetcher:
     async def _announce(self, fetched: int) -> bool:
         """Tell the database when the worker becomes busy or idle; return whether to fetch now."""
         now = time.monotonic()
-        if fetched:
-            self._last_fetched = now
-        quiet = now - self._last_fetched > BUSY_AFTER
+        quiet = False
+        if self._lease.busy:
+            self._polls += 1
+            self._vain += not fetched
+            if now - self._counted_since > BUSY_AFTER:
+                quiet = 2 * self._vain > self._polls
+                self._counted_since, self._polls, self._vain = now, 0, 0
         if self._lease.busy and (quiet or not self._lease.only_idle):
             await self._lease.set_busy(busy=False)
             self._open_writers = await self._protocol.writing_transactions()
@@ -183,7 +189,7 @@ class Fetcher:
             return True
         if not self._lease.busy and now - self._awake_since > BUSY_AFTER:
             await self._lease.set_busy(busy=True)
-            self._last_fetched, self._open_writers = time.monotonic(), []
+            self._counted_since, self._open_writers = time.monotonic(), []
         return False
 
     async def _sleep(self, idle: float) -> bool:

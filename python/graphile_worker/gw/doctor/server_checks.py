@@ -7,7 +7,6 @@ from typing import Any
 
 import psycopg
 
-from graphile_worker.gw.doctor.checks import UNSEEN
 from graphile_worker.gw.doctor.findings import Examination, Finding, SkippedError
 from graphile_worker.gw.values import plain, short, span
 
@@ -202,7 +201,7 @@ def sequences(exam: Examination) -> list[Finding]:
 
 
 def notifications(exam: Examination) -> list[Finding]:
-    """Find a listener that does not read what is kept for it, and ones that are not notified."""
+    """Find a listener that does not read what is kept for it."""
     found = []
     used = exam.queue.row("select pg_catalog.pg_notification_queue_usage() as used")["used"]
     if used > exam.limits.notify_share:
@@ -214,18 +213,6 @@ def notifications(exam: Examination) -> list[Finding]:
                 " transaction keeps it from being emptied",
                 "end the longest transaction that the server's log names, or the sessions in"
                 " pg_stat_activity that are idle in transaction and listen",
-            )
-        )  # fmt: skip
-    mode = exam.queue.row("select current_setting('graphile_worker.notify', true) as mode")["mode"]
-    if mode == "idle" and exam.queue.row(UNSEEN)["found"]:
-        found.append(
-            Finding(
-                "notifications", "warning",
-                "graphile_worker.notify is idle, and workers without heartbeats (as Node's) hold"
-                " jobs",
-                "they are not notified while all Python workers are busy, and wait for their poll",
-                f"`alter database {exam.queue.conn.info.dbname} set graphile_worker.notify = on`,"
-                " or have Python workers only",
             )
         )  # fmt: skip
     return found

@@ -23,7 +23,7 @@ from graphile_worker.naming import NODE_REVISION
 _ONCE = {
     "schema/essay.sql.j2", "access/guard.sql.j2", "schema/tables.sql.j2",
     "schema/migrations.sql.j2", "schema/types.sql.j2", "access/default_privileges.sql.j2",
-    "history/trigger.sql.j2",
+    "history/trigger.sql.j2", "workers/trigger.sql.j2",
 }  # fmt: skip
 #: In a delta: what follows needs the functions of the version.
 _AFTER = "-- After the functions:\n"

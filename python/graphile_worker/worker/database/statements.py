@@ -40,7 +40,7 @@ from {s}.return_jobs(%s, %s, coalesce(%s::timestamptz, now() + %s::interval))"""
 from {s}.run_schedules()""",
     "heartbeat": """select beat.is_known, extract(epoch from beat.dead_after)::float8,
   extract(epoch from beat.next_job_in)::float8, beat.is_due,
-  coalesce(current_setting('graphile_worker.notify', true) = 'idle', false),
+  coalesce(current_setting('graphile_worker.notify', true), '') in ('', 'auto', 'idle'),
   array(
     select array[dead.dead_worker_id, dead.released_jobs::text]
     from {s}.recover_dead_workers(%s) as dead
