@@ -23,6 +23,7 @@ from parts import (
     adding,
     beside,
     drain,
+    fleet,
     hostile,
     latency,
     memory,
@@ -45,6 +46,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "latency": latency.latency,
     "memory": memory.memory,
     "startup": startup.startup,
+    "fleet": fleet.fleet,
     "hostile": hostile.hostile,
     "churn": hostile.churn,
     "records": records.records,
@@ -107,7 +109,7 @@ def main() -> int:
     sizes = replace(QUICK if chosen.quick else FULL, **given)
     # The quick run compares with others, and stays below three minutes.
     wanted = chosen.only or [
-        name for name in PARTS if not (chosen.quick and name in ("versions", "records"))
+        name for name in PARTS if not (chosen.quick and name in ("fleet", "versions", "records"))
     ]
     with Server(durable=True, settings=SETTINGS) as server:
         bench = Bench(server, sizes, chosen.peer)

@@ -15,7 +15,7 @@ from peers.base import Peer
 from psycopg import sql
 
 SETTINGS = {
-    "max_connections": "200",
+    "max_connections": "500",
     "shared_buffers": "'1GB'",
     "max_wal_size": "'8GB'",
     "shared_preload_libraries": "'pg_stat_statements'",

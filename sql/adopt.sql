@@ -7378,6 +7378,30 @@ begin
 end;
 $$;
 
+-- How many live workers that run these tasks are idle: so many a notification wakes at once.
+create or replace function @extschema@.count_idle_workers(
+  task_identifiers text[]
+)
+returns integer
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (
+    select pg_catalog.count(*)
+    from @extschema@._private_heartbeats as heartbeats
+    where heartbeats.task_identifiers is not distinct from count_idle_workers.task_identifiers
+    and not heartbeats.is_busy
+    and heartbeats.heartbeat_at >= pg_catalog.clock_timestamp() - coalesce(
+        (select settings.dead_after from @extschema@._private_settings as settings),
+        interval '30 seconds'
+      )
+  );
+end;
+$$;
+
 -- The transactions that may have written jobs and are open, by virtual ids, other than the
 -- caller's; given some, those of them that are still open.
 create or replace function @extschema@.writing_transactions(
@@ -8899,12 +8923,13 @@ begin
         %1$s.schema_revision(), %1$s.finish_jobs(text, bigint[]),
         %1$s.finish_jobs_with_results(text, bigint[], json[], double precision[], text[]), %1$s.fail_jobs(text, json),
         %1$s.return_jobs(text, bigint[], timestamptz), %1$s.release_stale_locks(),
-        %1$s.heartbeat(text, text[], json, boolean), %1$s.writing_transactions(text[]),
-        %1$s.end_worker(text), %1$s.return_unknown_jobs(text, bigint[]),
-        %1$s.recover_dead_workers(text), %1$s.register_crontabs(text[]),
-        %1$s.add_cron_jobs(timestamptz, json), %1$s.run_schedules(),
-        %1$s.review_jobs(text, bigint[]), %1$s.return_and_pause(text, bigint, text, timestamptz, text),
-        %1$s.report_progress(text, bigint, real, text), %1$s.maintain_history()
+        %1$s.heartbeat(text, text[], json, boolean), %1$s.count_idle_workers(text[]),
+        %1$s.writing_transactions(text[]), %1$s.end_worker(text),
+        %1$s.return_unknown_jobs(text, bigint[]), %1$s.recover_dead_workers(text),
+        %1$s.register_crontabs(text[]), %1$s.add_cron_jobs(timestamptz, json),
+        %1$s.run_schedules(), %1$s.review_jobs(text, bigint[]),
+        %1$s.return_and_pause(text, bigint, text, timestamptz, text), %1$s.report_progress(text, bigint, real, text),
+        %1$s.maintain_history()
       to %2$I',
       v_schema, grantee
     );
@@ -9128,6 +9153,7 @@ begin
       %1$s.return_jobs(text, bigint[], timestamptz),
       %1$s.release_stale_locks(),
       %1$s.heartbeat(text, text[], json, boolean),
+      %1$s.count_idle_workers(text[]),
       %1$s.writing_transactions(text[]),
       %1$s.end_worker(text),
       %1$s.return_unknown_jobs(text, bigint[]),
@@ -9212,6 +9238,7 @@ revoke all on function @extschema@.fail_jobs(text, json) from public;
 revoke all on function @extschema@.return_jobs(text, bigint[], timestamptz) from public;
 revoke all on function @extschema@.release_stale_locks() from public;
 revoke all on function @extschema@.heartbeat(text, text[], json, boolean) from public;
+revoke all on function @extschema@.count_idle_workers(text[]) from public;
 revoke all on function @extschema@.writing_transactions(text[]) from public;
 revoke all on function @extschema@.end_worker(text) from public;
 revoke all on function @extschema@.return_unknown_jobs(text, bigint[]) from public;
@@ -9758,6 +9785,7 @@ comment on function @extschema@.fail_jobs(text, json) is 'Fails jobs, which are 
 comment on function @extschema@.return_jobs(text, bigint[], timestamptz) is 'Returns jobs that the worker claimed but will not run, without using an attempt.';
 comment on function @extschema@.release_stale_locks() is 'Unlocks jobs and queues that have been locked for more than 4 hours.';
 comment on function @extschema@.heartbeat(text, text[], json, boolean) is 'Reports that the worker is alive. is_known is false the first time and after it was presumed dead; next_job_in is the time until the next scheduled job, is_due whether a job is due now, of any task.';
+comment on function @extschema@.count_idle_workers(text[]) is 'Returns how many live, idle workers have reported that they run exactly these tasks.';
 comment on function @extschema@.writing_transactions(text[]) is 'Returns the open transactions that may have written jobs, by virtual id; given some, those that are still open.';
 comment on function @extschema@.end_worker(text) is 'Ends a worker, unlocks what it still holds, and returns the number of jobs.';
 comment on function @extschema@.return_unknown_jobs(text, bigint[]) is 'Returns jobs that the worker holds without knowing them, and their number.';

@@ -75,6 +75,7 @@ alter extension graphile_worker add function @extschema@.fail_jobs(text, json);
 alter extension graphile_worker add function @extschema@.return_jobs(text, bigint[], timestamptz);
 alter extension graphile_worker add function @extschema@.release_stale_locks();
 alter extension graphile_worker add function @extschema@.heartbeat(text, text[], json, boolean);
+alter extension graphile_worker add function @extschema@.count_idle_workers(text[]);
 alter extension graphile_worker add function @extschema@.writing_transactions(text[]);
 alter extension graphile_worker add function @extschema@.end_worker(text);
 alter extension graphile_worker add function @extschema@.return_unknown_jobs(text, bigint[]);

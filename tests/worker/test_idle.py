@@ -18,8 +18,8 @@ LOOKS = 6
 BEATS = 8
 #: For schedules, at the start and when LISTEN holds; later once a minute.
 SCHEDULES = 2
-#: Asking for the schema, LISTEN three times, and the end of the heartbeat.
-OTHERS = 5
+#: Asking for the schema, LISTEN four times, and the end of the heartbeat.
+OTHERS = 6
 
 
 @pytest.mark.majors(18)

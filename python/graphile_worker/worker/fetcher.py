@@ -16,6 +16,7 @@ from graphile_worker.worker.database.backoff import Backoff, happens
 from graphile_worker.worker.database.connections import Row
 from graphile_worker.worker.database.failures import WORKER_ENDED, is_hopeless, is_uncertain
 from graphile_worker.worker.database.protocol import Protocol
+from graphile_worker.worker.database.waking import Waking
 from graphile_worker.worker.events import Event
 from graphile_worker.worker.jobs import RunningJobs
 from graphile_worker.worker.lease import Identity, Lease
@@ -27,9 +28,10 @@ MAX_PREFETCH = 750
 PREFETCH_SECONDS = 0.25
 #: Seconds until an idle worker looks again; doubled after each look.
 FIRST_POLL = 1.0
-#: Seconds without a pause after which a worker says that it is busy; and in which most looks have
-#: to find nothing before it says that it sleeps.
-BUSY_AFTER = 0.1
+#: Seconds without a pause after which a worker says that it is busy; and in which it has to find
+#: fewer than so many jobs a poll before it says that it sleeps. With fewer, jobs start earlier if
+#: each notifies.
+BUSY_AFTER, FEW = 0.1, 3
 #: A pause, in seconds: so often looks a worker that no one wakes. Also the first wait for those
 #: who added jobs before it said that it sleeps, and the longest such wait.
 PAUSE, LONGEST_PAUSE = 0.002, 0.25
@@ -43,8 +45,8 @@ class Fetcher:
     ``once`` it ends when nothing is due.
 
     Unless ``graphile_worker.notify`` is set otherwise, only idle workers are notified. One that is
-    kept awake says so, and looks by itself from then on. When most looks find nothing it says that
-    it sleeps, and watches the transactions that may have added jobs before they knew.
+    kept awake says so, and looks by itself from then on. When it finds few jobs it says that it
+    sleeps, and watches the transactions that may have added jobs before they knew.
     """
 
     def __init__(
@@ -57,12 +59,16 @@ class Fetcher:
         self._queue: deque[tuple[Row, Identity, float]] = deque()
         self._wake, self._room, self._stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._due_timer: asyncio.TimerHandle | None = None
+        self.waking = Waking(
+            names, wake=self._wake.set, load=lambda: len(runs) / options.concurrency,
+            fellows=lambda: lease.fellows, has_forbidden_flags=bool(options.forbidden_flags),
+        )  # fmt: skip
         #: When it was last known what is due, by the monotonic clock.
         self.last_fetch: float | None = None
         self._poll = False
         self._awake_since = time.monotonic()
-        #: Since when it counts how often it looked while it was busy, and how often in vain.
-        self._counted_since, self._polls, self._vain = self._awake_since, 0, 0
+        #: Since when it counts its polls while it is busy, and the jobs that they brought.
+        self._counted_since, self._polls, self._found = self._awake_since, 0, 0
         self._open_writers: list[str] = []
         self._pause = PAUSE
         #: Whether the last fetch left jobs that a limit or a pause may hold back.
@@ -103,6 +109,7 @@ class Fetcher:
 
     def close(self) -> None:
         """Cancel the timers."""
+        self.waking.cancel()
         if self._due_timer is not None:
             self._due_timer.cancel()
 
@@ -178,10 +185,10 @@ class Fetcher:
         quiet = False
         if self._lease.busy:
             self._polls += 1
-            self._vain += not fetched
+            self._found += fetched
             if now - self._counted_since > BUSY_AFTER:
-                quiet = 2 * self._vain > self._polls
-                self._counted_since, self._polls, self._vain = now, 0, 0
+                quiet = self._found < FEW * self._polls
+                self._counted_since, self._polls, self._found = now, 0, 0
         if self._lease.busy and (quiet or not self._lease.only_idle):
             await self._lease.set_busy(busy=False)
             self._open_writers = await self._protocol.writing_transactions()
@@ -249,7 +256,9 @@ class Fetcher:
         """Fetch jobs once; return how many, and whether there may be more."""
         started = time.perf_counter()
         try:
-            fetched = await self._protocol.fetch(identity.worker_id, want, self._names, flags)
+            fetched = await self._protocol.fetch(
+                identity.worker_id, want, self._names, flags, self.waking.to_tell()
+            )
         except Exception as error:
             if getattr(error, "sqlstate", None) == WORKER_ENDED:
                 await self._lease.ended(identity)

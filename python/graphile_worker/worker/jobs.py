@@ -17,8 +17,8 @@ from graphile_worker.errors import GraphileWorkerError, InvalidPayload, JobCance
 from graphile_worker.log import logger, shown
 from graphile_worker.worker.completer import Completer
 from graphile_worker.worker.context import ClaimedJob, Context
-from graphile_worker.worker.database.connections import Row
-from graphile_worker.worker.database.protocol import Protocol, conninfo
+from graphile_worker.worker.database.connections import Row, conninfo
+from graphile_worker.worker.database.protocol import Protocol
 from graphile_worker.worker.events import Event
 from graphile_worker.worker.executors.call import RunnableTask
 from graphile_worker.worker.executors.execute import Outcome, error_text, execute, failure

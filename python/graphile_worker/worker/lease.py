@@ -71,6 +71,8 @@ class Lease:
         self.busy = False
         #: Whether who adds jobs notifies only workers that are not busy.
         self.only_idle = False
+        #: How many idle workers run the same tasks, with this one.
+        self.fellows = 1
         self._last_stale = time.monotonic()
 
     @property
@@ -192,7 +194,7 @@ class Lease:
             seconds=max(2.0, self._every), at_start=at_start,
         )  # fmt: skip
         self._last_heartbeat = time.monotonic()
-        self.only_idle = heartbeat.only_idle
+        self.only_idle, self.fellows = heartbeat.only_idle, heartbeat.fellows
         self._every, self._dead_after = min(heartbeat.dead_after / 3, 10.0), heartbeat.dead_after
         if heartbeat.next_job_in is not None:
             self._on_due(heartbeat.next_job_in)

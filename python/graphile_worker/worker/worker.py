@@ -63,8 +63,7 @@ class Worker:
 
     def __init__(self, tasks: Any, *, once: bool = False, **settings: Any) -> None:
         self.options = options = WorkerOptions(**settings)
-        self.events = options.events
-        self._once = once
+        self.events, self._once = options.events, once
         self._executors = Executors(processes=options.executor_processes)
         self._tasks: Mapping[str, RunnableTask] = load_tasks(tasks, self._executors)
         names = sorted(self._tasks)
@@ -73,6 +72,7 @@ class Worker:
         self._protocol = Protocol(
             options.dsn, schema=options.schema, prepare=options.prepare,
             trusted=options.trust_owner, on_error=self._pool_error,
+            holds_jobs=lambda: self._lease.held > 0,
         )  # fmt: skip
         self._lease = Lease(
             self._protocol, self.events, names,
@@ -102,8 +102,8 @@ class Worker:
         if options.listen and not once:
             self._listener = Listener(
                 options.listen_dsn or options.dsn, self.events, worker_id=lambda: self.worker_id,
-                on_jobs=self._fetcher.wake, on_control=self._controlled,
-                on_migration=self._migrated,
+                on_jobs=self._fetcher.waking.notified, on_claimed=self._fetcher.waking.claimed,
+                on_control=self._controlled, on_migration=self._migrated,
             )  # fmt: skip
 
     def _scheduler(self) -> Scheduler | None:
@@ -199,7 +199,7 @@ class Worker:
             passing.append(_task(_kept(self._cron.run, "recurring jobs"), "cron"))
         if self._protocol.has_controls and not self._once:
             passing.append(_task(_kept(self._schedules.run, "scheduled jobs"), "schedules"))
-            passing.append(_task(maintain(self._protocol), "history"))
+            passing.append(_task(maintain(self._protocol, self._lease), "history"))
         every = [*background, *passing, fetching]
         stopping = _task(self._stopping.asked.wait(), "stop")
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from zlib import crc32
@@ -10,10 +11,13 @@ from zlib import crc32
 import psycopg
 from psycopg import pq
 from psycopg.adapt import PyFormat, Transformer
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import error_from_result
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import tuple_row
 from psycopg.types.string import ByteaBinaryLoader
+
+from graphile_worker.cli.dsn import without_driver
 
 Row = tuple[Any, ...]
 Connect = Callable[[], Awaitable[psycopg.AsyncConnection[Any]]]
@@ -22,6 +26,20 @@ Connect = Callable[[], Awaitable[psycopg.AsyncConnection[Any]]]
 DEADLINE = 30.0
 #: A session whose prepared statements are gone, or do not suit the tables any more.
 _STALE_SESSION = ("26000", "0A000")
+
+
+#: What a connection is made with where the connection string does not say otherwise: a peer that
+#: vanished is noticed within half a minute, and no setting of the role decides how text is read.
+_CONNECTION = {
+    "client_encoding": "utf8", "connect_timeout": 10, "keepalives_idle": 10,
+    "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30000,
+}  # fmt: skip
+
+
+def conninfo(dsn: str) -> str:
+    """Return a connection string with this module's defaults for what it does not say."""
+    given: dict[str, Any] = {**_CONNECTION, **conninfo_to_dict(without_driver(dsn))}
+    return make_conninfo(**given)
 
 
 class NotConnectedError(psycopg.OperationalError):
@@ -43,6 +61,7 @@ class Connection:
         self._connect = connect
         self._conn: psycopg.AsyncConnection[Any] | None = None
         self._lock = asyncio.Lock()
+        self._used_at = 0.0
         self._cancelling: set[asyncio.Task[None]] = set()
 
     @property
@@ -87,6 +106,7 @@ class Connection:
         async with self._lock:
             conn = await self._ready(seconds)
             try:
+                self._used_at = time.monotonic()
                 async with asyncio.timeout(seconds):
                     return await self._rows(conn, query, values)
             except TimeoutError as error:
@@ -109,6 +129,11 @@ class Connection:
             task = asyncio.get_running_loop().create_task(_cancel(conn))
             self._cancelling.add(task)
             task.add_done_callback(self._cancelling.discard)
+
+    async def close_unused(self, seconds: float) -> None:
+        """Close the connection if no statement has run on it for so many seconds."""
+        if not self._lock.locked() and time.monotonic() - self._used_at > seconds:
+            await self.close()
 
     async def close(self) -> None:
         """Close the connection, if it is open."""

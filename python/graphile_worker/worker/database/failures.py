@@ -43,3 +43,8 @@ def is_uncertain(error: BaseException) -> bool:
         return False
     severity = error.diag.severity_nonlocalized if isinstance(error, psycopg.Error) else None
     return severity != "ERROR"  # which undoes the statement
+
+
+def is_of_jobs(error: BaseException) -> bool:
+    """Whether the database refuses a statement for what it says of its jobs."""
+    return not is_outage(error)

@@ -10,8 +10,7 @@ import psycopg
 
 from graphile_worker.log import logger
 from graphile_worker.worker.database.backoff import Backoff
-from graphile_worker.worker.database.connections import DEADLINE
-from graphile_worker.worker.database.protocol import conninfo
+from graphile_worker.worker.database.connections import DEADLINE, conninfo
 from graphile_worker.worker.events import Event, Events
 
 #: Seconds of silence after which the connection is tried, and how long it has to answer.
@@ -22,17 +21,18 @@ class Listener:
     """Listens for new jobs, for changes of those that the worker holds, and of the schema.
 
     ``on_jobs`` and ``on_control`` are called for each such notification, and after each reconnect,
-    when some may have been missed. ``on_migration`` is called where someone says that the schema
-    was migrated.
+    when some may have been missed; ``on_jobs`` with the notification's payload. ``on_claimed`` is
+    called with what another worker tells of what it claimed, ``on_migration`` where someone says
+    that the schema was migrated.
     """
 
     def __init__(
         self, dsn: str, events: Events, *, worker_id: Callable[[], str],
-        on_jobs: Callable[[], None], on_control: Callable[[], None],
-        on_migration: Callable[[], None],
+        on_jobs: Callable[[str], None], on_claimed: Callable[[str], None],
+        on_control: Callable[[], None], on_migration: Callable[[], None],
     ) -> None:  # fmt: skip
         self._dsn, self._events, self._worker_id = conninfo(dsn), events, worker_id
-        self._on_jobs, self._on_control = on_jobs, on_control
+        self._on_jobs, self._on_claimed, self._on_control = on_jobs, on_claimed, on_control
         self._on_migration = on_migration
         self.listening = False
 
@@ -55,13 +55,14 @@ class Listener:
             conn.add_notify_handler(self._heard)
             async with asyncio.timeout(ANSWERS_WITHIN):
                 await conn.execute('listen "jobs:insert"')
+                await conn.execute('listen "jobs:claimed"')
                 await conn.execute('listen "jobs:control"')
                 await conn.execute('listen "worker:migrate"')
             self.listening = True
             logger.debug("LISTEN holds")
             backoff.reset()
             self._events.emit(Event("listen:start", self._worker_id()))
-            self._on_jobs()
+            self._on_jobs("")
             self._on_control()
             while True:
                 await self._hear(conn, TRIED_AFTER)
@@ -101,7 +102,9 @@ class Listener:
 
     def _heard(self, note: psycopg.Notify) -> None:
         if note.channel == "jobs:insert":
-            self._on_jobs()
+            self._on_jobs(note.payload)
+        elif note.channel == "jobs:claimed":
+            self._on_claimed(note.payload)
         elif note.channel == "jobs:control":
             self._on_control()
         else:

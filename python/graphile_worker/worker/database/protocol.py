@@ -9,9 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from graphile_worker.cli.dsn import without_driver
 from graphile_worker.client import verbs
 from graphile_worker.client.drivers import arun, translated
 from graphile_worker.client.statements import in_schema
@@ -26,8 +24,9 @@ from graphile_worker.worker.database.connections import (
     DirectConnection,
     NotConnectedError,
     Row,
+    conninfo,
 )
-from graphile_worker.worker.database.failures import is_hopeless, is_outage
+from graphile_worker.worker.database.failures import is_hopeless, is_of_jobs
 from graphile_worker.worker.database.statements import (
     TEXTS,
     Completing,
@@ -36,26 +35,17 @@ from graphile_worker.worker.database.statements import (
     Records,
     Verdict,
     finishing,
+    split_time,
 )
 
-#: What a connection is made with where the connection string does not say otherwise: a peer that
-#: vanished is noticed within half a minute, and no setting of the role decides how text is read.
-_CONNECTION = {
-    "client_encoding": "utf8", "connect_timeout": 10, "keepalives_idle": 10,
-    "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30000,
-}  # fmt: skip
 _MIXED_UP = "the worker's prepared statements are mixed up by a pooler: pass prepare=False"
 #: Seconds that looking after the history may take.
 MAINTENANCE_DEADLINE = 300.0
+#: Seconds without a statement after which a connection is closed, while no job is held.
+UNUSED_AFTER = 5.0
 #: Bytes of payloads that one fetch brings, in about.
 FETCH_BYTES = 32 << 20
 LEAST_PAYLOAD, MOST_PAYLOAD = 1 << 10, 256 << 10
-
-
-def conninfo(dsn: str) -> str:
-    """Return a connection string with this module's defaults for what it does not say."""
-    given: dict[str, Any] = {**_CONNECTION, **conninfo_to_dict(without_driver(dsn))}
-    return make_conninfo(**given)
 
 
 class Protocol:
@@ -69,9 +59,11 @@ class Protocol:
     def __init__(
         self, dsn: str, *, schema: str, prepare: bool = True, trusted: Iterable[str] = (),
         on_error: Callable[[BaseException], None] = lambda error: None,
+        holds_jobs: Callable[[], bool] = lambda: True,
     ) -> None:  # fmt: skip
         self._dsn, self._schema, self._prepare = conninfo(dsn), schema, prepare
         self._trusted, self._on_error = tuple(trusted), on_error
+        self._holds_jobs = holds_jobs
         self._connections: dict[str, Connection] = {
             "fetch": DirectConnection(self._connect, prepare=prepare),
             "complete": DirectConnection(self._connect, prepare=prepare),
@@ -118,6 +110,13 @@ class Protocol:
             raise psycopg.OperationalError(
                 f"the server does not answer: timed out after {DEADLINE:g} seconds"
             ) from error
+
+    def _beside_jobs(self, connection: str) -> str:
+        """Return the connection for what is said beside the jobs.
+
+        No job waits for it while none is held: one connection is enough then.
+        """
+        return connection if self._holds_jobs() else "fetch"
 
     async def close(self) -> None:
         """Close every connection."""
@@ -171,20 +170,22 @@ class Protocol:
                 return rows
 
     async def fetch(
-        self, worker_id: str, count: int, tasks: list[str], forbidden: list[str] | None
-    ) -> Fetched:
+        self, worker_id: str, count: int, tasks: list[str], forbidden: list[str] | None,
+        tell: str | None = None,
+    ) -> Fetched:  # fmt: skip
         """Take up to so many jobs, once; see ``is_uncertain`` for errors.
 
-        Large payloads are None: see ``payload``.
+        Large payloads are None: see ``payload``. ``tell`` is what other workers are told if jobs
+        were claimed and none is left.
         """
         largest = min(MOST_PAYLOAD, max(LEAST_PAYLOAD, FETCH_BYTES // count))
-        rows = await self._rows("fetch", "get_jobs", (largest, worker_id, count, tasks, forbidden))
-        hint = rows[0][-1] or ""
-        if rows[0][0] is None:
-            rows = []
-        again_in = float(hint) if hint[:1].isdigit() else None
-        is_limited = hint == "limited" or again_in is not None
-        return Fetched(rows, len(rows) == count or hint == "true", again_in, is_limited)
+        values: tuple[Any, ...] = (largest, worker_id, count, tasks, forbidden)
+        if tell is None:
+            rows = await self._rows("fetch", "get_jobs", values)
+        else:
+            values = (largest, count, tell, *values[1:])
+            rows = await self._rows("fetch", "get_jobs_and_tell", values)
+        return Fetched.of(rows, count)
 
     async def payload(self, worker_id: str, job_id: int) -> str | None:
         """Return the payload of a job; None: the worker does not hold it any more."""
@@ -205,7 +206,7 @@ class Protocol:
         not touched.
         """
         verb, values = finishing(worker_id, ids, records, self.has_controls)
-        rows = await self._persist("complete", verb, values, unless=_of_jobs)
+        rows = await self._persist("complete", verb, values, unless=is_of_jobs)
         late = [job for job, *done in rows if done != [None]]
         return late, [job for job, *done in rows if done == [None]]
 
@@ -227,7 +228,7 @@ class Protocol:
                 [each for each in failures if each["id"] not in fetched_again]
             )
 
-        rows = await self._persist("complete", "fail_jobs", values(), values, unless=_of_jobs)
+        rows = await self._persist("complete", "fail_jobs", values(), values, unless=is_of_jobs)
         return [job for (job,) in rows]
 
     async def return_jobs(
@@ -238,28 +239,29 @@ class Protocol:
 
         ``anew`` is as for ``fail``.
         """
-        at, delay = _split(when)
+        at, delay = split_time(when)
 
         def values() -> tuple[Any, ...]:
             return worker_id, [job_id for job_id in ids if job_id not in fetched_again], at, delay
 
-        await self._persist("complete", "return_jobs", values(), values, unless=_of_jobs)
+        await self._persist("complete", "return_jobs", values(), values, unless=is_of_jobs)
 
     async def return_and_pause(
         self, worker_id: str, job_id: int, scope: str, when: datetime | timedelta,
         reason: str | None,
     ) -> None:  # fmt: skip
         """Return a job without using up the attempt, and pause its queue or task until then."""
-        at, delay = _split(when)
+        at, delay = split_time(when)
         if not self.has_controls:
             await self.return_jobs(worker_id, [job_id], when)
             return
         values = (worker_id, job_id, scope, at, delay, reason)
-        await self._persist("complete", "return_and_pause", values, unless=_of_jobs)
+        await self._persist("complete", "return_and_pause", values, unless=is_of_jobs)
 
     async def run_schedules(self) -> tuple[list[dict[str, Any]], float | None]:
         """Add what is due by the schedules; return the runs, and the seconds until the next one."""
-        ((runs, seconds),) = await self._persist("other", "run_schedules", ())
+        connection = self._beside_jobs("other")
+        ((runs, seconds),) = await self._persist(connection, "run_schedules", ())
         return json.loads(runs), seconds
 
     async def review(self, worker_id: str, prefetched: list[int]) -> list[Verdict]:
@@ -292,10 +294,18 @@ class Protocol:
 
         ``seconds`` is how long the answer may take. ``at_start`` raises what no retry can fix.
         """
+        connection = self._beside_jobs("heartbeat")
+        values: tuple[Any, ...] = (tasks, worker_id, worker_id, tasks, json.dumps(details), busy)
+        verb = "heartbeat"
+        if not self.has_controls:
+            verb, values = "lonely_heartbeat", values[1:]
         (row,) = await self._persist(
-            "heartbeat", "heartbeat", (worker_id, worker_id, tasks, json.dumps(details), busy),
+            connection, verb, values,
             unless=is_hopeless if at_start else lambda error: False, seconds=seconds,
         )  # fmt: skip
+        if connection == "fetch":
+            for name in self._connections.keys() - {"fetch"}:
+                await self._connections[name].close_unused(UNUSED_AFTER)
         *answer, dead = row
         return Heartbeat._make([*answer, [(worker, int(jobs)) for worker, jobs in dead]])
 
@@ -329,20 +339,10 @@ class Protocol:
     async def add_cron_jobs(self, at: datetime, jobs: list[dict[str, Any]]) -> list[str]:
         """Add the jobs of a tick that no one has added yet; return the identifiers."""
         values = (at, json.dumps(jobs))
-        rows = await self._persist("other", "add_cron_jobs", values, unless=_of_jobs)
+        rows = await self._persist("other", "add_cron_jobs", values, unless=is_of_jobs)
         return [identifier for (identifier,) in rows]
 
     async def now(self) -> datetime:
         """Return the time on the database's clock."""
         ((moment,),) = await self._persist("other", "now", ())
         return cast("datetime", moment)
-
-
-def _split(when: datetime | timedelta | None) -> tuple[datetime | None, timedelta | None]:
-    """Return a time, or else a delay by the database's clock."""
-    return (None, when) if isinstance(when, timedelta) else (when, None)
-
-
-def _of_jobs(error: BaseException) -> bool:
-    """Whether the database refuses a statement for what it says of its jobs."""
-    return not is_outage(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 from graphile_worker.worker.database.connections import Row
@@ -10,14 +11,33 @@ from graphile_worker.worker.database.connections import Row
 # its own job and not the whole fetch; those larger than the first parameter are left for
 # get_payload. A stored value may be a hundredth of its text, so only tiny ones are not measured. A
 # heartbeat recovers dead workers' jobs as well: one statement, so that an idle worker sends few.
-TEXTS = {
-    "get_jobs": """select id, task_identifier,
+_JOB = """select id, task_identifier,
   case when pg_column_size(payload) <= 128 or octet_length(payload::text) <= %s
     then payload::text end,
   queue_name, priority, run_at, attempts, max_attempts, left(last_error, 10000),
   created_at, updated_at, key, locked_at, locked_by, revision, flags::text,
-  current_setting('graphile_worker.more', true)
-from (values (1)) as one left join {s}.get_jobs(%s, %s, %s, %s) as jobs on true""",
+"""
+_FETCHED = "from (values (1)) as one left join {s}.get_jobs(%s, %s, %s, %s) as jobs on true"
+_HEARTBEAT = """select beat.is_known, extract(epoch from beat.dead_after)::float8,
+  extract(epoch from beat.next_job_in)::float8, beat.is_due,
+  coalesce(current_setting('graphile_worker.notify', true), '') in ('', 'auto', 'idle'),
+  {fellows},
+  array(
+    select array[dead.dead_worker_id, dead.released_jobs::text]
+    from {s}.recover_dead_workers(%s) as dead
+  )
+from {s}.heartbeat(%s, %s, %s, %s) as beat"""
+TEXTS = {
+    "get_jobs": f"""{_JOB}  current_setting('graphile_worker.more', true)
+{_FETCHED}""",
+    # Of equal notifications one is sent.
+    "get_jobs_and_tell": f"""{_JOB}  case
+    when count(id) over () between 1 and %s - 1
+      and coalesce(current_setting('graphile_worker.more', true), '') = ''
+    then pg_notify('jobs:claimed', %s)::text
+    else current_setting('graphile_worker.more', true)
+  end
+{_FETCHED}""",
     "get_payload": "select {s}.get_payload(%s, %s)::text",
     "schema_revision": "select breaking_revision from {s}.schema_revision()",
     "finish_jobs": "select job_id from {s}.finish_jobs(%s, %s::text::bigint[]) where not done",
@@ -38,14 +58,9 @@ from {s}.return_jobs(%s, %s, coalesce(%s::timestamptz, now() + %s::interval))"""
     "review_jobs": "select job_id, verdict, reason, requested_by from {s}.review_jobs(%s, %s)",
     "run_schedules": """select runs::text, extract(epoch from next_run_in)::float8
 from {s}.run_schedules()""",
-    "heartbeat": """select beat.is_known, extract(epoch from beat.dead_after)::float8,
-  extract(epoch from beat.next_job_in)::float8, beat.is_due,
-  coalesce(current_setting('graphile_worker.notify', true), '') in ('', 'auto', 'idle'),
-  array(
-    select array[dead.dead_worker_id, dead.released_jobs::text]
-    from {s}.recover_dead_workers(%s) as dead
-  )
-from {s}.heartbeat(%s, %s, %s, %s) as beat""",
+    "heartbeat": _HEARTBEAT.replace("{fellows}", "{s}.count_idle_workers(%s)"),
+    # On an older schema.
+    "lonely_heartbeat": _HEARTBEAT.replace("{fellows}", "1"),
     "writing_transactions": "select {s}.writing_transactions(%s)",
     "end_worker": "select {s}.end_worker(%s)",
     "return_unknown_jobs": "select {s}.return_unknown_jobs(%s, %s)",
@@ -75,6 +90,8 @@ class Heartbeat(NamedTuple):
     is_due: bool
     #: Whether only workers that sleep are notified.
     only_idle: bool
+    #: How many idle workers run the same tasks, with this one.
+    fellows: int
     #: The ids of dead workers, with the numbers of their jobs.
     dead: list[tuple[str, int]]
 
@@ -108,6 +125,16 @@ class Fetched(NamedTuple):
     #: Whether a limit, a rate or a pause may hold jobs back.
     is_limited: bool
 
+    @classmethod
+    def of(cls, rows: list[Row], wanted: int) -> Fetched:
+        """Return what the rows of a fetch of so many jobs say; the first is there in any case."""
+        hint = rows[0][-1] or ""
+        if rows[0][0] is None:
+            rows = []
+        again_in = float(hint) if hint[:1].isdigit() else None
+        is_limited = hint == "limited" or again_in is not None
+        return cls(rows, len(rows) == wanted or hint == "true", again_in, is_limited)
+
 
 class Verdict(NamedTuple):
     """What the worker is to do with a job that it holds: it is cancelled, or paused."""
@@ -135,3 +162,8 @@ def finishing(
     problems = records.problems if any(records.problems) else []
     seconds = f"{{{','.join(map('%.6f'.__mod__, records.seconds))}}}"
     return "finish_jobs_with_results", (worker_id, array, results, seconds, problems)
+
+
+def split_time(when: datetime | timedelta | None) -> tuple[datetime | None, timedelta | None]:
+    """Return a time, or else a delay by the database's clock."""
+    return (None, when) if isinstance(when, timedelta) else (when, None)

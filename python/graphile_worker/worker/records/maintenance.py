@@ -7,13 +7,17 @@ import random
 
 from graphile_worker.log import logger, shown
 from graphile_worker.worker.database.protocol import Protocol
+from graphile_worker.worker.lease import Lease
 
-#: Seconds between two times, about.
-EVERY = 60.0
+#: Seconds between two times, about, and how many workers at most take turns: each of them may end.
+EVERY, MOST_TURNS = 60.0, 10
 
 
-async def maintain(protocol: Protocol) -> None:
-    """Add and drop the history's partitions, and delete what is old, until cancelled."""
+async def maintain(protocol: Protocol, lease: Lease) -> None:
+    """Add and drop the history's partitions, and delete what is old, until cancelled.
+
+    The lease knows how many workers do the same.
+    """
     while True:
         try:
             dropped, deleted, failed = await protocol.maintain_history()
@@ -25,4 +29,5 @@ async def maintain(protocol: Protocol) -> None:
                     "history: dropped %d partitions, deleted %d rows and %d failed jobs",
                     dropped, deleted, failed,
                 )  # fmt: skip
-        await asyncio.sleep(EVERY * random.uniform(0.9, 1.1))
+        turns = min(max(1, lease.fellows // 2), MOST_TURNS)
+        await asyncio.sleep(EVERY * turns * random.uniform(0.9, 1.1))
