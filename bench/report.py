@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from server import number
+from figures import LIMITS, OURS, ROWS, Figure, beside, ratio, table
 
 ROOT = Path(__file__).parents[1]
 START, END = "<!-- bench -->", "<!-- /bench -->"
-OURS = "ours"
 
 #: Columns of the tables, and the figures in them, as the parts of the benchmark call them.
 DRAINS = {
@@ -34,86 +31,11 @@ LATENCIES = {
     for kind in ("idle", "light load", "half load")
     for short, which in (("p50", "median"), ("p99", "99th percentile"))
 }
-#: What an equal statement or program does that is no queue.
-LIMITS = ("insert", "insert..select", "bare SQL", "bare SQL, no task", "LISTEN and NOTIFY alone")
-#: The rows of the README: label, part of the benchmark, and a piece of the figure's title.
-ROWS = (
-    ("add_job, durable, 1 client", "enqueue", "1 clients, commit on, notify on"),
-    (
-        "add_job, durable, 16 clients, `notify = off`",
-        "enqueue",
-        "16 clients, commit on, notify off",
-    ),
-    ("add_jobs of 1,000", "many", "add_jobs of 1,000"),
-    ("fetch and finish in batches of 100", "protocol", "and finish"),
-    ("drain 100,000 jobs, 1 process", "drain", " jobs, 1 process"),
-    ("drain 100,000 jobs, 2 processes", "drain", " jobs, 2 processes"),
-    ("commit to start of a job, idle, p50", "latency", "latency, idle, median"),
-    ("memory of an idle worker", "memory", "memory, idle"),
-)
 USES = {
     "MiB idle": "memory, idle", "MiB after a drain": "memory, after a drain",
     "statements a minute, idle": "statements, idle", "CPU of a job": "CPU of a job",
     "WAL of a job": "WAL of a job, its whole life", "index entries": "index entries of a job",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Figure:
-    """What was measured of each contestant, round by round."""
-
-    part: str
-    title: str
-    unit: str
-    values: dict[str, list[float | None]]
-
-    def median(self, name: str) -> float | None:
-        """Return a contestant's median; None where it has no figure."""
-        seen = [value for value in self.values.get(name, []) if value is not None]
-        return statistics.median(seen) if seen else None
-
-    def shown(self, name: str) -> str:
-        """Return a contestant's median with its unit."""
-        median = self.median(name)
-        return "" if median is None else f"{number(median)}{self.unit}"
-
-    def spread(self, name: str) -> str:
-        """Return the least and the greatest of a contestant's rounds."""
-        return _spread([value for value in self.values.get(name, []) if value is not None])
-
-    def ratios(self, name: str) -> list[float]:
-        """Return ours divided by a contestant's, round by round."""
-        rounds = zip(self.values[OURS], self.values.get(name, []), strict=False)
-        return [ours / its for ours, its in rounds if ours and its]
-
-
-def _spread(values: list[float]) -> str:
-    if len(values) < 2:
-        return ""
-    least, most = number(min(values)), number(max(values))
-    return f"{least}–{most}"  # noqa: RUF001 (a range, as it is printed)
-
-
-def _ratio(ratios: list[float]) -> str:
-    """Return the median of ratios and their spread."""
-    if not ratios:
-        return ""
-    spread = _spread(ratios)
-    return f"{number(statistics.median(ratios))}{spread and f' ({spread})'}"
-
-
-def _beside(figure: Figure, name: str) -> str:
-    """Return a contestant's cell: its figure, and ours as a multiple of it."""
-    shown, ratios = figure.shown(name), _ratio(figure.ratios(name))
-    if not shown and name in figure.values:
-        return "-"
-    return f"{shown} · {ratios}" if ratios and name != OURS else shown
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    head, body = list(head), [list(row) for row in rows]
-    lines = [head, ["---"] * len(head), *body]
-    return "\n".join(f"| {' | '.join(line)} |".replace("|  |", "| |") for line in lines)
 
 
 class Report:
@@ -160,18 +82,18 @@ class Report:
         rows = [
             (
                 figure.title, figure.shown(OURS),
-                next((_beside(figure, each) for each in LIMITS if each in figure.values), ""),
-                *(_beside(figure, each) for each in others),
+                next((beside(figure, each) for each in LIMITS if each in figure.values), ""),
+                *(beside(figure, each) for each in others),
             )
             for figure in figures
         ]  # fmt: skip
-        return _table(("", "ours", "the limit: plain SQL", *others), rows) if rows else ""
+        return table(("", "ours", "the limit: plain SQL", *others), rows) if rows else ""
 
     def _contestants(self, columns: dict[str, Figure | None]) -> str:
         shown = {head: figure for head, figure in columns.items() if figure}
         names = list(dict.fromkeys(name for figure in shown.values() for name in figure.values))
-        rows = [(name, *(_beside(figure, name) for figure in shown.values())) for name in names]
-        return _table(("", *shown), rows) if rows else ""
+        rows = [(name, *(beside(figure, name) for figure in shown.values())) for name in names]
+        return table(("", *shown), rows) if rows else ""
 
     def draining(self) -> str:
         """Return the table of drains."""
@@ -225,9 +147,9 @@ class Report:
                 (
                     title,
                     *(other.shown(OURS) if other else "" for other in others.values()),
-                    _ratio([value for value in figure.values[OURS] if value is not None]),
+                    ratio([value for value in figure.values[OURS] if value is not None]),
                     *(
-                        _ratio([v for v in figure.values[peer] if v is not None])
+                        ratio([v for v in figure.values[peer] if v is not None])
                         for peer in peers[:1]
                     ),
                 )
@@ -238,19 +160,19 @@ class Report:
             "", "drained", "clean twin", "fetch p95", "fetch of one, p95", "of the clean rate",
             "Node, batched: of its own",
         )  # fmt: skip
-        return _table(heads[: len(rows[0])], rows)
+        return table(heads[: len(rows[0])], rows)
 
     def everything(self) -> str:
         """Return every figure of every contestant."""
         rows = [
             (
                 figure.title if not index else "", name, figure.shown(name), figure.spread(name),
-                _ratio(figure.ratios(name)) if name != OURS and OURS in figure.values else "",
+                ratio(figure.ratios(name)) if name != OURS and OURS in figure.values else "",
             )
             for figure in self.figures
             for index, name in enumerate(figure.values)
         ]  # fmt: skip
-        return _table(("", "", "median", "least to greatest", "ours : it"), rows)
+        return table(("", "", "median", "least to greatest", "ours : it"), rows)
 
     def short(self) -> str:
         """Return the eight rows of the README."""
@@ -259,12 +181,12 @@ class Report:
             figure = self._named(part, title)
             if figure is None:
                 continue
-            limit = next((_beside(figure, each) for each in LIMITS if each in figure.values), "")
+            limit = next((beside(figure, each) for each in LIMITS if each in figure.values), "")
             node = "Node, batched" if "Node, batched" in figure.values else "Node"
-            others = (_beside(figure, each) for each in (node, "Procrastinate", "PgQueuer"))
+            others = (beside(figure, each) for each in (node, "Procrastinate", "PgQueuer"))
             rows.append((label, figure.shown(OURS), limit, *others))
         head = ("", "ours", "the limit", "Node", "Procrastinate", "PgQueuer")
-        return _paragraphs([(self.conditions(), True), ("", _table(head, rows) if rows else "")])
+        return _paragraphs([(self.conditions(), True), ("", table(head, rows) if rows else "")])
 
     def long(self) -> str:
         """Return what docs/performance.md says."""

@@ -18,6 +18,7 @@ from datetime import date
 from pathlib import Path
 
 import machine
+from figures import Figure, first_rows
 from graphile_worker.testing.embedded import Server
 from parts import (
     adding,
@@ -118,8 +119,11 @@ def main() -> int:
                 if name in wanted:
                     bench.part, start = name, time.monotonic()
                     part(bench)
-                    print(f"[{name}: {time.monotonic() - start:.0f} s]\n", flush=True)
+                    took = f"[{name}: {time.monotonic() - start:.0f} s]"
+                    print(took, file=sys.stderr, flush=True)
         finally:
+            print(first_rows([Figure(**each) for each in bench.results]), end="\n\n")
+            bench.print_all()
             if chosen.json:
                 whole = {
                     "date": date.today().isoformat(),

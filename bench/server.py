@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -160,9 +161,14 @@ class Bench:
             self.report(title, unit, values)
 
     def report(self, title: str, unit: str, values: dict[str, list[float | None]]) -> None:
-        """Print a figure of each contestant, a value a round, and keep it."""
+        """Keep a figure of each contestant, a value a round, and say that it is there."""
         self.results.append({"part": self.part, "title": title, "unit": unit, "values": values})
-        _print(title, unit, values)
+        print(f"  {title}", file=sys.stderr, flush=True)
+
+    def print_all(self) -> None:
+        """Print every figure that was measured."""
+        for each in self.results:
+            _print(each["title"], each["unit"], each["values"])
 
 
 def _print(title: str, unit: str, values: dict[str, list[float | None]]) -> None:
