@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -301,6 +302,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15.0, help="of a measurement (15)")
     parser.add_argument("--json", type=Path, help="write all results to this file")
     chosen = parser.parse_args()
+    # As Ctrl-C does: so that every process is ended and the server's folder goes.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     server = PrivateServer(durable=True, settings=SETTINGS)
     with server:
         stage = Stage(server, chosen.seconds)
