@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import plots
 from figures import LIMITS, OURS, ROWS, Figure, beside, ratio, table
 
 ROOT = Path(__file__).parents[1]
@@ -209,55 +210,6 @@ class Report:
             f"{waits}:"
         )
 
-    def plot(self, path: Path) -> None:
-        """Draw the drained jobs a second of each contestant, by 1 and by 2 processes."""
-        import matplotlib as mpl
-
-        mpl.use("svg")
-        from matplotlib import pyplot
-
-        figures = [
-            (label, figure)
-            for label in ("1 process", "2 processes")
-            if (figure := self._named("drain", f" jobs, {label}"))
-        ]
-        if not figures:
-            return
-        most = {
-            name: max(figure.median(name) or 0 for _, figure in figures)
-            for name in figures[0][1].values
-        }
-        names = sorted(most, key=lambda name: most[name])
-        # Text stays text; a grey that can be read on white and on black; the same file each time.
-        grey, colours = "#6e7781", ("#8fb4de", "#2f6fb7")
-        pyplot.rcParams.update(
-            {
-                "svg.fonttype": "none", "svg.hashsalt": "bench", "font.family": "sans-serif",
-                "font.size": 11, "text.color": grey, "axes.labelcolor": grey,
-                "xtick.color": grey, "ytick.color": grey, "axes.edgecolor": grey,
-            }
-        )  # fmt: skip
-        drawing, axes = pyplot.subplots(figsize=(8, 0.45 * len(names) + 1), layout="constrained")
-        height = 0.8 / len(figures)
-        for index, (label, figure) in enumerate(figures):
-            rates = [figure.median(name) or 0 for name in names]
-            at = [row + (len(figures) - 1 - 2 * index) * height / 2 for row in range(len(names))]
-            bars = axes.barh(at, rates, height, label=label, color=colours[index])
-            axes.bar_label(
-                bars, [f"{rate:,.0f}" if rate else "-" for rate in rates], padding=4, size=9
-            )
-        axes.set_yticks(range(len(names)), names)
-        for tick in axes.get_yticklabels():
-            tick.set_fontweight("bold" if tick.get_text().startswith(OURS) else "normal")
-        axes.set_xlabel("jobs drained a second")
-        axes.xaxis.set_major_formatter("{x:,.0f}")
-        axes.margins(x=0.12)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.tick_params(axis="y", length=0)
-        axes.legend(frameon=False, loc="lower right")
-        drawing.savefig(path, transparent=True, metadata={"Date": None, "Creator": None})
-        pyplot.close(drawing)
-
 
 def _paragraphs(parts: Iterable[tuple[str, str | bool]]) -> str:
     return "\n\n".join(
@@ -291,7 +243,8 @@ def main() -> int:
     for name, between in pages.items():
         page: Path = chosen.root / name
         page.write_text(replaced(page.read_text(), between))
-    report.plot(chosen.root / "docs" / "drain.svg")
+    plots.drains(report.figures, chosen.root / "docs" / "drain.svg")
+    plots.growth(report.figures, chosen.root / "docs" / "growth.svg")
     return 0
 
 

@@ -25,6 +25,7 @@ from parts import (
     beside,
     drain,
     fleet,
+    growth,
     hostile,
     latency,
     memory,
@@ -48,11 +49,15 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "memory": memory.memory,
     "startup": startup.startup,
     "fleet": fleet.fleet,
+    "growth": growth.growth,
     "hostile": hostile.hostile,
     "churn": hostile.churn,
     "records": records.records,
     "versions": versions.versions,
 }
+
+#: The quick run compares with others, and stays below three minutes.
+SLOW = ("fleet", "growth", "versions", "records")
 
 FULL = Sizes(
     rounds=5, seconds=2, clients=(1, 4, 16), jobs=100_000, most_seconds=10,
@@ -108,10 +113,8 @@ def main() -> int:
     if chosen.clients:
         given["clients"] = tuple(chosen.clients)
     sizes = replace(QUICK if chosen.quick else FULL, **given)
-    # The quick run compares with others, and stays below three minutes.
-    wanted = chosen.only or [
-        name for name in PARTS if not (chosen.quick and name in ("fleet", "versions", "records"))
-    ]
+    left_out = SLOW if chosen.quick else ()
+    wanted = chosen.only or [name for name in PARTS if name not in left_out]
     with Server(durable=True, settings=SETTINGS) as server:
         bench = Bench(server, sizes, chosen.peer)
         try:

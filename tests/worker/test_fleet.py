@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
 import time
@@ -91,6 +92,44 @@ def test_whatever_a_notification_of_a_claim_says_no_worker_fails() -> None:
         waking.claimed(text)
         waking.notified(text)
     assert len(woken) == 8
+
+
+def test_only_what_tells_of_the_last_notification_keeps_a_worker_from_polling() -> None:
+    asyncio.run(spread())
+
+
+async def spread() -> None:
+    woken: list[bool] = []
+    waking = Waking(
+        ["t"], wake=lambda: woken.append(True), load=lambda: 0.5, fellows=lambda: 10_000,
+        has_forbidden_flags=False,
+    )  # fmt: skip
+    other = Waking(
+        ["t"], wake=lambda: None, load=lambda: 0.5, fellows=lambda: 10, has_forbidden_flags=False
+    )
+    first, second = '{"r":0.1,"count":1}', '{"r":0.2,"count":1}'
+    for each in (waking, other):
+        each.notified(first)
+    tells = other.to_tell()
+    assert tells
+    waking.notified(second)
+    waking.claimed(tells)
+    assert waking._timer is not None, "the second one came later"
+    other.notified(second)
+    tells = other.to_tell()
+    assert tells
+    other.told(tells)
+    assert other.to_tell() is None
+    waking.claimed(tells.replace('"tasks": "', '"tasks": "0'))
+    assert waking._timer is not None, "of other tasks"
+    waking.claimed(tells)
+    assert waking._timer is None
+    assert woken == []
+    waking.notified(second)
+    waking.notified('{"r":0.3,"count":5}')
+    waking.notified('{"count":1}')
+    assert len(woken) == 3, "at once: heard twice, of several jobs, and without a number"
+    other.cancel()
 
 
 @pytest.mark.parametrize(

@@ -256,9 +256,10 @@ class Fetcher:
         """Fetch jobs once; return how many, and whether there may be more."""
         started = time.perf_counter()
         try:
-            fetched = await self._protocol.fetch(
-                identity.worker_id, want, self._names, flags, self.waking.to_tell()
-            )
+            tell = self.waking.to_tell()
+            fetched = await self._protocol.fetch(identity.worker_id, want, self._names, flags, tell)
+            if tell is not None and fetched.has_told:
+                self.waking.told(tell)
         except Exception as error:
             if getattr(error, "sqlstate", None) == WORKER_ENDED:
                 await self._lease.ended(identity)

@@ -125,6 +125,11 @@ class Fetched(NamedTuple):
     #: Whether a limit, a rate or a pause may hold jobs back.
     is_limited: bool
 
+    @property
+    def has_told(self) -> bool:
+        """Whether others were told that this is all, if they were to be."""
+        return bool(self.rows) and not (self.more or self.is_limited)
+
     @classmethod
     def of(cls, rows: list[Row], wanted: int) -> Fetched:
         """Return what the rows of a fetch of so many jobs say; the first is there in any case."""

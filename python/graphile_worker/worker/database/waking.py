@@ -40,14 +40,17 @@ class Waking:
         # One that leaves some jobs of its tasks alone is not like the others.
         self._is_alike = not has_forbidden_flags
         self._me = secrets.token_hex(6)
+        #: The last notification, and the last one of which the others were told.
         self._heard: str | None = None
+        self._told: str | None = None
         self._was_last = False
         self._timer: asyncio.TimerHandle | None = None
 
     def notified(self, payload: str) -> None:
         """Poll now or soon: jobs were added."""
+        # Of two that are equal none could say which one was the last.
+        delay = self._delay(payload) if payload != self._heard else 0.0
         self._heard = payload
-        delay = self._delay(payload)
         if delay == 0.0:
             self.cancel()
             self._wake()
@@ -55,7 +58,8 @@ class Waking:
             self._timer = asyncio.get_running_loop().call_later(delay, self._fire)
 
     def _delay(self, payload: str) -> float:
-        if not self._is_spread() or _members(payload).get("count") != 1:
+        members = _members(payload)
+        if not self._is_spread() or members.get("count") != 1 or "r" not in members:
             return 0.0
         load = self._load()
         if self._was_last and load == 0.0:
@@ -71,9 +75,13 @@ class Waking:
 
     def to_tell(self) -> str | None:
         """Return what to tell the others if the poll that begins now claims all there is."""
-        if not self._is_spread() or self._heard is None:
+        if not self._is_spread() or self._heard in (None, "", self._told):
             return None
         return json.dumps({"tasks": self._tasks, "heard": self._heard, "by": self._me})
+
+    def told(self, payload: str) -> None:
+        """Do not tell this again."""
+        self._told = _members(payload).get("heard")
 
     def claimed(self, payload: str) -> None:
         """Do not poll, if this says that another worker has claimed what this one would."""
