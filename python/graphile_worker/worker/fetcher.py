@@ -65,7 +65,7 @@ class Fetcher:
         )  # fmt: skip
         #: When it was last known what is due, by the monotonic clock.
         self.last_fetch: float | None = None
-        self._poll = False
+        self._poll = self._is_starting = False
         self._awake_since = time.monotonic()
         #: Since when it counts its polls while it is busy, and the jobs that they brought.
         self._counted_since, self._polls, self._found = self._awake_since, 0, 0
@@ -114,14 +114,25 @@ class Fetcher:
             self._due_timer.cancel()
 
     def start(self) -> None:
-        """Start as many jobs as there is room for."""
-        room = self._options.concurrency - len(self._runs)
-        while room > 0 and self._queue and not self._stop.is_set():
-            row, identity, _ = self._queue.popleft()
-            if not identity.lost:  # else it was given to others
-                self._runs.start(row, identity)
-                room -= 1
+        """Start as many jobs as there is room for; some end while they are started."""
+        if self._is_starting:
+            return
+        self._is_starting, left = True, self._options.concurrency
+        try:
+            while self._has_room() and self._queue and not self._stop.is_set():
+                if left == 0:  # others have to run, too
+                    asyncio.get_running_loop().call_soon(self.start)
+                    break
+                row, identity, _ = self._queue.popleft()
+                if not identity.lost:  # else it was given to others
+                    self._runs.start(row, identity)
+                    left -= 1
+        finally:
+            self._is_starting = False
         self._room.set()
+
+    def _has_room(self) -> bool:
+        return len(self._runs) < self._options.concurrency
 
     async def run(self) -> None:
         """Fetch jobs until stopped, whatever goes wrong in the meantime.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -55,6 +56,15 @@ def _decoded(text: str) -> Any:
 
 class AbortedError(GraphileWorkerError):
     """The task was cancelled before it came to an end."""
+
+
+def _create_task(
+    coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop, name: str
+) -> asyncio.Task[None]:
+    """Create a task; where Python can, run it at once until it waits: that is less work."""
+    if sys.version_info >= (3, 12):
+        return asyncio.Task(coroutine, loop=loop, name=name, eager_start=True)
+    return loop.create_task(coroutine, name=name)
 
 
 class _RunningJob:
@@ -115,7 +125,8 @@ class RunningJobs:
         run = _RunningJob(identity, context)
         self._runs.add(run)
         # With a name, none is made up for it.
-        run.task = loop.create_task(self._one(run, error, text is None), name=row[1])
+        task = _create_task(self._one(run, error, text is None), loop, row[1])
+        run.task = run.task or task
 
     def fetched_again(self, job_id: int) -> None:
         """Stop a job's earlier run: another worker had the job, and it was fetched again."""
@@ -168,6 +179,7 @@ class RunningJobs:
 
     async def _one(self, run: _RunningJob, error: Exception | None, is_large: bool) -> None:
         """Run a job and report its outcome to the database, whatever the task does."""
+        run.task = asyncio.current_task()
         started = time.perf_counter()
         outcome: Outcome | None = None
         job = run.context.job
