@@ -18,6 +18,7 @@ from graphile_worker.worker import Worker
 from graphile_worker.worker import fetcher as taking
 from graphile_worker.worker.database.protocol import Protocol
 from graphile_worker.worker.database.statements import Fetched
+from graphile_worker.worker.lease import Lease
 from support.live import running
 from support.pg import Database, wait_for
 
@@ -35,6 +36,8 @@ def idle_db(db: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
     monkeypatch.setattr(taking, "FIRST_POLL", 60.0)
     # Adders and workers share this process, and the machine with other tests: there are pauses.
     monkeypatch.setattr(taking, "BUSY_AFTER", 0.5)
+    monkeypatch.setattr(taking, "ENOUGH", 0)
+    monkeypatch.setattr(taking, "FEW", 1)
     monkeypatch.setattr(taking, "PAUSE", 0.05)
     return db
 
@@ -100,6 +103,32 @@ def test_a_worker_that_others_left_too_few_jobs_looks_again(
         other.execute("select from graphile_worker._private_jobs order by id limit 20 for update")
         with running({"t": t}, db, poll_interval=120, concurrency=24, prefetch=0):
             wait_for(lambda: len(ran) == 10, "it took the rest", SOON)
+
+
+def test_a_worker_that_finds_few_jobs_does_not_become_busy(
+    idle_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not after a slow start either, nor while a limit makes it poll."""
+    monkeypatch.setattr(taking, "BUSY_AFTER", 0.0)
+    monkeypatch.setattr(taking, "ENOUGH", 2)
+    said: list[bool] = []
+    announce = Lease.set_busy
+
+    async def heard(lease: Lease, busy: bool) -> None:
+        said.append(busy)
+        await announce(lease, busy)
+
+    monkeypatch.setattr(Lease, "set_busy", heard)
+    ran: list[Any] = []
+
+    async def t(payload: Any) -> None:
+        ran.append(payload)
+
+    with running({"t": t}, idle_db, poll_interval=120):
+        for n in range(5):
+            idle_db.rows(ADD, "t", f"{n}")
+            wait_for(partial(ran.__contains__, n), "it was woken", SOON)
+    assert said == []
 
 
 def test_a_busy_worker_is_not_notified_and_one_that_sleeps_is(idle_db: Database) -> None:

@@ -28,10 +28,10 @@ MAX_PREFETCH = 750
 PREFETCH_SECONDS = 0.25
 #: Seconds until an idle worker looks again; doubled after each look.
 FIRST_POLL = 1.0
-#: Seconds without a pause after which a worker says that it is busy; and in which it has to find
-#: fewer than so many jobs a poll before it says that it sleeps. With fewer, jobs start earlier if
-#: each notifies.
-BUSY_AFTER, FEW = 0.1, 3
+#: Seconds without a pause after which a worker says that it is busy if its polls brought so many
+#: jobs each, and so often it counts them; with fewer than FEW it says that it sleeps. Then jobs
+#: start earlier if each notifies.
+BUSY_AFTER, ENOUGH, FEW = 0.1, 2, 3
 #: A pause, in seconds: so often looks a worker that no one wakes. Also the first wait for those
 #: who added jobs before it said that it sleeps, and the longest such wait.
 PAUSE, LONGEST_PAUSE = 0.002, 0.25
@@ -66,9 +66,7 @@ class Fetcher:
         #: When it was last known what is due, by the monotonic clock.
         self.last_fetch: float | None = None
         self._poll = self._is_starting = False
-        self._awake_since = time.monotonic()
-        #: Since when it counts its polls while it is busy, and the jobs that they brought.
-        self._counted_since, self._polls, self._found = self._awake_since, 0, 0
+        self._count_anew()
         self._open_writers: list[str] = []
         self._pause = PAUSE
         #: Whether the last fetch left jobs that a limit or a pause may hold back.
@@ -192,23 +190,26 @@ class Fetcher:
 
     async def _announce(self, fetched: int) -> bool:
         """Tell the database when the worker becomes busy or idle; return whether to fetch now."""
-        now = time.monotonic()
-        quiet = False
-        if self._lease.busy:
-            self._polls += 1
-            self._found += fetched
-            if now - self._counted_since > BUSY_AFTER:
-                quiet = self._found < FEW * self._polls
-                self._counted_since, self._polls, self._found = now, 0, 0
-        if self._lease.busy and (quiet or not self._lease.only_idle):
+        self._polls += 1
+        self._found += fetched
+        if time.monotonic() - self._counted_since <= BUSY_AFTER:
+            return False
+        each = self._found / self._polls
+        self._count_anew()
+        if self._lease.busy and (each < FEW or not self._lease.only_idle):
             await self._lease.set_busy(busy=False)
             self._open_writers = await self._protocol.writing_transactions()
-            self._awake_since, self._pause = time.monotonic(), PAUSE
+            self._pause = PAUSE
             return True
-        if not self._lease.busy and now - self._awake_since > BUSY_AFTER:
+        if not self._lease.busy and each >= ENOUGH:
             await self._lease.set_busy(busy=True)
-            self._counted_since, self._open_writers = time.monotonic(), []
+            self._open_writers = []
+            self._count_anew()
         return False
+
+    def _count_anew(self) -> None:
+        """Count polls and what they bring from now on."""
+        self._counted_since, self._polls, self._found = time.monotonic(), 0, 0
 
     async def _sleep(self, idle: float) -> bool:
         """Wait until it is time to fetch; return False where only the poll interval ended."""
@@ -217,14 +218,14 @@ class Fetcher:
             return True
         if self._open_writers:
             if not await happens(self._wake, self._pause):
-                self._awake_since = time.monotonic()
+                self._count_anew()
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
             self._open_writers = await self._protocol.writing_transactions(self._open_writers)
             return True
         asleep = time.monotonic()
         woken = await self._until_woken(idle)
         if time.monotonic() - asleep > PAUSE:
-            self._awake_since = time.monotonic()
+            self._count_anew()
         return woken
 
     async def _until_woken(self, idle: float) -> bool:
