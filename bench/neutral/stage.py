@@ -5,7 +5,7 @@
 Every system gets a database of its own on one durable private server, and one process that speaks
 the contract. Depth: jobs a second while 4,000 wait. Chaos: passed if the process completes jobs at
 the old rate again within a minute, and no job is left when the producer has stopped. Pressure:
-passed if jobs are completed at the rate at which they are added, half of what the system can do.
+passed if jobs are completed at the rate at which they are added, a third of what the system can do.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ class Stage:
             for system in systems:
                 if system not in self.rates:
                     self.depth([system])
-                rate = self.rates[system] / 2 * (2 if name == "twice the load" else 1)
+                rate = self.rates[system] / 3 * (2 if name == "twice the load" else 1)
                 with self.system(system) as run, ExitStack() as stack:
                     run.start(producer_rate=rate, worker_count=64, producer_batch_max=1000)
                     run.completes(0.8 * rate, 15.0)
