@@ -100,7 +100,7 @@ create table @extschema@._private_settings (
 alter table @extschema@._private_settings enable row level security;
 
 -- When workers without a heartbeat, such as Node's, looked for jobs: a row in five minutes, for ten
--- minutes. Without a key, so that nobody waits to write one.
+-- minutes. Without a key, so that no one waits to write one.
 create table @extschema@._private_unreported_claims (
   claimed_at timestamptz not null
 );
@@ -7394,7 +7394,8 @@ begin
     from @extschema@._private_heartbeats as heartbeats
     where heartbeats.task_identifiers is not distinct from count_idle_workers.task_identifiers
     and not heartbeats.is_busy
-    and heartbeats.heartbeat_at >= pg_catalog.clock_timestamp() - coalesce(
+    and heartbeats.heartbeat_at
+      >= pg_catalog.clock_timestamp() - coalesce(
         (select settings.dead_after from @extschema@._private_settings as settings),
         interval '30 seconds'
       )
