@@ -11,10 +11,7 @@ from typing import Any
 import awa
 import psycopg
 from contract import Adapter, Settings
-
-WAITING = """select (select count(*) from awa.ready_entries)
-- (select coalesce(sum(completed_count), 0) from awa.receipt_completion_batches)
-- (select count(*) from awa.done_entries)"""
+from systems import SYSTEMS
 
 
 class Awa(Adapter):
@@ -54,7 +51,7 @@ class Awa(Adapter):
 
     async def count_waiting(self) -> int:
         async with await psycopg.AsyncConnection.connect(self.settings.url) as conn:
-            ((count,),) = await (await conn.execute(WAITING)).fetchall()
+            ((count,),) = await (await conn.execute(SYSTEMS["awa"].encode())).fetchall()
         return max(0, int(count))
 
 

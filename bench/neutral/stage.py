@@ -32,15 +32,8 @@ sys.path.insert(0, str(HERE.parent))
 
 from graphile_worker.testing.embedded import Server  # noqa: E402
 from server import SETTINGS  # noqa: E402
+from systems import SYSTEMS  # noqa: E402
 
-#: The query that counts all jobs which have not ended, waiting or not.
-SYSTEMS = {
-    "graphile_worker": "select count(*) from graphile_worker.jobs",
-    "awa": "select (select count(*) from awa.ready_entries)"
-    " - (select coalesce(sum(completed_count), 0) from awa.receipt_completion_batches)"
-    " - (select count(*) from awa.done_entries)",
-    "procrastinate": "select count(*) from procrastinate_jobs",
-}
 DEPTH, WORKERS = 4000, (4, 16, 64, 128, 256)
 #: Jobs a second and jobs at once of the chaos cells: every system can do more.
 CHAOS_RATE, CHAOS_WORKERS = 150, 32

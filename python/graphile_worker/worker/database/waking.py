@@ -80,8 +80,8 @@ class Waking:
         return json.dumps({"tasks": self._tasks, "heard": self._heard, "by": self._me})
 
     def told(self, payload: str) -> None:
-        """Do not tell this again."""
-        self._told = _members(payload).get("heard")
+        """Do not tell again what this tells."""
+        self._told = json.loads(payload)["heard"]
 
     def claimed(self, payload: str) -> None:
         """Do not poll, if this says that another worker has claimed what this one would."""
