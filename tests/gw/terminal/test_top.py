@@ -18,7 +18,7 @@ from graphile_worker.errors import InvalidFilter
 from graphile_worker.gw.cli import build_parser
 from graphile_worker.gw.top.app import Top
 from graphile_worker.gw.top.screens import JobScreen, Question
-from graphile_worker.gw.top.source import filters_of, sorted_rows
+from graphile_worker.gw.top.source import Shown, filters_of, sorted_rows
 from support.pg import Database, wait_for
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Static, TabbedContent
@@ -169,6 +169,31 @@ def test_jobs_are_filtered_and_the_order_is_kept_while_they_change(db: Database)
         assert found()[-1] == more
         await pilot.press("p")
         await until(pilot, lambda: "paused" in str(app.query_one("#said", Static).visual))
+
+    by_keyboard(db, act)
+
+
+def test_no_cell_is_cut_though_the_table_is_painted_as_soon_as_it_is_filled(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def filled(n: int) -> Shown:
+        rows = [(f"a_task_with_a_long_name_{n}", 5), ("漢字" * 10, 123_456_789)]
+        return Shown(Table(("ready",), [(1,)]), {"Tasks": Table(("task", "n"), rows)})
+
+    def painted(app: Top) -> str:
+        table = app.query_one("#Tasks-table", DataTable)
+        return "\n".join(table.render_line(y).text for y in range(3))
+
+    monkeypatch.setattr(Top, "_follow", lambda app: app.call_later(app._show, filled(0)))
+
+    async def act(app: Top, pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: app.query_one("#Tasks-table").has_focus)
+        await pilot.pause()
+        app._show(filled(1))
+        painted(app)
+        await pilot.pause()
+        for cell in ("a_task_with_a_long_name_1", "漢字" * 10, "123456789"):
+            assert cell in painted(app)
 
     by_keyboard(db, act)
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 import psycopg
+from rich.cells import cell_len
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
@@ -173,13 +174,17 @@ class Top(App[None]):
         self._filled[name] = (source, column, reverse)
         at = self._key_at(name)
         table.clear(columns=True)
-        for number, label in enumerate(source.columns):
-            mark = "" if number != column else " ▼" if reverse else " ▲"
-            table.add_column(f"{label}{mark}", key=str(number))
-        for row in rows:
-            cells = ["" if cell is None else plain(cell) for cell in row]
-            texts = (Text(cell, style=STYLES.get(cell, "")) for cell in cells)
-            table.add_row(*texts, key=cells[0] if cells[0] not in table.rows else None)
+        columns = enumerate(source.columns)
+        marks = {column: " ▼" if reverse else " ▲"}
+        labels = [Text(f"{label}{marks.get(number, '')}") for number, label in columns]
+        texts = [["" if cell is None else plain(cell) for cell in row] for row in rows]
+        for number, (label, *cells) in enumerate(zip(labels, *texts, strict=True)):
+            # Textual measures rows when it is idle, and a row painted before stays cut.
+            width = max(map(cell_len, (label.plain, *cells)))
+            table.add_column(label, width=width, key=str(number))
+        for cells in texts:
+            styled = (Text(cell, style=STYLES.get(cell, "")) for cell in cells)
+            table.add_row(*styled, key=cells[0] if cells[0] not in table.rows else None)
         if at is not None and at in table.rows:
             table.move_cursor(row=table.get_row_index(at), animate=False)
 
