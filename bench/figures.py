@@ -20,7 +20,7 @@ ROWS = (
         "16 clients, commit on, notify off",
     ),
     ("add_jobs of 1,000", "many", "add_jobs of 1,000"),
-    ("fetch and finish in batches of 100", "protocol", "and finish"),
+    ("fetch and finish in batches of 100", "protocol", "50,000 in batches"),
     ("drain 100,000 jobs, 1 process", "drain", " jobs, 1 process"),
     ("drain 100,000 jobs, 2 processes", "drain", " jobs, 2 processes"),
     ("commit to start of a job, idle, p50", "latency", "latency, idle, median"),

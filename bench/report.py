@@ -29,7 +29,7 @@ DRAINS = {
 }
 LATENCIES = {
     f"{kind}, {short}": f"latency, {kind}, {which}"
-    for kind in ("idle", "light load", "half load")
+    for kind in ("idle", "light load", "heavy load", "half load")
     for short, which in (("p50", "median"), ("p99", "99th percentile"))
 }
 USES = {

@@ -23,6 +23,7 @@ from graphile_worker.testing.embedded import Server
 from parts import (
     adding,
     beside,
+    day,
     drain,
     fleet,
     growth,
@@ -50,6 +51,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "startup": startup.startup,
     "fleet": fleet.fleet,
     "growth": growth.growth,
+    "day": day.day,
     "hostile": hostile.hostile,
     "churn": hostile.churn,
     "records": records.records,
@@ -57,7 +59,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
 }
 
 #: The quick run compares with others, and stays below three minutes.
-SLOW = ("fleet", "growth", "versions", "records")
+SLOW = ("fleet", "growth", "day", "versions", "records")
 
 FULL = Sizes(
     rounds=5, seconds=2, clients=(1, 4, 16), jobs=100_000, most_seconds=10,

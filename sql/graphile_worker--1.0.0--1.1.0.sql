@@ -1188,7 +1188,7 @@ begin
       id, job_key_mode, added, place
     )
     where s.added is null
-    order by s.job_key, s.place
+    order by s.job_key collate "C", s.place
   loop
     jobs[r.place] := @extschema@._upsert_job(
       r.id, r.identifier, r.payload, r.queue_name, r.run_at, r.max_attempts, r.job_key,
@@ -1245,7 +1245,7 @@ set enable_seqscan = off
 as $$
 begin
   return (
-    select pg_catalog.count(s.job_key) = pg_catalog.count(distinct s.job_key)
+    select pg_catalog.count(s.job_key) = pg_catalog.count(distinct s.job_key collate "C")
     from rows from (pg_catalog.unnest(specs)) with ordinality as s (
       identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
     )
@@ -1314,7 +1314,7 @@ begin
             ) as s
             join @extschema@._private_tasks as tasks on tasks.identifier = s.identifier
             left join @extschema@._private_job_queues as queues on queues.queue_name = s.queue_name
-            order by s.job_key, s.place
+            order by s.job_key collate "C", s.place
             returning *
           )
           select * from added order by added.id;
@@ -1354,7 +1354,7 @@ begin
             s.*,
             v_ids[s.place] as id,
             s.job_key is null
-              or pg_catalog.row_number() over (partition by s.job_key order by s.place) = 1 as is_first
+              or pg_catalog.row_number() over (partition by s.job_key collate "C" order by s.place) = 1 as is_first
           from rows from (pg_catalog.unnest(specs)) with ordinality as s (
           identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
         )
@@ -1376,7 +1376,7 @@ begin
           join @extschema@._private_tasks as tasks on tasks.identifier = s.identifier
           left join @extschema@._private_job_queues as queues on queues.queue_name = s.queue_name
           where s.is_first and (s.queue_name is null or queues.id is not null)
-          order by s.job_key, s.place
+          order by s.job_key collate "C", s.place
           on conflict (key) where key is not null do update set
           task_id = case when v_mode = 'unsafe_dedupe' then jobs.task_id else excluded.task_id end,
           job_queue_id = case when v_mode = 'unsafe_dedupe' then jobs.job_queue_id
@@ -6602,6 +6602,7 @@ declare
   v_has_queue_limits boolean := false;
   v_started timestamptz := pg_catalog.clock_timestamp();
   v_claimed integer := 0;
+  v_is_unreported boolean;
 begin
   if coalesce(worker_id, '') = '' or (max_jobs between 1 and 100000) is not true then
     perform @extschema@._reject_fetch(worker_id, max_jobs);
@@ -6674,17 +6675,22 @@ begin
   if v_is_controlled and v_claimed < max_jobs then
     perform @extschema@._wait_for_controls();
   end if;
-  if v_claimed > 0 and (pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') or not exists (
-    select from @extschema@._private_heartbeats as heartbeats
-    where heartbeats.worker_id = get_jobs.worker_id
-  )) then
-    perform @extschema@._refuse_ended_worker(worker_id);
-    insert into @extschema@._private_unreported_claims (claimed_at)
-      select pg_catalog.clock_timestamp()
-      where not exists (
-        select from @extschema@._private_unreported_claims as claims
-        where claims.claimed_at > pg_catalog.clock_timestamp() - interval '5 minutes'
-      );
+  if v_claimed > 0 then
+    v_is_unreported := not exists (
+      select from @extschema@._private_heartbeats as heartbeats
+      where heartbeats.worker_id = get_jobs.worker_id
+    );
+    if v_is_unreported or pg_catalog.current_setting('transaction_isolation') in ('repeatable read', 'serializable') then
+      perform @extschema@._refuse_ended_worker(worker_id);
+    end if;
+    if v_is_unreported then
+      insert into @extschema@._private_unreported_claims (claimed_at)
+        select pg_catalog.clock_timestamp()
+        where not exists (
+          select from @extschema@._private_unreported_claims as claims
+          where claims.claimed_at > pg_catalog.clock_timestamp() - interval '5 minutes'
+        );
+    end if;
   end if;
 end;
 $$;

@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 from graphile_worker.testing.embedded import wheel_bin_dir
-from peers.bare import DELETE, TAKE
+from peers.bare import DELETE, DELETE_QUEUED, TAKE, TAKE_QUEUED
 from peers.base import Peer
 from peers.node import Node
 from peers.ours import Ours
@@ -165,19 +165,24 @@ def many(bench: Bench) -> None:
         )
 
 
-def protocol(bench: Bench, jobs: int = 50_000, batch: int = 100) -> None:
+def protocol(bench: Bench, jobs: int = 50_000, batch: int = 100, queues: int = 5_000) -> None:
     """Take and finish a backlog, by the functions and by bare SQL that checks nothing."""
     bench.prepare([OURS])
 
-    def drain(take: str, finish: str) -> float:
+    def drain(queue: str, take: str, finish: str) -> float:
         with fresh(bench, OURS) as connection:
             connection.execute("set synchronous_commit = off")
             connection.execute(
-                "insert into graphile_worker._private_jobs (task_id)"
-                " select 1 from generate_series(1, %s)",
+                "insert into graphile_worker._private_job_queues (queue_name)"
+                " select 'queue ' || i from generate_series(1, %s) as i",
+                [queues],
+            )
+            connection.execute(
+                "insert into graphile_worker._private_jobs (task_id, job_queue_id)"
+                f" select 1, {queue} from generate_series(1, %s) as i",
                 [jobs],
             )
-            connection.execute("analyze graphile_worker._private_jobs")
+            connection.execute("vacuum analyze")
             done = 0
             start = time.perf_counter()
             while done < jobs:
@@ -186,7 +191,14 @@ def protocol(bench: Bench, jobs: int = 50_000, batch: int = 100) -> None:
                 done += len(ids)
             return jobs / (time.perf_counter() - start)
 
-    bench.compare(
-        f"fetch and finish {jobs:,} in batches of {batch}",
-        {"ours": lambda: drain(FETCH, COMPLETE), "bare SQL": lambda: drain(TAKE, DELETE)},
-    )
+    for title, queue, bare in (
+        ("", "null", (TAKE, DELETE)),
+        (f" of {queues:,} queues", f"1 + i %% {queues}", (TAKE_QUEUED, DELETE_QUEUED)),
+    ):
+        bench.compare(
+            f"fetch and finish {jobs:,}{title} in batches of {batch}",
+            {
+                "ours": partial(drain, queue, FETCH, COMPLETE),
+                "bare SQL": partial(drain, queue, *bare),
+            },
+        )

@@ -35,6 +35,16 @@ left join (select id, row_number() over (order by id) as place
 AGAIN = """select count(*) from graphile_worker.add_jobs(array(
   select row('task-' || 1 + n % 20, '{"to": "somebody"}', null, null, null, null, null, null)
   ::graphile_worker.job_spec from generate_series(1, 100) as n))"""
+OF_QUEUES = """with queues as (
+  insert into graphile_worker._private_job_queues (queue_name)
+  select 'queue ' || n from generate_series(1, %s) as n returning id
+)
+insert into graphile_worker._private_jobs (task_id, job_queue_id, run_at)
+select 1, id, now() - random() * interval '1 hour' from queues"""
+HOLD = """update graphile_worker._private_job_queues set locked_at = now(), locked_by = 'another'
+where id % 10 <> 0"""
+QUEUED = "growth: fetch of 100, a million queues of one job each"
+HELD = "growth: fetch of 100, nine tenths of these queues held"
 
 
 def title(figure: str, size: int) -> str:
@@ -68,9 +78,42 @@ def _measure(bench: Bench, size: int) -> dict[str, float]:
     return {title(FETCH, size): p95 * 1000, title(ADD, size): statistics.median(adds) * 1000}
 
 
+def _queues(bench: Bench) -> dict[str, float]:
+    """Measure fetches where each job has a queue of its own, and where others hold most queues."""
+    count = max(1_000, int(1_000_000 * bench.sizes.scale))
+    figures = {}
+    with bench.copy(OURS) as dsn, psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute("set synchronous_commit = off")
+        conn.execute("select graphile_worker.add_job('task-1')")
+        conn.execute("truncate graphile_worker._private_jobs")
+        conn.execute(OF_QUEUES, [count])
+        for state, hold in ((QUEUED, ""), (HELD, HOLD)):
+            conn.execute(hold)
+            conn.execute("vacuum analyze")
+            fetches = []
+            for _ in range(LAPS):
+                began = time.perf_counter()
+                rows = conn.execute("select id from graphile_worker.get_jobs('w', 100)").fetchall()
+                fetches.append(1000 * (time.perf_counter() - began))
+                assert rows
+                ids = [number for (number,) in rows]
+                conn.execute("select count(*) from graphile_worker.finish_jobs('w', %s)", [ids])
+            figures[f"{state}: 95th percentile"] = statistics.quantiles(fetches, n=20)[18]
+            figures[f"{state}: slowest"] = max(fetches)
+    return figures
+
+
 def growth(bench: Bench) -> None:
     """Measure all of it."""
     bench.prepare([OURS])
+    bench.compare_all(
+        {
+            f"{state}: {what}": " ms"
+            for state in (QUEUED, HELD)
+            for what in ("95th percentile", "slowest")
+        },
+        {"ours": partial(_queues, bench)},
+    )
     for size in SIZES:
         bench.compare_all(
             {title(FETCH, size): " ms", title(ADD, size): " ms"},

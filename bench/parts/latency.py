@@ -3,8 +3,8 @@
 One job is added in a transaction whose commit does not wait for the disk. The clock runs from
 before the commit is sent, in this process, to the first line of the task, in the worker's: the same
 machine, the same clock. Idle: the next job is added after a pause when the last one was started.
-Light load: as many jobs a second for all contestants are added beside, every 50 ms. Half load: half
-as many as the contestant can drain.
+Light and heavy load: as many jobs a second for all contestants are added beside, every 10 ms; heavy
+only for those that drain half as many again. Half load: half as many as the contestant can drain.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ HALF_OF = "drained before: the half load is half of it"
 FIGURES = {
     **{
         f"latency, {kind}, {which}": " ms"
-        for kind in ("idle", "light load", "half load")
+        for kind in ("idle", "light load", "heavy load", "half load")
         for which in ("median", "99th percentile")
     },
     HALF_OF: "/s",
 }
-#: Jobs a second of the light load: every contestant can do more.
-LIGHT = 200
+#: Jobs a second of the light load, which every contestant can do, and of the heavy one.
+LIGHT, HEAVY = 200, 10_000
 #: Between two lots of jobs of a load.
 BEAT = 0.01
 
@@ -96,7 +96,9 @@ def figures_of(bench: Bench, peer: Peer) -> dict[str, float]:
             return figures
         rate = run.drain(bench.sizes.jobs // 2, most_seconds=bench.sizes.most_seconds / 4)
         figures[HALF_OF] = rate
-        for kind, load in (("light load", LIGHT), ("half load", rate / 2)):
+        for kind, load in (("light load", LIGHT), ("heavy load", HEAVY), ("half load", rate / 2)):
+            if load > rate / 1.5:
+                continue
             added, first = {}, number + 1
             try:
                 with _load(run, load):

@@ -21,6 +21,29 @@ TAKE = """with first as materialized (
 update graphile_worker._private_jobs as jobs
 set attempts = attempts + 1, locked_at = now(), locked_by = 'w'
 from first where jobs.id = first.id returning jobs.*"""
+# The same with a row of each queue: locked, marked, and freed again.
+TAKE_QUEUED = """with first as materialized (
+  select id, job_queue_id from graphile_worker._private_jobs
+  where is_available and run_at <= now()
+  order by priority, run_at, id limit %s for update skip locked
+),
+free as materialized (
+  select id from graphile_worker._private_job_queues as queues
+  where id = any (array(select job_queue_id from first)) and is_available
+  order by id for update skip locked
+),
+marked as (
+  update graphile_worker._private_job_queues as queues
+  set locked_at = now(), locked_by = 'w' from free where queues.id = free.id
+)
+update graphile_worker._private_jobs as jobs
+set attempts = attempts + 1, locked_at = now(), locked_by = 'w'
+from first join free on free.id = first.job_queue_id where jobs.id = first.id returning jobs.*"""
+DELETE_QUEUED = """with gone as (
+  delete from graphile_worker._private_jobs where id = any(%s::bigint[]) returning job_queue_id
+)
+update graphile_worker._private_job_queues as queues
+set locked_at = null, locked_by = null from gone where queues.id = gone.job_queue_id"""
 DELETE = "delete from graphile_worker._private_jobs where id = any(%s::bigint[])"
 
 

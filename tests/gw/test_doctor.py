@@ -6,11 +6,12 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
-from graphile_worker.gw.doctor.command import CHECKS, Diagnosis, examine
+from graphile_worker.gw.doctor.command import CHECKS, Diagnosis, _as_text, examine
 from graphile_worker.gw.doctor.findings import Examination, Finding, Limits
 from graphile_worker.gw.queue import Queue
 from support.bouncer import NEEDS_PGBOUNCER
@@ -50,8 +51,10 @@ def healthy(db: Database) -> None:
 def test_a_healthy_queue_has_no_findings(db: Database) -> None:
     healthy(db)
     before = db.rows(LOCKS)
-    assert gw(db, "doctor", "--fix") == "Nothing is wrong.\n"
-    assert json.loads(gw(db, "doctor", "--json")) == {
+    # The server of the tests does not care for its data.
+    checks = [part for name in CHECKS if name != "settings" for part in ("--check", name)]
+    assert gw(db, "doctor", "--fix", *checks) == "Nothing is wrong.\n"
+    assert json.loads(gw(db, "doctor", "--json", *checks)) == {
         "findings": [],
         "fixed": [],
         "skipped": {},
@@ -213,6 +216,45 @@ def test_dead_rows_and_tables_without_autovacuum_are_found(db: Database) -> None
     wait_for(lambda: findings(db, "vacuum", size=8192 * 16) == [])
 
 
+def test_settings_that_lose_jobs_or_let_them_wait_are_found(db: Database) -> None:
+    """Of a server as it is, and of a database in which its settings are turned round."""
+
+    def set_in_database(**values: str) -> dict[str, str]:
+        for name, value in values.items():
+            db.rows(f"alter database {db.name} set {name} = '{value}'")
+        db.close()
+        return {one.what: one.severity for one in findings(db, "settings")}
+
+    found = set_in_database(synchronous_commit="off", idle_in_transaction_session_timeout="0")
+    assert found.pop("synchronous_commit is off") == "warning"
+    limits = [what for what in found if "timeout" in what]
+    assert [found.pop(what) for what in limits] == ["advice"]
+    assert "idle_in_transaction_session_timeout" in limits[0]
+    assert "not set" in limits[0]
+    of_server = {
+        f"{name} is off"
+        for name in ("fsync", "full_page_writes", "track_counts")
+        if db.value(f"show {name}") == "off"
+    }
+    assert of_server, "the server of the tests does not care for its data"
+    assert found == dict.fromkeys(of_server, "problem")
+    found = set_in_database(synchronous_commit="on", idle_in_transaction_session_timeout="1min")
+    assert found == dict.fromkeys(of_server, "problem")
+    text = gw(db, "doctor", "--check", "settings", code=3)
+    assert "PROBLEM settings: fsync is off" in text
+    assert "Nothing is wrong" not in text
+
+
+def test_advice_alone_is_no_alarm() -> None:
+    advice = Finding("settings", "advice", "what", "why", "fix")
+    assert not Diagnosis([advice], [], {}).is_alarming
+    assert _as_text(Diagnosis([advice], [], {})).splitlines()[::3] == [
+        "ADVICE settings: what",
+        "Nothing is wrong.",
+    ]
+    assert Diagnosis([advice, replace(advice, severity="warning")], [], {}).is_alarming
+
+
 @contextmanager
 def held_open(db: Database) -> Iterator[psycopg.Connection[object]]:
     conn = db.connect(autocommit=False)
@@ -283,9 +325,9 @@ def test_a_pooler_in_transaction_mode_is_found(db: Database, bouncer: str) -> No
         found = examine(Examination(Queue(conn)), only=["pooler"])
         assert (found.skipped, [one.check for one in found.findings]) == ({}, ["pooler"])
         assert "--listen-dsn" in found.findings[0].fix
-    said(db, "doctor", code=0)
+    said(db, "doctor", "--check", "pooler", code=0)
     env = {"GW_DSN": bouncer}
-    assert "WARNING pooler" in gw(db, "doctor", env=env, code=3)
+    assert "WARNING pooler" in gw(db, "doctor", "--check", "pooler", env=env, code=3)
     for command in (["stats"], ["jobs"], ["add", "t"], ["retry", "1"], ["top", "--once"]):
         gw(db, *command, env=env)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 import pytest
 from support.pg import Database
 
@@ -130,6 +131,10 @@ def test_the_functions_of_the_extension_are_no_unreported_claims(db: Database) -
     db.rows("select graphile_worker.add_job('t', queue_name := 'q')")
     db.rows("select graphile_worker.get_jobs('w')")
     db.rows("select graphile_worker.fail_jobs('w', '[{\"id\": 1}]')")
+    db.rows("select graphile_worker.add_job('t')")
+    with db.connect(autocommit=False) as old:
+        old.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        assert len(old.execute("select graphile_worker.get_jobs('w')").fetchall()) == 1
     db.rows("select graphile_worker.end_worker('w'), graphile_worker.force_unlock_workers('{w}')")
     db.rows("select graphile_worker.release_stale_locks()")
     assert db.value("select count(*) from graphile_worker._private_unreported_claims") == 0

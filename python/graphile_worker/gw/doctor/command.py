@@ -12,7 +12,7 @@ import psycopg
 from graphile_worker.cli import flags
 from graphile_worker.cli.flags import Parser
 from graphile_worker.errors import AccessDenied, Busy
-from graphile_worker.gw.doctor import checks, control_checks, server_checks
+from graphile_worker.gw.doctor import checks, control_checks, server_checks, settings_check
 from graphile_worker.gw.doctor.findings import Examination, Finding, SkippedError
 from graphile_worker.gw.queue import connects, opened
 
@@ -32,6 +32,7 @@ CHECKS: dict[str, Check] = {
     "queue-names": checks.many_queues,
     "drift": checks.drift,
     "vacuum": server_checks.vacuum,
+    "settings": settings_check.settings,
     "old-transactions": server_checks.old_transactions,
     "sequences": server_checks.sequences,
     "notifications": server_checks.notifications,
@@ -51,6 +52,11 @@ class Diagnosis:
     findings: list[Finding]
     fixed: list[str]
     skipped: dict[str, str]
+
+    @property
+    def is_alarming(self) -> bool:
+        """Whether something was found that is more than advice."""
+        return any(one.severity != "advice" for one in self.findings)
 
 
 def examine(
@@ -108,12 +114,12 @@ def configure(parser: Parser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the findings; return 3 where some are left."""
+    """Print the findings; return 3 where some are left that are more than advice."""
     with opened(options) as queue:
         exam = Examination(queue)
         found = examine(exam, fix=options.fix, only=options.check)
     flags.out(options, as_json(found), _as_text(found))
-    return FINDINGS if found.findings else 0
+    return FINDINGS if found.is_alarming else 0
 
 
 def as_json(found: Diagnosis) -> dict[str, Any]:
@@ -141,6 +147,6 @@ def _as_text(found: Diagnosis) -> str:
             f"  fix: {one.fix}{safe}",
         ]
     lines += [f"Not checked, {name}: {why}" for name, why in found.skipped.items()]
-    if not found.findings:
+    if not found.is_alarming:
         lines.append("Nothing is wrong." if not found.skipped else "Nothing else is wrong.")
     return "\n".join(lines)

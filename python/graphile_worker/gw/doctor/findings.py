@@ -10,6 +10,9 @@ from typing import Literal
 from graphile_worker.gw.queue import Queue
 from graphile_worker.install.packaging.scripts import Scripts
 
+#: Advice says what would be better on many servers; it is not what exit code 3 tells of.
+Severity = Literal["problem", "warning", "advice"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -40,7 +43,7 @@ class Finding:
 
     #: Its kind: the name of the check, or of a part of it.
     check: str
-    severity: Literal["problem", "warning"]
+    severity: Severity
     what: str
     why: str
     fix: str
