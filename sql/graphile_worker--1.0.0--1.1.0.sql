@@ -997,7 +997,8 @@ begin
           perform pg_catalog.pg_notify(
             'jobs:insert',
             '{"r":' || pg_catalog.random() || ',"count":' || 1 || '}'
-          );
+          )
+          where pg_catalog.current_setting('application_name') not like 'citus_internal%';
         end if;
       end if;
       return v_job;
@@ -1039,7 +1040,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || 1 || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
   if v_job.revision > 0
     and (
@@ -1496,7 +1498,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || v_due || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
 end;
 $$;
@@ -1546,7 +1549,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || v_due || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
 end;
 $$;
@@ -4000,7 +4004,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || -1 || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
   return v_job;
 end;
@@ -4176,7 +4181,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || v_due || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
   return query select (pg_catalog.unnest(v_jobs)).*;
 end;
@@ -4550,7 +4556,8 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform pg_catalog.pg_notify('jobs:control', '{"r":' || pg_catalog.random() || '}');
+  perform pg_catalog.pg_notify('jobs:control', '{"r":' || pg_catalog.random() || '}')
+  where pg_catalog.current_setting('application_name') not like 'citus_internal%';
 end;
 $$;
 
@@ -4613,7 +4620,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || 1 || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
   return coalesce(v_until > pg_catalog.clock_timestamp(), false);
 end;
@@ -4954,7 +4962,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || 1 || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
 end;
 $$;
@@ -4983,7 +4992,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || 1 || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
   return true;
 end;
@@ -5170,7 +5180,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || pg_catalog.cardinality(job_ids) || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
 end;
 $$;
@@ -7111,7 +7122,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || pg_catalog.cardinality(v_done) || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
   return query
   select given.id, returned.id is not null
@@ -7200,7 +7212,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || released_jobs || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
   return next;
 end;
@@ -7519,7 +7532,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || greatest(v_returned, v_queues) || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
   return v_returned;
 end;
@@ -7829,7 +7843,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || v_ready || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
 end;
 $$;
@@ -7972,7 +7987,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || pg_catalog.cardinality(v_names) || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
   return query select pg_catalog.unnest(v_names);
 end;
@@ -8810,6 +8826,7 @@ as $$
 declare
   v_schema text;
   v_is_owner boolean;
+  v_propagates text := pg_catalog.current_setting('citus.enable_ddl_propagation', true);
 begin
   select
     pg_catalog.quote_ident(schemas.nspname),
@@ -8821,7 +8838,11 @@ begin
   if v_is_owner then
     return;
   end if;
+  perform pg_catalog.set_config('citus.enable_ddl_propagation', 'off', true)
+  where v_propagates = 'on';
   execute pg_catalog.format('grant usage on schema %s to %I', v_schema, grantee);
+  perform pg_catalog.set_config('citus.enable_ddl_propagation', v_propagates, true)
+  where v_propagates = 'on';
   if access_level in ('enqueue', 'work', 'admin') then
     execute pg_catalog.format(
       'grant execute on function
@@ -9040,6 +9061,7 @@ as $$
 declare
   v_schema text;
   v_is_owner boolean;
+  v_propagates text := pg_catalog.current_setting('citus.enable_ddl_propagation', true);
 begin
   if not exists (select from pg_catalog.pg_roles as roles where roles.rolname = grantee) then
     raise exception 'Role does not exist: "%"', grantee
@@ -9136,7 +9158,11 @@ begin
     v_schema, grantee
   );
   if v_schema <> 'public' then
+    perform pg_catalog.set_config('citus.enable_ddl_propagation', 'off', true)
+    where v_propagates = 'on';
     execute pg_catalog.format('revoke all on schema %s from %I', v_schema, grantee);
+    perform pg_catalog.set_config('citus.enable_ddl_propagation', v_propagates, true)
+    where v_propagates = 'on';
   end if;
 end;
 $$;
@@ -9910,8 +9936,11 @@ select pg_catalog.pg_notify(
   )::text
 )
 from @extschema@.migrations
-where migrations.ts = pg_catalog.now()
-or migrations.id = (select pg_catalog.max(migrations.id) from @extschema@.migrations)
+where (
+  migrations.ts = pg_catalog.now()
+  or migrations.id = (select pg_catalog.max(migrations.id) from @extschema@.migrations)
+)
+and pg_catalog.current_setting('application_name') not like 'citus_internal%'
 order by migrations.id;
 
 -- Only for an extension, from here on.

@@ -1242,7 +1242,8 @@ begin
           perform pg_catalog.pg_notify(
             'jobs:insert',
             '{"r":' || pg_catalog.random() || ',"count":' || 1 || '}'
-          );
+          )
+          where pg_catalog.current_setting('application_name') not like 'citus_internal%';
         end if;
       end if;
       return v_job;
@@ -1284,7 +1285,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || 1 || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
   if v_job.revision > 0
     and (
@@ -1741,7 +1743,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || v_due || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
 end;
 $$;
@@ -1791,7 +1794,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || v_due || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
 end;
 $$;
@@ -4257,7 +4261,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || -1 || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
   return v_job;
 end;
@@ -4433,7 +4438,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || v_due || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
   return query select (pg_catalog.unnest(v_jobs)).*;
 end;
@@ -4807,7 +4813,8 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform pg_catalog.pg_notify('jobs:control', '{"r":' || pg_catalog.random() || '}');
+  perform pg_catalog.pg_notify('jobs:control', '{"r":' || pg_catalog.random() || '}')
+  where pg_catalog.current_setting('application_name') not like 'citus_internal%';
 end;
 $$;
 
@@ -4870,7 +4877,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || 1 || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
   return coalesce(v_until > pg_catalog.clock_timestamp(), false);
 end;
@@ -5211,7 +5219,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || 1 || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
 end;
 $$;
@@ -5240,7 +5249,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || 1 || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
   return true;
 end;
@@ -5427,7 +5437,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || pg_catalog.cardinality(job_ids) || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
 end;
 $$;
@@ -7368,7 +7379,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || pg_catalog.cardinality(v_done) || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
   return query
   select given.id, returned.id is not null
@@ -7457,7 +7469,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || released_jobs || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
   return next;
 end;
@@ -7776,7 +7789,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || greatest(v_returned, v_queues) || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
   return v_returned;
 end;
@@ -8094,7 +8108,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || v_ready || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
 end;
 $$;
@@ -8237,7 +8252,8 @@ begin
     perform pg_catalog.pg_notify(
       'jobs:insert',
       '{"r":' || pg_catalog.random() || ',"count":' || pg_catalog.cardinality(v_names) || '}'
-    );
+    )
+    where pg_catalog.current_setting('application_name') not like 'citus_internal%';
   end if;
   return query select pg_catalog.unnest(v_names);
 end;
@@ -9075,6 +9091,7 @@ as $$
 declare
   v_schema text;
   v_is_owner boolean;
+  v_propagates text := pg_catalog.current_setting('citus.enable_ddl_propagation', true);
 begin
   select
     pg_catalog.quote_ident(schemas.nspname),
@@ -9086,7 +9103,11 @@ begin
   if v_is_owner then
     return;
   end if;
+  perform pg_catalog.set_config('citus.enable_ddl_propagation', 'off', true)
+  where v_propagates = 'on';
   execute pg_catalog.format('grant usage on schema %s to %I', v_schema, grantee);
+  perform pg_catalog.set_config('citus.enable_ddl_propagation', v_propagates, true)
+  where v_propagates = 'on';
   if access_level in ('enqueue', 'work', 'admin') then
     execute pg_catalog.format(
       'grant execute on function
@@ -9305,6 +9326,7 @@ as $$
 declare
   v_schema text;
   v_is_owner boolean;
+  v_propagates text := pg_catalog.current_setting('citus.enable_ddl_propagation', true);
 begin
   if not exists (select from pg_catalog.pg_roles as roles where roles.rolname = grantee) then
     raise exception 'Role does not exist: "%"', grantee
@@ -9401,7 +9423,11 @@ begin
     v_schema, grantee
   );
   if v_schema <> 'public' then
+    perform pg_catalog.set_config('citus.enable_ddl_propagation', 'off', true)
+    where v_propagates = 'on';
     execute pg_catalog.format('revoke all on schema %s from %I', v_schema, grantee);
+    perform pg_catalog.set_config('citus.enable_ddl_propagation', v_propagates, true)
+    where v_propagates = 'on';
   end if;
 end;
 $$;

@@ -48,6 +48,17 @@ class _Several(argparse.Action):
         setattr(namespace, self.dest, [*kept, *values])
 
 
+class _Database(argparse.Action):
+    """The flag --dsn: ``dsn`` is its first value, and ``dsns`` has all of them."""
+
+    def __call__(
+        self, parser: Parser, namespace: argparse.Namespace, values: Any, *rest: object
+    ) -> None:
+        """Collect a value."""
+        namespace.dsns = [*getattr(namespace, "dsns", ()), values]
+        namespace.dsn = namespace.dsns[0]
+
+
 def _listed(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
     def split(text: str) -> list[Any]:
         parts = text.split(",") if isinstance(text, FromEnvironment) else [text]
@@ -93,9 +104,13 @@ def env(parser: Any, *flags: str, help: str, **options: Any) -> None:
     parser.add_argument(*flags, help=f"{help} [env: {name}]", **options)
 
 
-def connects(parser: Parser) -> None:
-    """Add the flags that name a queue."""
-    env(parser, "--dsn", default="", help="connection string, URL or name of a database")
+def connects(parser: Parser, *, several: bool = False) -> None:
+    """Add the flags that name a queue, or several."""
+    more = "; repeat it for several (GW_DSN: one a line)" if several else ""
+    env(
+        parser, "--dsn", default="", action=_Database if several else "store",
+        help=f"connection string, URL or name of a database{more}",
+    )  # fmt: skip
     env(parser, "--schema", default=FromEnvironment(SCHEMA), help="schema of the queue")
     env(
         parser, "--trust-owner", several=True, metavar="ROLE",
@@ -151,9 +166,18 @@ def changes(parser: Parser) -> None:
     waits(parser)
 
 
+def dsns(options: argparse.Namespace) -> list[str]:
+    """Return what each --dsn says as a connection string."""
+    given = getattr(options, "dsns", None) or (options.dsn or "").strip().splitlines() or [""]
+    return [_conninfo(text.strip()) for text in given]
+
+
 def dsn(options: argparse.Namespace) -> str:
     """Return what --dsn says as a connection string."""
-    given: str = options.dsn or ""
+    return _conninfo(options.dsn or "")
+
+
+def _conninfo(given: str) -> str:
     if given and "=" not in given and "://" not in given:
         return make_conninfo(dbname=given)
     return without_driver(given)

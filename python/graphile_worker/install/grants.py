@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from psycopg import errors as pg
+from psycopg import sql as compose
 
 from graphile_worker.errors import InstallError, RightsError
 from graphile_worker.install.catalogue import LEVELS, Right, read
+from graphile_worker.install.citus import on_all_nodes
 from graphile_worker.install.inspect import detect
 from graphile_worker.install.packaging.scripts import Scripts, fill_in
 from graphile_worker.install.session import Connection, acting_role, fetch
@@ -31,7 +33,8 @@ def grant(
 
     The levels are enqueue, work, admin and observe; the answer's SQL is the exact GRANTs, REVOKEs.
     ``trusted`` are owners of the schema whose functions a superuser may run. Raise InstallError for
-    an unknown level or role, UntrustedOwner for a superuser and another owner.
+    an unknown level or role, UntrustedOwner for a superuser and another owner. On Citus the role
+    gets its level on all nodes.
     """
     if level is not None and level not in LEVELS:
         raise InstallError(f"level {level!r} is unknown: use {', '.join(LEVELS)}")
@@ -66,7 +69,11 @@ def grant(
                 for r in sorted(after - before)]  # fmt: skip
         return Outcome(f"Role {role} {what} in the schema {schema}.", tuple(sql))
 
-    return change(conn, schema, decide, dry_run=dry_run, lock_retries=lock_retries)
+    outcome = change(conn, schema, decide, dry_run=dry_run, lock_retries=lock_retries)
+    if not dry_run:
+        literals = [compose.Literal(value).as_string(conn) for value in values]
+        on_all_nodes(conn, f"select {ident}.{call % tuple(literals)}")
+    return outcome
 
 
 def _statement(

@@ -11,6 +11,7 @@ import psycopg
 from psycopg import errors as pg
 
 from graphile_worker.errors import BusyError, InstallError, RightsError
+from graphile_worker.install.citus import check_node
 from graphile_worker.install.dependants import lock_holders
 from graphile_worker.install.session import (
     Connection,
@@ -74,8 +75,9 @@ def change(
     """Decide under the lock what to do and do it, in one transaction, again while others are busy.
 
     With ``dry_run`` only decide. Raise BusyError when the retries is over, and RightsError or
-    InstallError for what the server refuses; nothing is changed then.
+    InstallError for what the server refuses, or Citus on this node; nothing is changed then.
     """
+    check_node(conn, schema)
     lock_retries = lock_retries or LockRetries()
     started = time.monotonic()
     deadline = started + lock_retries.seconds

@@ -11,6 +11,7 @@ from typing import Any
 
 from graphile_worker.errors import InvalidConnection
 from graphile_worker.log import logger, shown
+from graphile_worker.worker.cluster.places import Places
 from graphile_worker.worker.completer import Completer
 from graphile_worker.worker.database.backoff import Backoff, happens
 from graphile_worker.worker.database.connections import Row
@@ -51,16 +52,16 @@ class Fetcher:
 
     def __init__(
         self, protocol: Protocol, lease: Lease, runs: RunningJobs, completer: Completer,
-        options: WorkerOptions, names: list[str], *, once: bool,
+        options: WorkerOptions, names: list[str], places: Places, *, once: bool,
     ) -> None:  # fmt: skip
         self._protocol, self._lease = protocol, lease
         self._runs, self._completer = runs, completer
-        self._options, self._names, self._once = options, names, once
+        self._options, self._names, self._places, self._once = options, names, places, once
         self._queue: deque[tuple[Row, Identity, float]] = deque()
         self._wake, self._room, self._stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._due_timer: asyncio.TimerHandle | None = None
         self.waking = Waking(
-            names, wake=self._wake.set, load=lambda: len(runs) / options.concurrency,
+            names, wake=self._wake.set, load=lambda: 1 - places.free / places.most,
             fellows=lambda: lease.fellows, has_forbidden_flags=bool(options.forbidden_flags),
         )  # fmt: skip
         #: When it was last known what is due, by the monotonic clock.
@@ -107,30 +108,30 @@ class Fetcher:
 
     def close(self) -> None:
         """Cancel the timers."""
+        self._places.leave(self)
         self.waking.cancel()
         if self._due_timer is not None:
             self._due_timer.cancel()
 
-    def start(self) -> None:
-        """Start as many jobs as there is room for; some end while they are started."""
-        if self._is_starting:
-            return
-        self._is_starting, left = True, self._options.concurrency
-        try:
-            while self._has_room() and self._queue and not self._stop.is_set():
-                if left == 0:  # others have to run, too
-                    asyncio.get_running_loop().call_soon(self.start)
-                    break
-                row, identity, _ = self._queue.popleft()
-                if not identity.lost:  # else it was given to others
-                    self._runs.start(row, identity)
-                    left -= 1
-        finally:
-            self._is_starting = False
-        self._room.set()
+    @property
+    def running(self) -> int:
+        """How many jobs run."""
+        return len(self._runs)
 
-    def _has_room(self) -> bool:
-        return len(self._runs) < self._options.concurrency
+    @property
+    def waiting(self) -> int:
+        """How many jobs may start."""
+        return 0 if self._stop.is_set() else len(self._queue)
+
+    def start_next(self) -> None:
+        """Start the next job."""
+        row, identity, _ = self._queue.popleft()
+        if not identity.lost:  # else it was given to others
+            self._runs.start(row, identity)
+
+    def noticed(self) -> None:
+        """Fetch if there is room."""
+        self._room.set()
 
     async def run(self) -> None:
         """Fetch jobs until stopped, whatever goes wrong in the meantime.
@@ -243,13 +244,12 @@ class Fetcher:
         if self._runs.average is None:
             return 0
         seconds_each = max(self._runs.average, 1e-6)
-        return min(MAX_PREFETCH, int(PREFETCH_SECONDS * self._options.concurrency / seconds_each))
+        return min(MAX_PREFETCH, int(PREFETCH_SECONDS * self._places.share(self) / seconds_each))
 
     def _want(self) -> int:
         """Return how many jobs to ask for now."""
         prefetch, waiting = self._prefetch(), len(self._queue)
-        free = self._options.concurrency - len(self._runs) - waiting
-        if free > 0:
+        if (free := self._places.wanted(self)) > 0:
             return free + prefetch
         # Two thirds are left when the rest is asked for: they run while it comes.
         return prefetch - waiting if waiting <= 2 * prefetch // 3 else 0
@@ -287,7 +287,7 @@ class Fetcher:
 
     async def _received(self, rows: list[Row], identity: Identity, seconds: float) -> None:
         self.last_fetch = now = time.monotonic()
-        if identity.lost:  # in the meantime: what came is others' to run
+        if identity.lost:  # what came is others' to run
             await self._return_jobs([(row, identity, now) for row in rows])
             return
         ids = {row[0] for row in rows}
@@ -301,7 +301,7 @@ class Fetcher:
             events = self._options.events
             if events.wanted("fetch"):
                 events.emit(Event("fetch", identity.worker_id, count=len(rows), seconds=seconds))
-            self.start()
+            self._places.start()
 
     async def return_jobs(self) -> None:
         """Return all jobs that have not started."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import signal
+from typing import Any, Protocol
 
 from graphile_worker.worker.completer import Completer
 from graphile_worker.worker.executors.program import KILL_AFTER
@@ -16,6 +17,23 @@ ABORT_GRACE = KILL_AFTER + 2.0
 #: Seconds after the grace, and after a second signal, in which the worker leaves, whatever the
 #: server and the tasks do.
 STOP_WITHIN, FORCE_WITHIN = 8.5, 1.5
+
+
+class Stoppable(Protocol):
+    """A worker of one database, or of several."""
+
+    async def run(self) -> None:
+        """Run until stopped."""
+
+    def stop(self) -> None:
+        """Stop; running jobs have the grace to end."""
+
+    def stop_now(self) -> None:
+        """Stop, and fail the jobs that are running."""
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was told to stop."""
 
 
 class Stopping:
@@ -87,3 +105,31 @@ async def _first(seconds: float | None, event: asyncio.Event, *tasks: asyncio.Ta
         await asyncio.wait({waiting, *tasks}, timeout=seconds, return_when="FIRST_COMPLETED")
     finally:
         waiting.cancel()
+
+
+async def serve(worker: Stoppable, signals: bool) -> None:
+    """Run the worker, stopped by signals or by being cancelled."""
+    loop = asyncio.get_running_loop()
+    if signals:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, _signalled, worker)
+    running = asyncio.ensure_future(worker.run())
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        if not running.done():
+            worker.stop()
+            await running
+        raise
+    finally:
+        if signals:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+
+def _signalled(worker: Stoppable) -> None:
+    """The first signal stops, the second one forces."""
+    if worker.is_stopping:
+        worker.stop_now()
+    else:
+        worker.stop()

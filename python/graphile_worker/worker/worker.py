@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from graphile_worker.crontab import check_identifiers
 from graphile_worker.errors import SchemaTooNew, StopIncomplete
 from graphile_worker.log import logger, shown
 from graphile_worker.naming import NODE_REVISION
+from graphile_worker.worker.cluster.places import Places
 from graphile_worker.worker.completer import Completer
 from graphile_worker.worker.database.backoff import Backoff
 from graphile_worker.worker.database.listener import Listener
@@ -29,7 +29,7 @@ from graphile_worker.worker.records.progress import Progress
 from graphile_worker.worker.reviewer import Reviewer
 from graphile_worker.worker.schedule.crontabs import Scheduler
 from graphile_worker.worker.schedule.schedules import Schedules
-from graphile_worker.worker.stopping import Stopping
+from graphile_worker.worker.stopping import Stopping, serve
 from graphile_worker.worker.task_loading import load_tasks
 
 #: Seconds between two questions whether the schema was migrated: anybody can send notifications.
@@ -51,6 +51,20 @@ class Health:
     problems: list[str]
 
 
+class Shared:
+    """What the workers of several databases share: their tasks, and places to run jobs."""
+
+    def __init__(self, tasks: Any, options: WorkerOptions) -> None:
+        self.executors = Executors(processes=options.executor_processes)
+        self.tasks: Mapping[str, RunnableTask] = load_tasks(tasks, self.executors)
+        self.places = Places(options.concurrency)
+
+    async def close(self) -> None:
+        """End the programs, threads and processes of the tasks."""
+        kill_programs()
+        await self.executors.close()
+
+
 class Worker:
     """Runs jobs until it is stopped, or until none is due with ``once``.
 
@@ -61,11 +75,15 @@ class Worker:
     those of WorkerOptions. Nothing connects before ``run``.
     """
 
-    def __init__(self, tasks: Any, *, once: bool = False, **settings: Any) -> None:
+    def __init__(
+        self, tasks: Any, *, once: bool = False, shared: Shared | None = None,
+        is_recurring: bool = True, **settings: Any,
+    ) -> None:  # fmt: skip
         self.options = options = WorkerOptions(**settings)
         self.events, self._once = options.events, once
-        self._executors = Executors(processes=options.executor_processes)
-        self._tasks: Mapping[str, RunnableTask] = load_tasks(tasks, self._executors)
+        self._is_alone = shared is None
+        self._shared = shared = shared or Shared(tasks, options)
+        self._tasks = shared.tasks
         names = sorted(self._tasks)
         self._failed: BaseException | None = None
         self._checking: asyncio.Task[None] | None = None
@@ -86,18 +104,19 @@ class Worker:
         self._progress = Progress(self._protocol)
         self._runs = RunningJobs(
             self._tasks, options, self._protocol, self._completer, self._progress,
-            self._executors.threads,
-            on_end=lambda: self._fetcher.start(),
+            shared.executors.threads,
+            on_end=shared.places.start,
         )  # fmt: skip
         self._fetcher = Fetcher(
-            self._protocol, self._lease, self._runs, self._completer, options, names, once=once
-        )
+            self._protocol, self._lease, self._runs, self._completer, options, names,
+            shared.places, once=once,
+        )  # fmt: skip
         self._schedules = Schedules(self._protocol, self.events, worker_id=lambda: self.worker_id)
         self._reviewer = Reviewer(self._protocol, self._lease, self._runs, self._fetcher)
         self._stopping = Stopping(
             self._fetcher, self._runs, self._completer, self._lease, options.grace
         )
-        self._cron = self._scheduler()
+        self._cron = self._scheduler() if is_recurring else None
         self._listener: Listener | None = None
         if options.listen and not once:
             self._listener = Listener(
@@ -128,9 +147,14 @@ class Worker:
         """The id under which jobs are fetched now."""
         return self._lease.current.worker_id
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stopping.asked.is_set()
+
     def stop(self) -> None:
         """Fetch no more jobs, return those not started, and wait for the others for the grace."""
-        if not self._stopping.asked.is_set():
+        if not self.is_stopping:
             logger.info("stopping: %d jobs are running", len(self._runs))
             self._stopping.asked.set()
             self._fetcher.stop()
@@ -142,14 +166,14 @@ class Worker:
 
     def health(self) -> Health:
         """Return whether the worker listens, fetches and has a current heartbeat."""
-        problems, draining = [], self._stopping.asked.is_set()
+        problems, draining = [], self.is_stopping
         last = self._fetcher.last_fetch
         fetched = None if last is None else time.monotonic() - last
         listening = self._listener.listening if self._listener else None
         heartbeat = self._lease.age
         if listening is False:
             problems.append("LISTEN is lost: new jobs wait for the next poll")
-        full = len(self._runs) >= self.options.concurrency
+        full = self._shared.places.free <= 0
         late = fetched is None or fetched > 2 * self.options.poll_interval + 5
         if late and not draining and not full:
             problems.append("no fetch has succeeded lately")
@@ -172,6 +196,7 @@ class Worker:
         """
         self._loop = asyncio.get_running_loop()
         try:
+            self._shared.places.join(self._fetcher)
             if await self._stopping.unless_asked(_task(self._begin(), "start")):
                 self._emit("worker:start")
                 await self._work()
@@ -224,8 +249,8 @@ class Worker:
 
     async def _close(self) -> None:
         self._fetcher.close()
-        kill_programs()
-        await self._executors.close()
+        if self._is_alone:
+            await self._shared.close()
         await self._runs.close()
         await self._protocol.close()
 
@@ -320,31 +345,3 @@ async def run_once(tasks: Any, *, signals: bool = False, **options: Any) -> None
     Recurring jobs are not added. Raise what ``run`` raises.
     """
     await serve(Worker(tasks, once=True, **options), signals)
-
-
-async def serve(worker: Worker, signals: bool) -> None:
-    """Run the worker, stopped by signals or by being cancelled."""
-    loop = asyncio.get_running_loop()
-    if signals:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, _signalled, worker)
-    running = asyncio.ensure_future(worker.run())
-    try:
-        await asyncio.shield(running)
-    except asyncio.CancelledError:
-        if not running.done():
-            worker.stop()
-            await running
-        raise
-    finally:
-        if signals:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
-
-
-def _signalled(worker: Worker) -> None:
-    """The first signal stops, the second one forces."""
-    if worker.health().draining:
-        worker.stop_now()
-    else:
-        worker.stop()

@@ -24,7 +24,7 @@ from graphile_worker.gw.run.serve import (
     STOP,
     run_worker,
 )
-from graphile_worker.gw.run.settings import configure_logging, settings
+from graphile_worker.gw.run.settings import configure_logging, is_cluster, settings
 from graphile_worker.worker.database.backoff import Backoff
 from graphile_worker.worker.database.failures import is_hopeless
 from graphile_worker.worker.database.protocol import Protocol
@@ -59,7 +59,9 @@ def run_processes(options: argparse.Namespace, processes: int) -> int:
 
 
 async def _check(options: argparse.Namespace) -> None:
-    """Raise an error once that would end each of the processes."""
+    """Raise an error once that would end each of the processes of one database."""
+    if is_cluster(options):
+        return
     protocol = Protocol(
         settings(options)["dsn"], schema=options.schema, trusted=options.trust_owner or ()
     )

@@ -14,14 +14,15 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 
-from graphile_worker.errors import (
-    GraphileWorkerError,
-    InvalidCrontab,
-)
-from graphile_worker.gw.run.settings import settings
+from graphile_worker.cli import flags
+from graphile_worker.errors import GraphileWorkerError, InvalidArgument, InvalidCrontab
+from graphile_worker.gw.run.settings import is_cluster, settings
+from graphile_worker.worker.cluster.members import CitusMembers, ListedMembers
+from graphile_worker.worker.cluster.worker import AnyWorker, ClusterWorker
 from graphile_worker.worker.metrics import Metrics, MetricsServer
+from graphile_worker.worker.stopping import serve
 from graphile_worker.worker.task_loading import load_source
-from graphile_worker.worker.worker import Worker, serve
+from graphile_worker.worker.worker import Worker
 
 logger = logging.getLogger("graphile_worker")
 
@@ -46,12 +47,23 @@ def run_worker(
                 " --uvloop out"
             ) from error
         factory = uvloop.new_event_loop
-    worker = Worker(
-        [load_source(text) for text in options.tasks or ["tasks"]],
-        once=options.once, crontab=_crontab(options), **settings(options),
-    )  # fmt: skip
+    worker = _worker(options)
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(_serve(worker, options, number, orders))
+
+
+def _worker(options: argparse.Namespace) -> AnyWorker:
+    """Return a worker of one database, or of several."""
+    tasks = [load_source(text) for text in options.tasks or ["tasks"]]
+    given = {"once": options.once, "crontab": _crontab(options), **settings(options)}
+    if not is_cluster(options):
+        return Worker(tasks, **given)
+    dsns = flags.dsns(options)
+    if options.citus and len(dsns) > 1:
+        raise InvalidArgument("--citus finds the nodes by itself: pass one --dsn")
+    return ClusterWorker(
+        tasks, CitusMembers(*dsns) if options.citus else ListedMembers(dsns), **given
+    )
 
 
 def _crontab(options: argparse.Namespace) -> str:
@@ -69,7 +81,10 @@ def _crontab(options: argparse.Namespace) -> str:
 
 
 async def _serve(
-    worker: Worker, options: argparse.Namespace, number: int, orders: Connection | None
+    worker: AnyWorker,
+    options: argparse.Namespace,
+    number: int,
+    orders: Connection | None,
 ) -> None:
     server = None
     if options.metrics_port:
@@ -96,7 +111,7 @@ class _Watchdog:
     A task that blocks the event loop, or goes on although it is cancelled, would keep it for ever.
     """
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: AnyWorker) -> None:
         self._worker = worker
         self._loop = asyncio.get_running_loop()
         self._orders = 0
@@ -136,7 +151,7 @@ class _Watchdog:
         os._exit(1)
 
 
-def _obey(worker: Worker, orders: Connection, watchdog: _Watchdog) -> None:
+def _obey(worker: AnyWorker, orders: Connection, watchdog: _Watchdog) -> None:
     loop = asyncio.get_running_loop()
 
     def read() -> None:

@@ -25,11 +25,17 @@ def grace(text: str) -> float:
     return 0.0 if text in ("0", "0.0") else seconds(text)
 
 
+def is_cluster(options: argparse.Namespace) -> bool:
+    """Whether the jobs of several databases are to be run."""
+    return options.citus or len(flags.dsns(options)) > 1
+
+
 def settings(options: argparse.Namespace) -> dict[str, Any]:
     """Return the keyword arguments of a worker; what was not given keeps its default."""
     given = {name: getattr(options, name) for name in SETTINGS}
     found = {name: value for name, value in given.items() if value is not None}
-    found["dsn"] = flags.dsn(options)
+    if not is_cluster(options):
+        (found["dsn"],) = flags.dsns(options)
     if options.no_listen:
         found["listen"] = False
     if options.no_prepare:

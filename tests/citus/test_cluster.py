@@ -1,0 +1,201 @@
+"""The queue on a Citus cluster of three real nodes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from graphile_worker.install import cli as install_cli
+from support.citus import NEEDS_CITUS, Node, add_node, cluster
+from support.command_line import run_main
+from support.pg import wait_for
+
+pytestmark = [pytest.mark.majors(18), NEEDS_CITUS]
+
+JOBS = "select count(*) from graphile_worker.jobs where task_identifier = '{}'"
+
+
+def install(node: Node, *args: str, code: int = 0) -> str:
+    out, err = run_main(install_cli.main, [*args, "--dsn", node.dsn], code=code, env={})
+    return out + err
+
+
+def counts(nodes: list[Node], task: str) -> list[int]:
+    return [node.value(JOBS.format(task)) for node in nodes[:3]]
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[list[Node]]:
+    with cluster(spare=1) as nodes:
+        coordinator = nodes[0]
+        coordinator.rows("create extension graphile_worker version '1.0.0'")
+        coordinator.rows("create table customers (id bigint primary key, name text)")
+        coordinator.rows("select create_distributed_table('customers', 'id')")
+        yield nodes
+
+
+@pytest.fixture
+def nodes(made: list[Node]) -> Iterator[list[Node]]:
+    """Three nodes and a spare one, with no job and no customer."""
+    if made[0].value("select graphile_worker.version()") == "1.0.0":
+        install(made[0], "upgrade")
+    for node in made:
+        node.value("select 1")  # its own connection is the first
+    yield made
+    made[0].rows("truncate customers")
+    for node in made:
+        if node.value("select to_regclass('graphile_worker._private_jobs')"):
+            node.rows("truncate graphile_worker._private_jobs")
+        node.close()
+
+
+def test_the_coordinator_upgrades_all_nodes_and_no_other_one_may(made: list[Node]) -> None:
+    coordinator, node, _ = made[:3]
+    node.rows("select graphile_worker.add_job('before')")
+    assert "worker node" in install(node, "upgrade", code=1)
+    assert f":{coordinator.port}" in install(node, "uninstall", code=1)
+    assert "to 1.1.0" in install(coordinator, "upgrade")
+    for each in made[:3]:
+        assert install(each, "verify") == "No drift.\n"
+    assert counts(made, "before") == [0, 1, 0]
+
+
+def test_a_role_gets_its_level_on_all_nodes(nodes: list[Node]) -> None:
+    levels = """select has_schema_privilege('helper', 'graphile_worker', 'usage'),
+      has_function_privilege('helper', 'graphile_worker.get_jobs(text, integer, text[], text[])',
+        'execute'), has_table_privilege('helper', 'graphile_worker.jobs', 'select')"""
+    nodes[0].rows("create role helper login")
+    try:
+        assert "worker node" in install(nodes[1], "grant", "helper", "work", code=1)
+        for level, rights in (("work", (True, True, False)), ("observe", (True, False, True))):
+            install(nodes[0], "grant", "helper", level)
+            assert [node.row(levels) for node in nodes[:3]] == [rights] * 3
+        install(nodes[0], "grant", "helper", "none")
+        assert [node.row(levels) for node in nodes[:3]] == [(False, False, False)] * 3
+    finally:
+        for node in nodes[:3]:
+            node.rows("select graphile_worker.revoke_access('helper')")
+        nodes[0].rows("drop role helper")
+
+
+def test_a_distributed_schema_is_refused(nodes: list[Node]) -> None:
+    with nodes[0].connect() as conn:
+        conn.execute("set citus.enable_schema_based_sharding = on; create schema whole")
+    assert "is distributed" in install(nodes[0], "install", "--schema", "whole", code=1)
+    nodes[0].rows("drop schema whole")
+
+
+def test_rows_of_any_node_and_the_job_commit_or_roll_back_together(nodes: list[Node]) -> None:
+    for number, node in enumerate(nodes[:3]):
+        with node.connect(autocommit=False) as conn:
+            for customer in range(10):
+                conn.execute("insert into customers values (%s)", [100 * number + customer])
+            conn.execute("select graphile_worker.add_job('welcome')")
+            conn.commit()
+            conn.execute("insert into customers values (1000)")
+            conn.execute("select graphile_worker.add_job('welcome')")
+            conn.rollback()
+    assert counts(nodes, "welcome") == [1, 1, 1]
+    assert nodes[0].value("select count(*) from customers") == 30
+
+
+def test_a_trigger_of_a_distributed_table_adds_jobs_where_its_row_is(nodes: list[Node]) -> None:
+    for setting in (
+        "alter system set citus.enable_unsafe_triggers = on",
+        "select pg_reload_conf()",
+    ):
+        nodes[0].rows("select run_command_on_all_nodes(%s)", setting)
+    nodes[0].rows("""create function greet() returns trigger language plpgsql as $$ begin
+      perform graphile_worker.add_job('greet', json_build_object('id', new.id)); return new; end $$""")
+    for node in nodes[:3]:
+        node.close()
+        # A new name is inserted once: by several sessions of one statement it would be a deadlock.
+        node.rows("select graphile_worker.add_job('greet')")
+        node.rows("truncate graphile_worker._private_jobs")
+    nodes[0].rows(
+        "create trigger greet after insert on customers for each row execute function greet()"
+    )
+    try:
+        for number, node in enumerate(nodes[:3]):
+            node.rows(
+                f"insert into customers select i from generate_series({100 * number + 1}, {100 * number + 30}) as i"
+            )
+            with node.connect(autocommit=False) as conn:
+                conn.execute("insert into customers select i from generate_series(1001, 1030) as i")
+                conn.rollback()
+        there = counts(nodes, "greet")
+        assert sum(there) == 90
+        assert there[0] == 0
+        assert min(there[1:]) > 0
+        local = "select count(*) from run_command_on_shards('customers', 'select count(*) from %s')"
+        assert nodes[0].value(local)
+    finally:
+        nodes[0].rows("drop trigger greet on customers")
+        nodes[0].rows("drop function greet()")
+
+
+TASKS = """
+import psycopg, os
+async def note(payload):
+    pass
+tasks = {"note": note}
+"""
+
+
+@contextmanager
+def gw_run(nodes: list[Node], folder: Path, *args: str) -> Iterator[subprocess.Popen[str]]:
+    (folder / "tasks.py").write_text(TASKS)
+    command = [sys.executable, "-m", "graphile_worker.gw.cli", "run", "--citus", *args]
+    process = subprocess.Popen(
+        [*command, "--dsn", nodes[0].dsn], cwd=folder, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+        process.terminate()
+        _, log = process.communicate(timeout=90)
+        assert process.returncode == 0, log
+    finally:
+        process.kill()
+        print(process.communicate()[1])
+
+
+def test_a_worker_runs_the_jobs_of_all_nodes_also_of_one_that_joins_or_crashes(
+    nodes: list[Node], tmp_path: Path
+) -> None:
+    coordinator, crashing, other, joining = nodes
+    add = "select count(graphile_worker.add_job('note')) from generate_series(1, 20)"
+    left = "select count(*) from graphile_worker._private_jobs"
+    with gw_run(nodes, tmp_path):
+        for node in nodes[:3]:
+            node.rows(add)
+        for node in nodes[:3]:
+            wait_for(lambda: node.value(left) == 0, "its jobs run")  # noqa: B023
+        crashing.rows(add)
+        crashing.stop()
+        for _ in range(3):
+            for node in (coordinator, other):
+                node.rows(add)
+                wait_for(lambda: node.value(left) == 0, "the others' jobs run")  # noqa: B023
+        crashing.start()
+        crashing.rows(add)
+        wait_for(lambda: crashing.value(left) == 0, "it is used again")
+        add_node(coordinator, joining)
+        assert joining.value("select graphile_worker.version()")
+        assert install(joining, "verify") == "No drift.\n"
+        joining.rows(add)
+        wait_for(lambda: joining.value(left) == 0, "the new node's jobs run")
+        coordinator.rows("select citus_remove_node('127.0.0.1', %s)", joining.port)
+    for node in nodes[:3]:
+        assert node.value("select count(*) from graphile_worker.workers") == 0
+
+
+def test_only_citus_has_nodes(db: Node) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "graphile_worker.gw.cli", "run", "--citus", "--dsn", db.dsn, "tests"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
