@@ -102,8 +102,8 @@ class Fetcher:
 
     def stop(self) -> None:
         """Fetch and start no more."""
-        for event in (self._stop, self._wake, self._room):
-            event.set()
+        for it in (self._stop, self._wake, self._room):
+            it.set()
         self._lease.close()
 
     def close(self) -> None:
@@ -123,15 +123,16 @@ class Fetcher:
         """How many jobs may start."""
         return 0 if self._stop.is_set() else len(self._queue)
 
-    def start_next(self) -> None:
-        """Start the next job."""
-        row, identity, _ = self._queue.popleft()
-        if not identity.lost:  # else it was given to others
-            self._runs.start(row, identity)
-
-    def noticed(self) -> None:
-        """Fetch if there is room."""
+    def start(self, most: int) -> int:
+        """Start jobs until ``most`` run, but no more than that; return how many were started."""
+        started, runs, queue = 0, self._runs, self._queue
+        while queue and len(runs) < most and started < most and not self._stop.is_set():
+            row, identity, _ = queue.popleft()
+            if not identity.lost:  # else it was given to others
+                runs.start(row, identity)
+                started += 1
         self._room.set()
+        return started
 
     async def run(self) -> None:
         """Fetch jobs until stopped, whatever goes wrong in the meantime.

@@ -21,13 +21,15 @@ class Member:
     def waiting(self) -> int:
         return self.queue
 
-    def start_next(self) -> None:
-        assert self.places.free > 0
-        self.queue -= 1
-        self.running += 1
-
-    def noticed(self) -> None:
+    def start(self, most: int) -> int:
+        started = 0
+        while self.queue and self.running < most:
+            assert self.places.free > 0
+            self.queue -= 1
+            self.running += 1
+            started += 1
         self.noticed_times += 1
+        return started
 
     def add(self, jobs: int) -> None:
         self.queue += jobs

@@ -17,11 +17,11 @@ class Member(Protocol):
     def waiting(self) -> int:
         """How many of its jobs may start; 0 when it has been stopped."""
 
-    def start_next(self) -> None:
-        """Start the job that has waited longest."""
+    def start(self, most: int) -> int:
+        """Start jobs until so many of its own run; return how many were started.
 
-    def noticed(self) -> None:
-        """Hear that places may have become free."""
+        Whatever comes of it, it has heard that there may be room.
+        """
 
 
 class Places:
@@ -80,22 +80,28 @@ class Places:
         """Start as many waiting jobs as there are places; some end while they are started."""
         if self._is_starting:
             return
-        self._is_starting, left = True, self.most
+        self._is_starting = True
         try:
-            while self.free > 0 and (member := self._next()) is not None:
-                if left == 0:  # others have to run, too
-                    asyncio.get_running_loop().call_soon(self.start)
-                    break
-                member.start_next()
-                self.started += 1
-                left -= 1
+            # Alone, as most workers are, nothing has to be weighed for each job.
+            started = (
+                self._members[0].start(self.most)
+                if len(self._members) == 1
+                else self._start_in_turn()
+            )
         finally:
             self._is_starting = False
-        for member in self._members:
-            member.noticed()
+        self.started += started
+        if started >= self.most and self.free > 0:  # others have to run, too
+            asyncio.get_running_loop().call_soon(self.start)
 
-    def _next(self) -> Member | None:
-        if len(self._members) == 1:
-            return self._members[0] if self._members[0].waiting else None
-        waiting = [member for member in self._members if member.waiting]
-        return min(waiting, key=lambda member: member.running, default=None)
+    def _start_in_turn(self) -> int:
+        started = 0
+        while self.free > 0 and started < self.most:
+            waiting = [member for member in self._members if member.waiting]
+            if not waiting:
+                break
+            fewest = min(waiting, key=lambda member: member.running)
+            started += fewest.start(fewest.running + 1)
+        for member in self._members:
+            member.start(0)
+        return started

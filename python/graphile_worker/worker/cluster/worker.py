@@ -36,6 +36,8 @@ class ClusterWorker:
         self._shared = Shared(tasks, self.options)
         self._workers: dict[str, Worker] = {}
         self._serving: dict[str, asyncio.Task[None]] = {}
+        #: The databases to serve now; one that has gone may still be ending its jobs.
+        self._wanted: set[str] = set()
         self._problems: dict[str, str] = {}
         self._stop = asyncio.Event()
         self._incomplete: list[StopIncomplete] = []
@@ -92,9 +94,12 @@ class ClusterWorker:
                 await self._run_once(dsns)
             else:
                 await self._follow(dsns)
-        finally:
+        except asyncio.CancelledError:
             for task in self._serving.values():
                 task.cancel()
+            raise
+        finally:
+            self.stop()
             await asyncio.gather(*self._serving.values(), return_exceptions=True)
             await self._shared.close()
         if self._incomplete:
@@ -107,12 +112,14 @@ class ClusterWorker:
             started = self._shared.places.started
             for dsn in dsns:
                 self._workers[dsn] = self._worker(dsn, is_first=dsn == dsns[0])
-            async with asyncio.TaskGroup() as group:
-                for worker in self._workers.values():
-                    group.create_task(worker.run())
+            runs = [worker.run() for worker in self._workers.values()]
+            for ended in await asyncio.gather(*runs, return_exceptions=True):
+                if ended is not None:
+                    raise ended
 
     async def _follow(self, dsns: list[str]) -> None:
         stopped = asyncio.ensure_future(self._stop.wait())
+        self._wanted = set(dsns)
         try:
             for dsn in dsns:
                 self._serve(dsn, is_first=dsn == dsns[0], is_start=True)
@@ -125,7 +132,6 @@ class ClusterWorker:
                 self._raise_failed()
                 if timeout is not None and not self._stop.is_set():
                     await self._look()
-            await asyncio.gather(*self._serving.values(), return_exceptions=True)
         finally:
             stopped.cancel()
 
@@ -133,11 +139,7 @@ class ClusterWorker:
         for dsn, task in list(self._serving.items()):
             if task.done():
                 del self._serving[dsn]
-                try:
-                    task.result()
-                except BaseException:
-                    self.stop()
-                    raise
+                task.result()
 
     async def _look(self) -> None:
         """Serve databases that have come, and no more those that have gone."""
@@ -146,15 +148,15 @@ class ClusterWorker:
         except Exception as error:
             logger.warning("the list of databases cannot be read: %s", shown(error))
             return
+        self._wanted = set(dsns)
         for dsn in dsns:
             if dsn not in self._serving:
                 logger.info("%s has come: its jobs are run", place_of(dsn))
                 self._serve(dsn, is_first=dsn == dsns[0], is_start=False)
-        for dsn in self._serving.keys() - dsns:
-            if (worker := self._workers.get(dsn)) is None or not worker.is_stopping:
+        for dsn in self._workers.keys() - self._wanted:
+            if not self._workers[dsn].is_stopping:
                 logger.info("%s has gone: its jobs are run no more", place_of(dsn))
-            if worker is not None:
-                worker.stop()
+                self._workers[dsn].stop()
 
     def _serve(self, dsn: str, *, is_first: bool, is_start: bool) -> None:
         self._serving[dsn] = asyncio.get_running_loop().create_task(
@@ -164,7 +166,7 @@ class ClusterWorker:
     async def _keep(self, dsn: str, is_first: bool, is_start: bool) -> None:
         """Serve a database until the worker stops, or the database has gone."""
         backoff, place = Backoff(first=1.0, cap=30.0), place_of(dsn)
-        while not self._stop.is_set():
+        while dsn in self._wanted and not self._stop.is_set():
             worker = self._workers[dsn] = self._worker(dsn, is_first)
             try:
                 await worker.run()
