@@ -23,6 +23,7 @@ from graphile_worker.testing.embedded import Server
 from parts import (
     adding,
     beside,
+    citus,
     day,
     drain,
     fleet,
@@ -52,6 +53,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "fleet": fleet.fleet,
     "growth": growth.growth,
     "day": day.day,
+    "citus": citus.citus,
     "hostile": hostile.hostile,
     "churn": hostile.churn,
     "records": records.records,
@@ -59,7 +61,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
 }
 
 #: The quick run compares with others, and stays below three minutes.
-SLOW = ("fleet", "growth", "day", "versions", "records")
+SLOW = ("fleet", "growth", "day", "citus", "versions", "records")
 
 FULL = Sizes(
     rounds=5, seconds=2, clients=(1, 4, 16), jobs=100_000, most_seconds=10,

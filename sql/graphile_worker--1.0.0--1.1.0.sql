@@ -1555,6 +1555,83 @@ begin
 end;
 $$;
 
+-- Raises the error for a route whose node is not this one. The table of routes and the functions of
+-- Citus are only there on a cluster, so the question is a text.
+create or replace function @extschema@._check_route(
+  route text
+)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_routes regclass := (
+    select relations.oid
+    from pg_catalog.pg_class as relations
+    join pg_catalog.pg_type as types on types.typnamespace = relations.relnamespace
+    where relations.relname = 'citus_routes'
+    and types.oid = pg_catalog.pg_typeof(null::@extschema@.job_spec)
+  );
+  v_is_here boolean;
+begin
+  if route is null or pg_catalog.length(route) not between 1 and 512 then
+    raise exception 'Route has % characters', coalesce(pg_catalog.length(route), 0)
+      using errcode = 'GWBRT',
+        hint = 'Pass the key whose node shall run the job, for example ''customer:42''.';
+  elsif pg_catalog.to_regclass('pg_catalog.pg_dist_local_group') is null then
+    return;  -- There is one node alone.
+  elsif v_routes is null then
+    raise exception 'Routes are not set up on this Citus cluster'
+      using errcode = 'GWBRT', hint = 'Run `gw-install citus` on the coordinator.';
+  end if;
+  execute '
+    select placements.groupid = here.groupid
+    from pg_catalog.pg_dist_placement as placements, pg_catalog.pg_dist_local_group as here
+    where placements.shardid = pg_catalog.get_shard_id_for_distribution_column($1, $2)'
+  into v_is_here
+  using v_routes, route;
+  if v_is_here is not true then
+    raise exception 'The call was not carried to the node of route "%"', route
+      using errcode = 'GWBRT',
+        hint = 'Citus carries only a call that is the whole statement: '
+          'select add_job_to_route(...), with constants or parameters.';
+  end if;
+end;
+$$;
+
+-- Adds a job to the queue of the node that holds the route, and returns its id. On a Citus cluster
+-- on which `gw-install citus` has run, Citus carries the call there, and it commits with the rest
+-- of the caller's transaction; keys, queues and limits then hold among the jobs of a route. Without
+-- Citus it is add_job.
+create or replace function @extschema@.add_job_to_route(
+  route text,
+  identifier text,
+  payload json = null,
+  queue_name text = null,
+  run_at timestamptz = null,
+  max_attempts integer = null,
+  job_key text = null,
+  priority integer = null,
+  flags text[] = null,
+  job_key_mode text = 'replace'
+)
+returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform @extschema@._check_route(route);
+  return (
+    @extschema@.add_job(
+      identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, job_key_mode
+    )
+  ).id;
+end;
+$$;
+
 -- What is wrong with a value, by JSON Schema 2020-12: a JSON pointer, a space and words; null where
 -- nothing is. The schema has been checked by _check_schema. Recursive schemas are followed to a
 -- depth of 100.
@@ -8847,9 +8924,10 @@ begin
     execute pg_catalog.format(
       'grant execute on function
         %1$s.add_job(text, json, text, timestamptz, integer, text, integer, text[], text), %1$s.add_jobs(%1$s.job_spec[], boolean),
-        %1$s.add_jobs_with_modes(%1$s.job_spec[], text[]), %1$s.version(),
-        %1$s.job_names(integer, integer), %1$s.next_runs(text, text, integer, timestamptz),
-        %1$s.get_results(bigint[]), %1$s.watch_results(text, integer)
+        %1$s.add_jobs_with_modes(%1$s.job_spec[], text[]), %1$s.add_job_to_route(text, text, json, text, timestamptz, integer, text, integer, text[], text),
+        %1$s.version(), %1$s.job_names(integer, integer),
+        %1$s.next_runs(text, text, integer, timestamptz), %1$s.get_results(bigint[]),
+        %1$s.watch_results(text, integer)
       to %2$I',
       v_schema, grantee
     );
@@ -8955,6 +9033,7 @@ begin
       %1$s._reject_mode(text),
       %1$s._merge_payloads(json, json),
       %1$s._ensure_names(text[], text[]),
+      %1$s._check_route(text),
       %1$s._reject_old_snapshot(),
       %1$s._block_enqueues(),
       %1$s._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text),
@@ -9082,6 +9161,7 @@ begin
       %1$s.add_job(text, json, text, timestamptz, integer, text, integer, text[], text),
       %1$s.add_jobs(%1$s.job_spec[], boolean),
       %1$s.add_jobs_with_modes(%1$s.job_spec[], text[]),
+      %1$s.add_job_to_route(text, text, json, text, timestamptz, integer, text, integer, text[], text),
       %1$s.version(),
       %1$s.job_names(integer, integer),
       %1$s.next_runs(text, text, integer, timestamptz),
@@ -9171,6 +9251,7 @@ $$;
 revoke all on function @extschema@.add_job(text, json, text, timestamptz, integer, text, integer, text[], text) from public;
 revoke all on function @extschema@.add_jobs(@extschema@.job_spec[], boolean) from public;
 revoke all on function @extschema@.add_jobs_with_modes(@extschema@.job_spec[], text[]) from public;
+revoke all on function @extschema@.add_job_to_route(text, text, json, text, timestamptz, integer, text, integer, text[], text) from public;
 revoke all on function @extschema@.version() from public;
 revoke all on function @extschema@.job_names(integer, integer) from public;
 revoke all on function @extschema@.next_runs(text, text, integer, timestamptz) from public;
@@ -9234,6 +9315,7 @@ revoke all on function @extschema@._reject_job(text, text, integer, text, intege
 revoke all on function @extschema@._reject_mode(text) from public;
 revoke all on function @extschema@._merge_payloads(json, json) from public;
 revoke all on function @extschema@._ensure_names(text[], text[]) from public;
+revoke all on function @extschema@._check_route(text) from public;
 revoke all on function @extschema@._reject_old_snapshot() from public;
 revoke all on function @extschema@._block_enqueues() from public;
 revoke all on function @extschema@._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text) from public;
@@ -9718,6 +9800,7 @@ comment on sequence @extschema@.names_deleted_seq is 'The transaction in which d
 comment on function @extschema@.add_job(text, json, text, timestamptz, integer, text, integer, text[], text) is 'Adds a job and returns its row. Null arguments mean the defaults; job_key_mode is replace, preserve_run_at or unsafe_dedupe.';
 comment on function @extschema@.add_jobs(@extschema@.job_spec[], boolean) is 'Adds many jobs in one call, with one notification; returns a row per spec, in order.';
 comment on function @extschema@.add_jobs_with_modes(@extschema@.job_spec[], text[]) is 'Like add_jobs, with a job key mode for each spec, or one mode for all.';
+comment on function @extschema@.add_job_to_route(text, text, json, text, timestamptz, integer, text, integer, text[], text) is 'Adds a job on the node of a Citus cluster that holds the route; returns its id.';
 comment on function @extschema@.version() is 'Returns the version of the installed objects.';
 comment on function @extschema@.job_names(integer, integer) is 'Returns the names of the task and queue of a job''s row.';
 comment on function @extschema@.next_runs(text, text, integer, timestamptz) is 'Returns the next times at which a cron expression is due in a time zone.';
@@ -9781,6 +9864,7 @@ comment on function @extschema@._reject_job(text, text, integer, text, integer, 
 comment on function @extschema@._reject_mode(text) is 'Internal: raises the error for an unknown job key mode.';
 comment on function @extschema@._merge_payloads(json, json) is 'Internal: merges the payloads of a keyed job that is added again.';
 comment on function @extschema@._ensure_names(text[], text[]) is 'Internal: adds new task and queue names.';
+comment on function @extschema@._check_route(text) is 'Internal: raises the error for a route that another node holds.';
 comment on function @extschema@._reject_old_snapshot() is 'Internal: refuses a transaction that may see deleted names.';
 comment on function @extschema@._block_enqueues() is 'Internal: blocks adding jobs until the transaction ends.';
 comment on function @extschema@._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text) is 'Internal: inserts a job, or updates the job with its key.';

@@ -61,6 +61,7 @@ alter extension graphile_worker add type @extschema@.claimed_job;
 alter extension graphile_worker add function @extschema@.add_job(text, json, text, timestamptz, integer, text, integer, text[], text);
 alter extension graphile_worker add function @extschema@.add_jobs(@extschema@.job_spec[], boolean);
 alter extension graphile_worker add function @extschema@.add_jobs_with_modes(@extschema@.job_spec[], text[]);
+alter extension graphile_worker add function @extschema@.add_job_to_route(text, text, json, text, timestamptz, integer, text, integer, text[], text);
 alter extension graphile_worker add function @extschema@.version();
 alter extension graphile_worker add function @extschema@.job_names(integer, integer);
 alter extension graphile_worker add function @extschema@.next_runs(text, text, integer, timestamptz);
@@ -124,6 +125,7 @@ alter extension graphile_worker add function @extschema@._reject_job(text, text,
 alter extension graphile_worker add function @extschema@._reject_mode(text);
 alter extension graphile_worker add function @extschema@._merge_payloads(json, json);
 alter extension graphile_worker add function @extschema@._ensure_names(text[], text[]);
+alter extension graphile_worker add function @extschema@._check_route(text);
 alter extension graphile_worker add function @extschema@._reject_old_snapshot();
 alter extension graphile_worker add function @extschema@._block_enqueues();
 alter extension graphile_worker add function @extschema@._upsert_job(bigint, text, json, text, timestamptz, integer, text, integer, jsonb, text);

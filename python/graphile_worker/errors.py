@@ -6,6 +6,7 @@ GraphileWorkerError
         InvalidQueueName        queue name (GWBQN)
         InvalidJobKey           job key (GWBJK)
         InvalidJobKeyMode       job key mode (GWBKM)
+        InvalidRoute            route (GWBRT)
         InvalidMaxAttempts      number of attempts (GWBMA)
         InvalidPriority         priority (GWBPR)
         InvalidFlags            flags (GWBFL)
@@ -95,6 +96,10 @@ class InvalidFlags(InvalidArgument):
 
 class InvalidRunAt(InvalidArgument):
     """The time to run at has no time zone, or is no time."""
+
+
+class InvalidRoute(InvalidArgument):
+    """Route is missing, or its node was not reached."""
 
 
 class InvalidPayload(InvalidArgument):

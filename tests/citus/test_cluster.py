@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
+from graphile_worker import WorkerUtils, aio
+from graphile_worker.errors import InvalidRoute
 from graphile_worker.install import cli as install_cli
 from support.citus import NEEDS_CITUS, Node, add_node, cluster
 from support.command_line import run_main
@@ -136,6 +141,114 @@ def test_a_trigger_of_a_distributed_table_adds_jobs_where_its_row_is(nodes: list
     finally:
         nodes[0].rows("drop trigger greet on customers")
         nodes[0].rows("drop function greet()")
+
+
+@pytest.fixture
+def routed(nodes: list[Node]) -> list[Node]:
+    """Three nodes with routes."""
+    install(nodes[0], "citus")
+    assert "worker node" in install(nodes[1], "citus", code=1)
+    return nodes
+
+
+ROUTE = "select graphile_worker.add_job_to_route(%s, 'bill', %s)"
+
+
+def test_jobs_of_a_route_are_added_on_its_node_from_any_node(routed: list[Node]) -> None:
+    install(routed[0], "citus")  # again
+    for node in routed[:3]:
+        for number in range(12):
+            node.rows(ROUTE, f"customer:{number}", f'{{"customer": {number}}}')
+    there = counts(routed, "bill")
+    assert (sum(there), there[0]) == (36, 0)
+    assert min(there) == 0 < sorted(there)[1], "they are spread"
+    at = [
+        set(node.column("select payload ->> 'customer' from graphile_worker._private_jobs"))
+        for node in routed[:3]
+    ]
+    assert not at[1] & at[2], "a route has one node"
+    for node in routed[:3]:
+        assert install(node, "verify") == "No drift.\n"
+
+
+def test_a_job_of_a_route_commits_or_rolls_back_with_the_rest(routed: list[Node]) -> None:
+    for number, node in enumerate(routed[:3]):
+        with node.connect(autocommit=False) as conn:
+            for end in (conn.rollback, conn.commit):
+                for customer in range(6):
+                    conn.execute("insert into customers values (%s)", [100 * number + customer])
+                    conn.execute(ROUTE, [f"customer:{customer}", "{}"])
+                end()
+    assert sum(counts(routed, "bill")) == 18
+    assert routed[0].value("select count(*) from customers") == 18
+
+
+def test_a_key_holds_within_its_route(routed: list[Node]) -> None:
+    keyed = "select graphile_worker.add_job_to_route(%s, 'bill', job_key := 'monthly')"
+    for node in (*routed[:3], *routed[:3]):
+        node.rows(keyed, "customer:1")
+    assert sum(counts(routed, "bill")) == 1
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "select graphile_worker.add_job_to_route('customer:' || n, 'bill') from generate_series(1, 20) as n",
+        "select 1 where (select graphile_worker.add_job_to_route('customer:1', 'bill')) > 0",
+        "do $$ begin perform graphile_worker.add_job_to_route('customer:1', 'bill'); end $$",
+    ],
+)
+def test_a_call_that_is_not_carried_to_its_node_is_refused(routed: list[Node], call: str) -> None:
+    with pytest.raises(psycopg.errors.DatabaseError, match="not carried to the node") as refused:
+        routed[0].rows(call)
+    assert refused.value.sqlstate == "GWBRT"
+    assert sum(counts(routed, "bill")) == 0
+
+
+def test_the_client_adds_to_a_route(routed: list[Node]) -> None:
+    async def there() -> int:
+        async with aio.WorkerUtils(routed[1].dsn) as utils:
+            return await utils.add_job_to_route("customer:7", "bill", {"month": 11}, job_key="k")
+
+    with WorkerUtils(routed[2].dsn) as utils:
+        job = utils.add_job_to_route("customer:7", "bill", {"month": 12}, job_key="k")
+        with pytest.raises(InvalidRoute):
+            utils.add_job_to_route("", "bill")
+    assert asyncio.run(there()) == job
+    assert sum(counts(routed, "bill")) == 1
+
+
+def test_jobs_are_neither_lost_nor_doubled_while_routes_move(
+    routed: list[Node], tmp_path: Path
+) -> None:
+    coordinator, _, _, joining = routed
+    stop, added = threading.Event(), [0]
+
+    def add() -> None:
+        with psycopg.connect(coordinator.dsn, autocommit=True) as conn:
+            while not stop.is_set():
+                conn.execute(ROUTE, [f"customer:{added[0] % 100}", "{}"])
+                added[0] += 1
+
+    producer = threading.Thread(target=add)
+    producer.start()
+    try:
+        add_node(coordinator, joining)
+        shards = "select count(*) from pg_dist_placement where groupid = (select groupid from pg_dist_node where nodeport = %s)"
+        coordinator.rows("select rebalance_table_shards(shard_transfer_mode := 'block_writes')")
+        assert coordinator.value(shards, joining.port) > 0
+        wait_for(lambda: joining.value(JOBS.format("bill")) > 0, "routes have moved")
+    finally:
+        stop.set()
+        producer.join()
+    there = sum(node.value(JOBS.format("bill")) for node in routed)
+    assert there == added[0]
+    coordinator.rows(
+        "select citus_drain_node('127.0.0.1', %s, shard_transfer_mode := 'block_writes')",
+        joining.port,
+    )
+    joining.rows("truncate graphile_worker._private_jobs")
+    coordinator.rows("select citus_remove_node('127.0.0.1', %s)", joining.port)
 
 
 TASKS = """

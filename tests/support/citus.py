@@ -63,11 +63,14 @@ def _prepared(server: Server) -> Node:
 
 
 @contextmanager
-def cluster(spare: int = 0) -> Iterator[list[Node]]:
+def cluster(spare: int = 0, *, durable: bool = False) -> Iterator[list[Node]]:
     """Three nodes without a queue, the coordinator first, and spare ones that may join."""
     install_files(BIN)
     with ExitStack() as stack:
-        started = [stack.enter_context(Server(BIN, settings=SETTINGS)) for _ in range(3 + spare)]
+        started = [
+            stack.enter_context(Server(BIN, durable=durable, settings=SETTINGS))
+            for _ in range(3 + spare)
+        ]
         nodes = [_prepared(server) for server in started]
         try:
             nodes[0].rows("select citus_set_coordinator_host('127.0.0.1', %s)", nodes[0].port)

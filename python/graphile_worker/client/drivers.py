@@ -280,6 +280,7 @@ _INVALID: dict[str, type[errors.GraphileWorkerError]] = {
     "GWBQN": errors.InvalidQueueName,
     "GWBJK": errors.InvalidJobKey,
     "GWBKM": errors.InvalidJobKeyMode,
+    "GWBRT": errors.InvalidRoute,
     "GWBMA": errors.InvalidMaxAttempts,
     "GWBPR": errors.InvalidPriority,
     "GWBFL": errors.InvalidFlags,

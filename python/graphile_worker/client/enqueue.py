@@ -65,6 +65,28 @@ def add_job(
     return job
 
 
+def add_job_to_route(
+    settings: Settings, route: str, identifier: str, payload: Any, spec: TaskSpec | None,
+    options: TaskOptions,
+) -> Verb[int]:  # fmt: skip
+    """Add one job on the node that holds the route."""
+    check_identifier(identifier)
+    spec = with_options(spec or _DEFAULT, options)
+    with sending(settings.trace, identifier) as sent:
+        values = {
+            "route": route,
+            "identifier": identifier,
+            "payload": to_json(payload, settings.dumps, trace=settings.trace),
+            "job_key": spec.job_key,
+            "job_key_mode": spec.job_key_mode,
+            **_values_of(spec),
+        }
+        ((job_id,),) = yield statement("add_job_to_route", settings.schema), values
+        sent(job_id)
+    logger.debug("added job %s for task %s on the node of %s", job_id, identifier, route)
+    return int(job_id)
+
+
 class _New(NamedTuple):
     """A job that is to be added, and its place among all of them."""
 

@@ -41,10 +41,13 @@ _RUN_AT = (
     "coalesce(cast(%(run_at)s as timestamptz),"
     " pg_catalog.now() + cast(cast(%(delay)s as text) as interval))"
 )
-_ADD_JOB = f"""{{s}}.add_job(
+_ARGUMENTS = f"""
   cast(%(identifier)s as text), cast(%(payload)s as json), cast(%(queue_name)s as text), {_RUN_AT},
   cast(%(max_attempts)s as integer), cast(%(job_key)s as text), cast(%(priority)s as integer),
-  cast(%(flags)s as text[]), cast(%(job_key_mode)s as text)) as j"""
+  cast(%(flags)s as text[]), cast(%(job_key_mode)s as text)"""
+_ADD_JOB = f"{{s}}.add_job({_ARGUMENTS}) as j"
+# The whole statement is the call, so that Citus carries it to the node of the route.
+_ADD_TO_ROUTE = f"""select {{s}}.add_job_to_route(cast(%(route)s as text),{_ARGUMENTS})"""
 # Jobs that differ only in their payloads, which are one JSON array, and in their ids: these come
 # back, and the rest once for all.
 _ADD_ALIKE = f"""with given as (
@@ -119,6 +122,7 @@ _TEXTS = {
     # Without the names, which the caller knows but with unsafe_dedupe.
     "add_job": ("enqueue", f"select j.id, {_PAYLOAD}, {_REST} from {_ADD_JOB}"),
     "add_job_named": ("enqueue", f"{_NAMED} {_ADD_JOB} {_NAMES}"),
+    "add_job_to_route": ("enqueue", _ADD_TO_ROUTE),
     "add_jobs_alike": ("enqueue", _ADD_ALIKE),
     "add_jobs": ("enqueue", _ADD_MANY),
     "remove_job": (

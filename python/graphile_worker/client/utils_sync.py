@@ -158,6 +158,26 @@ class WorkerUtils(ControlUtils, RecordUtils):
         verb = enqueue.add_job(self._settings, identifier, payload, spec, options)
         return self._run(verb, conn)
 
+    def add_job_to_route(
+        self,
+        route: str,
+        identifier: str,
+        payload: Any = None,
+        spec: TaskSpec | None = None,
+        *,
+        conn: SyncConn | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> int:
+        """Add a job on the node of a Citus cluster that holds the route, and return its id.
+
+        Raise InvalidRoute without a route, or where ``gw-install citus`` has not run. Without Citus
+        it is ``add_job``.
+
+        >>> utils.add_job_to_route("customer:42", "send_invoice", {"month": 11})
+        """
+        verb = enqueue.add_job_to_route(self._settings, route, identifier, payload, spec, options)
+        return self._run(verb, conn)
+
     def add_jobs(
         self,
         jobs: Iterable[JobSpec | tuple[str, Any]],

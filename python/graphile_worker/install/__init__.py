@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from graphile_worker.install.grants import grant
     from graphile_worker.install.inspect import detect
     from graphile_worker.install.packaging.offline import offline_sql
+    from graphile_worker.install.routes import set_up_routes
     from graphile_worker.install.transaction import LockRetries, Outcome
     from graphile_worker.install.verification import repair, verify
 
 __all__ = [
     "Drift", "LockRetries", "Outcome", "Plan", "adopt", "detect", "grant", "install", "offline_sql",
-    "plan_upgrade", "release", "repair", "switch", "uninstall", "upgrade", "verify",
+    "plan_upgrade", "release", "repair", "set_up_routes", "switch", "uninstall", "upgrade",
+    "verify",
 ]  # fmt: skip
 
 _HOMES = {
@@ -34,6 +36,7 @@ _HOMES = {
     "grant": "grants",
     "detect": "inspect",
     "offline_sql": "packaging.offline",
+    "set_up_routes": "routes",
     **dict.fromkeys(["LockRetries", "Outcome"], "transaction"),
     **dict.fromkeys(["repair", "verify"], "verification"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from graphile_worker.errors import ForeignSchemaError, InstallError, InUseError, VersionError
 from graphile_worker.install.adoption import adopted
+from graphile_worker.install.citus import ROUTES
 from graphile_worker.install.dependants import dependants
 from graphile_worker.install.inspect import (
     Mode,
@@ -232,7 +233,11 @@ def uninstall(
             sql = [f"drop extension {SCHEMA}{end}"]
         else:
             sql = drop_sql(scripts, version, schema, end)
-        if set(state.names) <= scripts.names(version) and _owns(conn, schema):
+        names = set(state.names)
+        if ROUTES in names:
+            names.remove(ROUTES)
+            sql.insert(0, f"drop table {quote_ident(schema)}.{ROUTES};")
+        if names <= scripts.names(version) and _owns(conn, schema):
             sql.append(f"drop schema {quote_ident(schema)};")
         return Outcome(
             f"Removed graphile_worker and {jobs} jobs from the schema {schema}.", tuple(sql)

@@ -9,7 +9,9 @@ from __future__ import annotations
 from graphile_worker.errors import InstallError
 from graphile_worker.install.session import Connection, fetch
 
-_IS_THERE = "select from pg_catalog.pg_extension where extname = 'citus'"
+#: The table whose shards are the routes, where there are any.
+ROUTES = "citus_routes"
+IS_THERE = "select from pg_catalog.pg_extension where extname = 'citus'"
 _NODE = "select groupid from pg_catalog.pg_dist_local_group"
 _COORDINATOR = """
     select nodename || ':' || nodeport from pg_catalog.pg_dist_node where groupid = 0
@@ -38,7 +40,7 @@ _ON_OTHERS = """
 
 def check_node(conn: Connection, schema: str) -> None:
     """Raise InstallError where Citus would not change the queue on all nodes alike."""
-    if not fetch(conn, _IS_THERE):
+    if not fetch(conn, IS_THERE):
         return
     if fetch(conn, _NODE) != [(0,)]:
         coordinators = [place for (place,) in fetch(conn, _COORDINATOR)]
@@ -61,6 +63,6 @@ def on_all_nodes(conn: Connection, statement: str) -> None:
 
     Raise InstallError that names the nodes on which it failed; on the others it was done.
     """
-    if fetch(conn, _IS_THERE) and (failed := fetch(conn, _ON_OTHERS, [statement])):
+    if fetch(conn, IS_THERE) and (failed := fetch(conn, _ON_OTHERS, [statement])):
         told = "; ".join(f"{place}: {' '.join(str(result).split())}" for place, result in failed)
         raise InstallError(f"it was not done on all nodes of the cluster: {told}; run it again")

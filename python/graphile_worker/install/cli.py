@@ -91,6 +91,11 @@ def build_parser() -> Parser:
     sub.add_argument("role")
     sub.add_argument("level", choices=[*LEVELS, "none"])
     flags.changes(sub)
+    sub = add(
+        "citus", "on the coordinator of a Citus cluster: let jobs be added on the node of a route",
+        _citus,
+    )  # fmt: skip
+    flags.changes(sub)
     sub = add("sql", "print the SQL for a migration tool", _sql)
     sub.add_argument(
         "what", choices=["install", "upgrade", "adopt", "release", "uninstall"], nargs="?",
@@ -306,6 +311,15 @@ def _grant(options: argparse.Namespace) -> int:
     level = None if options.level == "none" else options.level
     trusted = options.trust_owner or ()
     return _change(options, install.grant, role=options.role, level=level, trusted=trusted)
+
+
+def _citus(options: argparse.Namespace) -> int:
+    with flags.connect(options) as conn, progress.bar(options.command) as bar:
+        outcome = install.set_up_routes(
+            conn, schema=options.schema, dry_run=options.dry_run,
+            lock_retries=_lock_retries(options, bar),
+        )  # fmt: skip
+    return _done(options, outcome)
 
 
 def _sql(options: argparse.Namespace) -> int:

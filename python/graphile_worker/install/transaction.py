@@ -77,7 +77,6 @@ def change(
     With ``dry_run`` only decide. Raise BusyError when the retries is over, and RightsError or
     InstallError for what the server refuses, or Citus on this node; nothing is changed then.
     """
-    check_node(conn, schema)
     lock_retries = lock_retries or LockRetries()
     started = time.monotonic()
     deadline = started + lock_retries.seconds
@@ -85,6 +84,7 @@ def change(
     while True:
         try:
             with transaction(conn):
+                check_node(conn, schema)
                 if dry_run:
                     planned = decide()
                     if not planned.changed:

@@ -34,6 +34,7 @@ class Stoppable(Protocol):
     @property
     def is_stopping(self) -> bool:
         """Whether it was told to stop."""
+        ...
 
 
 class Stopping:

@@ -31,7 +31,7 @@ LEFT = "select count(*) from graphile_worker._private_jobs"
 class Changing:
     """Databases that come and go."""
 
-    look_every: float | None = 0.05
+    poll_every: float | None = 0.05
 
     def __init__(self, dsns: Sequence[str]) -> None:
         self.dsns: Sequence[str] | None = dsns

@@ -12,8 +12,8 @@ from graphile_worker.cli.dsn import without_driver
 from graphile_worker.errors import InvalidArgument
 from graphile_worker.worker.database.connections import conninfo
 
-#: Seconds between two looks at the list of Citus' nodes.
-LOOK_EVERY = 5.0
+#: Seconds between two reads of the list of Citus' nodes.
+POLL_EVERY = 5.0
 
 _NODES = """
     select nodename, nodeport from pg_catalog.pg_dist_node
@@ -33,8 +33,8 @@ def place_of(dsn: str) -> str:
 class Members(Protocol):
     """What tells which databases a worker serves."""
 
-    #: Seconds between two looks; None: they stay the same.
-    look_every: float | None
+    #: Seconds between two reads; None: they stay the same.
+    poll_every: float | None
 
     async def current(self) -> Sequence[str]:
         """Return the connection strings; recurring jobs are added to the first.
@@ -47,7 +47,7 @@ class Members(Protocol):
 class ListedMembers:
     """Databases by their connection strings."""
 
-    look_every: float | None = None
+    poll_every: float | None = None
 
     def __init__(self, dsns: Sequence[str]) -> None:
         self._dsns = [without_driver(dsn) for dsn in dsns]
@@ -67,7 +67,7 @@ class CitusMembers:
     ``dsn`` leads to one of them. If that one is away, the list is read from another that is known.
     """
 
-    look_every: float | None = LOOK_EVERY
+    poll_every: float | None = POLL_EVERY
 
     def __init__(self, dsn: str) -> None:
         self._dsn = without_driver(dsn)

@@ -12,16 +12,19 @@ class Member(Protocol):
     @property
     def running(self) -> int:
         """How many of its jobs run."""
+        ...
 
     @property
     def waiting(self) -> int:
         """How many of its jobs may start; 0 when it has been stopped."""
+        ...
 
     def start(self, most: int) -> int:
         """Start jobs until so many of its own run; return how many were started.
 
         Whatever comes of it, it has heard that there may be room.
         """
+        ...
 
 
 class Places:

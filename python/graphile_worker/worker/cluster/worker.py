@@ -124,14 +124,14 @@ class ClusterWorker:
             for dsn in dsns:
                 self._serve(dsn, is_first=dsn == dsns[0], is_start=True)
             while not self._stop.is_set():
-                timeout = self._members.look_every
+                timeout = self._members.poll_every
                 await asyncio.wait(
                     {stopped, *self._serving.values()}, timeout=timeout,
                     return_when="FIRST_COMPLETED",
                 )  # fmt: skip
                 self._raise_failed()
                 if timeout is not None and not self._stop.is_set():
-                    await self._look()
+                    await self._refresh()
         finally:
             stopped.cancel()
 
@@ -141,7 +141,7 @@ class ClusterWorker:
                 del self._serving[dsn]
                 task.result()
 
-    async def _look(self) -> None:
+    async def _refresh(self) -> None:
         """Serve databases that have come, and no more those that have gone."""
         try:
             dsns = list(await self._members.current())
