@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import psycopg
 import pytest
 from graphile_worker import WorkerUtils, aio
 from graphile_worker.errors import InvalidRoute
+from graphile_worker.gw import cli as gw_cli
 from graphile_worker.install import cli as install_cli
 from support.citus import NEEDS_CITUS, Node, add_node, cluster
 from support.command_line import run_main
@@ -304,6 +306,14 @@ def test_a_worker_runs_the_jobs_of_all_nodes_also_of_one_that_joins_or_crashes(
         coordinator.rows("select citus_remove_node('127.0.0.1', %s)", joining.port)
     for node in nodes[:3]:
         assert node.value("select count(*) from graphile_worker.workers") == 0
+
+
+def test_gw_tells_of_all_nodes(nodes: list[Node]) -> None:
+    for count, node in enumerate(nodes[:3]):
+        node.rows(f"select graphile_worker.add_job('seen') from generate_series(1, {count})")
+    out, _ = run_main(gw_cli.main, ["jobs", "--citus", "--json", "--dsn", nodes[0].dsn], env={})
+    found = {each["node"]: len(each["answer"]) for each in json.loads(out)}
+    assert found == {f"127.0.0.1:{node.port}/app": n for n, node in enumerate(nodes[:3])}
 
 
 def test_only_citus_has_nodes(db: Node) -> None:

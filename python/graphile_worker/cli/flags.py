@@ -111,6 +111,11 @@ def connects(parser: Parser, *, several: bool = False) -> None:
         parser, "--dsn", default="", action=_Database if several else "store",
         help=f"connection string, URL or name of a database{more}",
     )  # fmt: skip
+    if several:
+        env(
+            parser, "--citus", switch=True,
+            help="all nodes of the Citus cluster that --dsn leads to",
+        )  # fmt: skip
     env(parser, "--schema", default=FromEnvironment(SCHEMA), help="schema of the queue")
     env(
         parser, "--trust-owner", several=True, metavar="ROLE",

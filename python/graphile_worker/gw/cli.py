@@ -54,6 +54,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 #: They print something else than results.
 _NO_REPORTS = ("run", "ui", "mcp", "completion")
+#: They connect to no database, or to several by themselves.
+_WITHOUT_DATABASES = ("run", "completion")
 
 
 def build_parser(only: Collection[str] | None = None) -> argparse.ArgumentParser:
@@ -68,8 +70,10 @@ def build_parser(only: Collection[str] | None = None) -> argparse.ArgumentParser
         if only is not None and name not in only:
             continue
         from graphile_worker.cli import flags
+        from graphile_worker.gw.nodes import on_each
 
-        sub.set_defaults(run=_member(module, "run", name))
+        act = _member(module, "run", name)
+        sub.set_defaults(run=act if name in _WITHOUT_DATABASES else on_each(act))
         _member(module, "configure", name)(sub)
         (flags.verbose if name in _NO_REPORTS else flags.reports)(sub)
     return parser

@@ -197,7 +197,7 @@ def unlock_queues(queue: Queue, names: list[str] | None = None) -> list[str]:
 
 def configure_cleanup(parser: Parser) -> None:
     """Add the flags of gw cleanup."""
-    flags.connects(parser)
+    flags.connects(parser, several=True)
     parser.set_defaults(timeout=30.0)  # of the questions; deleting takes as long as it takes
     parser.add_argument(
         "what", nargs="*", metavar="WHAT",

@@ -147,7 +147,7 @@ def covers(given: str, name: str) -> str:
 
 def connects(parser: Parser) -> None:
     """Add the flags that name a queue, and the time limit of its statements."""
-    flags.connects(parser)
+    flags.connects(parser, several=True)
     flags.env(
         parser, "--timeout", type=seconds, default=30.0,
         help="how many seconds a statement may take (default 30)",

@@ -18,11 +18,6 @@ def configure(parser: Parser) -> None:
         " (default: the folder or module tasks)",
     )  # fmt: skip
     flags.connects(parser, several=True)
-    flags.env(
-        parser, "--citus", switch=True,
-        help="run the jobs of all nodes of the Citus cluster that --dsn leads to, also of those"
-        " that join later",
-    )  # fmt: skip
     flags.env(parser, "--listen-dsn", help="connection string for LISTEN, if --dsn is a pooler")
     flags.env(parser, "--no-listen", switch=True, help="do not LISTEN, only poll")
     flags.env(

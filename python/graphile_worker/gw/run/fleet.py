@@ -17,6 +17,7 @@ from typing import Any
 
 from graphile_worker.cli import command
 from graphile_worker.errors import GraphileWorkerError, InvalidArgument, TaskCrashed
+from graphile_worker.gw.nodes import is_cluster
 from graphile_worker.gw.run.serve import (
     ENDED_WITHIN,
     FORCE,
@@ -24,7 +25,7 @@ from graphile_worker.gw.run.serve import (
     STOP,
     run_worker,
 )
-from graphile_worker.gw.run.settings import configure_logging, is_cluster, settings
+from graphile_worker.gw.run.settings import configure_logging, settings
 from graphile_worker.worker.database.backoff import Backoff
 from graphile_worker.worker.database.failures import is_hopeless
 from graphile_worker.worker.database.protocol import Protocol

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from graphile_worker.cli import flags
+from graphile_worker.gw.nodes import is_cluster
 from graphile_worker.gw.values import seconds
 
 #: The flags that are settings of WorkerOptions under the same name.
@@ -23,11 +24,6 @@ LEVELS = ("debug", "info", "warning", "error")
 def grace(text: str) -> float:
     """Read a number of seconds, which may be none."""
     return 0.0 if text in ("0", "0.0") else seconds(text)
-
-
-def is_cluster(options: argparse.Namespace) -> bool:
-    """Whether the jobs of several databases are to be run."""
-    return options.citus or len(flags.dsns(options)) > 1
 
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:

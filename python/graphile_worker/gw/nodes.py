@@ -1,0 +1,69 @@
+"""A command for several databases: one after the other, and each answer with its place."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import json
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from functools import partial
+
+from graphile_worker.cli import flags
+from graphile_worker.errors import InvalidArgument
+
+Act = Callable[[argparse.Namespace], int]
+
+#: They show or serve one queue, or would add the same to each.
+_OF_ONE = ("add", "job", "explain", "import", "ui", "mcp", "top")
+
+
+def is_cluster(options: argparse.Namespace) -> bool:
+    """Whether several databases are named, or all nodes of a cluster."""
+    return bool(options.citus) or len(flags.dsns(options)) > 1
+
+
+def on_each(act: Act) -> Act:
+    """Return the work of a command, done for each database that is named."""
+
+    def run(options: argparse.Namespace) -> int:
+        if not is_cluster(options):
+            return act(options)
+        if options.command in _OF_ONE:
+            raise InvalidArgument(
+                f"gw {options.command} is for one database: pass one --dsn, without --citus"
+            )
+        if getattr(options, "ids", None):
+            raise InvalidArgument(
+                "each database has its own ids: pass the --dsn of the one that has these jobs"
+            )
+        return _run_on_each(act, options)
+
+    return run
+
+
+def _run_on_each(act: Act, options: argparse.Namespace) -> int:
+    from graphile_worker.cli.command import guarded
+    from graphile_worker.worker.cluster.members import CitusMembers, ListedMembers, place_of
+
+    dsns = flags.dsns(options)
+    if options.citus and len(dsns) > 1:
+        raise InvalidArgument("--citus finds the nodes by itself: pass one --dsn")
+    members = CitusMembers(*dsns) if options.citus else ListedMembers(dsns)
+    codes, answers = [0], []
+    for dsn in asyncio.run(members.current()):
+        place, wants_json = place_of(dsn), getattr(options, "json", False)
+        one = argparse.Namespace(**vars(options))
+        one.dsn, one.dsns, one.citus, one.prog = dsn, None, False, f"{options.prog}: {place}"
+        if wants_json:
+            with redirect_stdout(io.StringIO()) as out:
+                codes.append(guarded(partial(act, one), one))
+            text = out.getvalue()
+            answers.append({"node": place, "answer": json.loads(text) if text else None})
+        else:
+            print(f"{'' if len(codes) == 1 else chr(10)}== {place}", flush=True)
+            codes.append(guarded(partial(act, one), one))
+    if answers:
+        print(flags.as_json(answers))
+    return max(codes)
