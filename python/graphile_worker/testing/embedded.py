@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from graphile_worker.errors import GraphileWorkerError
 from graphile_worker.install.packaging.files import folder_of_pg_config, put_files
@@ -110,7 +111,7 @@ class Server:
         """Return the connection string of a database of this server."""
         return f"host=127.0.0.1 port={self.port} user=postgres dbname={dbname}"
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         """Make the data folder and start the server; raise EmbeddedError where that fails."""
         if self.bin_dir is None:
             self.bin_dir = wheel_bin_dir()

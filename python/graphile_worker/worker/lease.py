@@ -42,8 +42,10 @@ class Lease:
     """Sends heartbeats, and changes the worker's id when it needs a new one.
 
     A new id is used when the worker was presumed dead, since its jobs may be running elsewhere,
-    and when the result of a fetch was lost, since then the database may hold jobs in its name that
-    it does not know. Jobs known under an old id are still completed under it.
+    and when the database may hold jobs in its name that it does not know: when the result of a
+    fetch was lost, and when the server was restarted or replaced, since a commit that was not
+    waited for may be undone then, and a completed job locked again. Jobs known under an old id are
+    still completed under it.
 
     Jobs are fetched only under an id that ``usable`` returns: one of which the database has heard
     within ``dead_after``, by this machine's clock.
@@ -74,6 +76,9 @@ class Lease:
         #: How many idle workers run the same tasks, with this one.
         self.fellows = 1
         self._last_stale = time.monotonic()
+        self._server_started: float | None = None
+        #: Whether the server is another one than before, or has started again.
+        self._has_new_server = False
 
     @property
     def age(self) -> float | None:
@@ -142,6 +147,8 @@ class Lease:
                 await asyncio.sleep(backoff.failed("the heartbeat failed", error))
                 continue
             backoff.reset()
+            if self._has_new_server:
+                await self._renew_for_server()
             if not asked:  # after a look at the queue
                 self._on_checked(heartbeat.is_due)
             await self._free_stale()
@@ -162,6 +169,12 @@ class Lease:
         async with self._lock:
             if identity is self.current and not identity.lost:
                 await self._renew("the answer to a fetch was lost")
+
+    async def _renew_for_server(self) -> None:
+        """Take a new id; what a fetch brings under the old one is known before."""
+        self._has_new_server = False
+        async with self._protocol.fetching, self._lock:
+            await self._renew("the server was restarted or replaced")
 
     async def ended(self, identity: Identity) -> None:
         """Take a new id, since the database has ended this one."""
@@ -195,6 +208,10 @@ class Lease:
         )  # fmt: skip
         self._last_heartbeat = time.monotonic()
         self.only_idle, self.fellows = heartbeat.only_idle, heartbeat.fellows
+        if self._server_started not in (None, heartbeat.server_started):
+            self._has_new_server = True
+            self._soon.set()
+        self._server_started = heartbeat.server_started
         self._every, self._dead_after = min(heartbeat.dead_after / 3, 10.0), heartbeat.dead_after
         if heartbeat.next_job_in is not None:
             self._on_due(heartbeat.next_job_in)

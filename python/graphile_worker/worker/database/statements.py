@@ -21,7 +21,7 @@ _FETCHED = "from (values (1)) as one left join {s}.get_jobs(%s, %s, %s, %s) as j
 _HEARTBEAT = """select beat.is_known, extract(epoch from beat.dead_after)::float8,
   extract(epoch from beat.next_job_in)::float8, beat.is_due,
   coalesce(current_setting('graphile_worker.notify', true), '') in ('', 'auto', 'idle'),
-  {fellows},
+  {fellows}, extract(epoch from pg_postmaster_start_time())::float8,
   array(
     select array[dead.dead_worker_id, dead.released_jobs::text]
     from {s}.recover_dead_workers(%s) as dead
@@ -92,6 +92,8 @@ class Heartbeat(NamedTuple):
     only_idle: bool
     #: How many idle workers run the same tasks, with this one.
     fellows: int
+    #: When the server started, by its own clock, in seconds since 1970.
+    server_started: float
     #: The ids of dead workers, with the numbers of their jobs.
     dead: list[tuple[str, int]]
 
