@@ -64,7 +64,7 @@ class ClusterWorker:
     def health(self) -> Health:
         """Return the health of all: ok as long as one database is served."""
         parts = {place_of(dsn): worker.health() for dsn, worker in self._workers.items()}
-        begun = {place for place, part in parts.items() if part.last_heartbeat_seconds_ago}
+        begun = {it for it, part in parts.items() if part.last_heartbeat_seconds_ago is not None}
         problems = [f"{it}: {text}" for it, text in self._problems.items() if it not in begun]
         problems += [f"{it}: {text}" for it in begun for text in parts[it].problems]
         listening = {part.listening for part in parts.values()} - {None}
