@@ -79,6 +79,7 @@ class Lease:
         self._server_started: float | None = None
         #: Whether the server is another one than before, or has started again.
         self._has_new_server = False
+        self._renewing: asyncio.Task[None] | None = None
 
     @property
     def age(self) -> float | None:
@@ -148,7 +149,9 @@ class Lease:
                 continue
             backoff.reset()
             if self._has_new_server:
-                await self._renew_for_server()
+                self._has_new_server = False
+                # Beside the heartbeats, which must not wait for a fetch.
+                self._renewing = asyncio.create_task(self._renew_for_server(), name="renew")
             if not asked:  # after a look at the queue
                 self._on_checked(heartbeat.is_due)
             await self._free_stale()
@@ -172,9 +175,9 @@ class Lease:
 
     async def _renew_for_server(self) -> None:
         """Take a new id; what a fetch brings under the old one is known before."""
-        self._has_new_server = False
         async with self._protocol.fetching, self._lock:
-            await self._renew("the server was restarted or replaced")
+            if not self._closing:
+                await self._renew("the server was restarted or replaced")
 
     async def ended(self, identity: Identity) -> None:
         """Take a new id, since the database has ended this one."""
@@ -260,6 +263,8 @@ class Lease:
 
     async def stop(self) -> None:
         """End every id and return the jobs that it holds."""
+        if self._renewing is not None:
+            self._renewing.cancel()
         # Kept for good: a heartbeat that came after would be one of a worker that has left.
         await self._lock.acquire()
         for identity in [*self._old, self.current]:
