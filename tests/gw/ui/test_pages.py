@@ -119,7 +119,7 @@ def test_counts_of_many_jobs_are_estimates_that_say_so_and_failed_ones_are_count
     assert "about " in here.page("/queue/")
     # What takes long is read in the background, and is there as soon as it is known.
     wait_for(lambda: 'id="total-failed" class="bad">3<' in here.page("/queue/"))
-    assert "boom N" in here.page("/queue/")
+    wait_for(lambda: "boom N" in here.page("/queue/"))
     wait_for(lambda: "3 jobs failed permanently" in here.page("/queue/failed"))
 
 
