@@ -73,13 +73,19 @@ def test_the_queue_moves_from_15_to_18_while_it_runs(
                     )
                 added = len(feeder.added)
                 wait_for(lambda: len(feeder.added) > added + 50, "the old one is still used")
+                wait_for(
+                    lambda: new.value("select bool_and(srsubstate = 'r') from pg_subscription_rel"),
+                    "every table has been copied",
+                )
                 for statement in recipe("On the old server: stop"):
                     old.rows(statement)
                 (at,) = old.column("select pg_current_wal_lsn()::text")
                 counters = old.rows(recipe("On the old server: read the counters")[0])
                 wait_for(
                     lambda: old.value(
-                        "select confirmed_flush_lsn >= %s::pg_lsn from pg_replication_slots", at
+                        "select confirmed_flush_lsn >= %s::pg_lsn from pg_replication_slots"
+                        " where slot_name = 'queue'",
+                        at,
                     ),
                     "the new one has everything",
                 )

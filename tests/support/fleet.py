@@ -95,7 +95,7 @@ class Feeder:
             while not self._ended.is_set():
                 try:
                     self._feed()
-                except psycopg.OperationalError:
+                except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction):
                     self._ended.wait(0.05)
         except BaseException as failure:
             self._error = failure
