@@ -37,6 +37,16 @@ def _values_of(spec: TaskSpec) -> Values:
     }
 
 
+def _one(settings: Settings, identifier: str, payload: Any, spec: TaskSpec) -> Values:
+    return {
+        "identifier": identifier,
+        "payload": to_json(payload, settings.dumps, trace=settings.trace),
+        "job_key": spec.job_key,
+        "job_key_mode": spec.job_key_mode,
+        **_values_of(spec),
+    }
+
+
 def add_job(
     settings: Settings, identifier: str, payload: Any, spec: TaskSpec | None, options: TaskOptions
 ) -> Verb[Job]:
@@ -46,13 +56,7 @@ def add_job(
     # Where nothing but the key decides, the job may be of another task, in another queue.
     dedupes = spec.job_key_mode == "unsafe_dedupe"
     with sending(settings.trace, identifier) as sent:
-        values = {
-            "identifier": identifier,
-            "payload": to_json(payload, settings.dumps, trace=settings.trace),
-            "job_key": spec.job_key,
-            "job_key_mode": spec.job_key_mode,
-            **_values_of(spec),
-        }
+        values = _one(settings, identifier, payload, spec)
         rows = yield statement("add_job_named" if dedupes else "add_job", settings.schema), values
         (row,) = rows
         if dedupes:
@@ -73,14 +77,7 @@ def add_job_to_route(
     check_identifier(identifier)
     spec = with_options(spec or _DEFAULT, options)
     with sending(settings.trace, identifier) as sent:
-        values = {
-            "route": route,
-            "identifier": identifier,
-            "payload": to_json(payload, settings.dumps, trace=settings.trace),
-            "job_key": spec.job_key,
-            "job_key_mode": spec.job_key_mode,
-            **_values_of(spec),
-        }
+        values = {"route": route, **_one(settings, identifier, payload, spec)}
         ((job_id,),) = yield statement("add_job_to_route", settings.schema), values
         sent(job_id)
     logger.debug("added job %s for task %s on the node of %s", job_id, identifier, route)

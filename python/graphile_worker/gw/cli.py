@@ -70,7 +70,7 @@ def build_parser(only: Collection[str] | None = None) -> argparse.ArgumentParser
         if only is not None and name not in only:
             continue
         from graphile_worker.cli import flags
-        from graphile_worker.gw.nodes import on_each
+        from graphile_worker.cli.nodes import on_each
 
         act = _member(module, "run", name)
         sub.set_defaults(run=act if name in _WITHOUT_DATABASES else on_each(act))

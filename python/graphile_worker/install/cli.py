@@ -315,10 +315,8 @@ def _grant(options: argparse.Namespace) -> int:
 
 def _citus(options: argparse.Namespace) -> int:
     with flags.connect(options) as conn, progress.bar(options.command) as bar:
-        outcome = install.set_up_routes(
-            conn, schema=options.schema, dry_run=options.dry_run,
-            lock_retries=_lock_retries(options, bar),
-        )  # fmt: skip
+        given = {"dry_run": options.dry_run, "lock_retries": _lock_retries(options, bar)}
+        outcome = install.set_up_routes(conn, schema=options.schema, **given)
     return _done(options, outcome)
 
 

@@ -181,8 +181,7 @@ class Fetcher:
         self._wake.clear()
         async with self._protocol.fetching:
             fetched, more = await self._fetch(identity, max(self._want(), 1), flags, backoff)
-        # The jobs come before the books.
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # the jobs come before the books
         backoff.reset()
         if not more:
             self._lease.renew_soon()

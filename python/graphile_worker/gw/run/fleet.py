@@ -16,8 +16,8 @@ from types import FrameType
 from typing import Any
 
 from graphile_worker.cli import command
+from graphile_worker.cli.nodes import is_cluster
 from graphile_worker.errors import GraphileWorkerError, InvalidArgument, TaskCrashed
-from graphile_worker.gw.nodes import is_cluster
 from graphile_worker.gw.run.serve import (
     ENDED_WITHIN,
     FORCE,

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import FrameType
 
 from graphile_worker.cli import flags
+from graphile_worker.cli.nodes import is_cluster
 from graphile_worker.errors import GraphileWorkerError, InvalidArgument, InvalidCrontab
-from graphile_worker.gw.nodes import is_cluster
 from graphile_worker.gw.run.settings import settings
 from graphile_worker.worker.cluster.members import CitusMembers, ListedMembers
 from graphile_worker.worker.cluster.worker import AnyWorker, ClusterWorker

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from graphile_worker.cli import flags
-from graphile_worker.gw.nodes import is_cluster
+from graphile_worker.cli.nodes import is_cluster
 from graphile_worker.gw.values import seconds
 
 #: The flags that are settings of WorkerOptions under the same name.
