@@ -9,9 +9,13 @@ import json
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from functools import partial
+from typing import TYPE_CHECKING
 
 from graphile_worker.cli import flags
 from graphile_worker.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from graphile_worker.worker.cluster.members import Members
 
 Act = Callable[[argparse.Namespace], int]
 
@@ -22,6 +26,18 @@ _OF_ONE = ("add", "job", "explain", "import", "ui", "mcp", "top")
 def is_cluster(options: argparse.Namespace) -> bool:
     """Whether several databases are named, or all nodes of a cluster."""
     return bool(options.citus) or len(flags.dsns(options)) > 1
+
+
+def members_of(options: argparse.Namespace) -> Members:
+    """Return what tells which databases are meant, where there are several."""
+    from graphile_worker.worker.cluster.members import CitusMembers, ListedMembers
+
+    dsns = flags.dsns(options)
+    if not options.citus:
+        return ListedMembers(dsns)
+    if len(dsns) > 1:
+        raise InvalidArgument("--citus finds the nodes by itself: pass one --dsn")
+    return CitusMembers(*dsns)
 
 
 def on_each(act: Act) -> Act:
@@ -45,14 +61,10 @@ def on_each(act: Act) -> Act:
 
 def _run_on_each(act: Act, options: argparse.Namespace) -> int:
     from graphile_worker.cli.command import guarded
-    from graphile_worker.worker.cluster.members import CitusMembers, ListedMembers, place_of
+    from graphile_worker.worker.cluster.members import place_of
 
-    dsns = flags.dsns(options)
-    if options.citus and len(dsns) > 1:
-        raise InvalidArgument("--citus finds the nodes by itself: pass one --dsn")
-    members = CitusMembers(*dsns) if options.citus else ListedMembers(dsns)
     codes, answers = [0], []
-    for dsn in asyncio.run(members.current()):
+    for dsn in asyncio.run(members_of(options).current()):
         place, wants_json = place_of(dsn), getattr(options, "json", False)
         one = argparse.Namespace(**vars(options))
         one.dsn, one.dsns, one.citus, one.prog = dsn, None, False, f"{options.prog}: {place}"

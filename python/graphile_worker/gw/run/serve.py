@@ -14,11 +14,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 
-from graphile_worker.cli import flags
-from graphile_worker.cli.nodes import is_cluster
-from graphile_worker.errors import GraphileWorkerError, InvalidArgument, InvalidCrontab
+from graphile_worker.cli.nodes import is_cluster, members_of
+from graphile_worker.errors import GraphileWorkerError, InvalidCrontab
 from graphile_worker.gw.run.settings import settings
-from graphile_worker.worker.cluster.members import CitusMembers, ListedMembers
 from graphile_worker.worker.cluster.worker import AnyWorker, ClusterWorker
 from graphile_worker.worker.metrics import Metrics, MetricsServer
 from graphile_worker.worker.stopping import serve
@@ -59,12 +57,7 @@ def _worker(options: argparse.Namespace) -> AnyWorker:
     given = {"once": options.once, "crontab": _crontab(options), **settings(options)}
     if not is_cluster(options):
         return Worker(tasks, **given)
-    dsns = flags.dsns(options)
-    if options.citus and len(dsns) > 1:
-        raise InvalidArgument("--citus finds the nodes by itself: pass one --dsn")
-    return ClusterWorker(
-        tasks, CitusMembers(*dsns) if options.citus else ListedMembers(dsns), **given
-    )
+    return ClusterWorker(tasks, members_of(options), **given)
 
 
 def _crontab(options: argparse.Namespace) -> str:
