@@ -1591,7 +1591,12 @@ begin
     where placements.shardid = pg_catalog.get_shard_id_for_distribution_column($1, $2)'
   into v_is_here
   using v_routes, route;
-  if v_is_here is not true then
+  if v_is_here then
+    return;
+  elsif pg_catalog.current_setting('application_name') like 'citus_internal%' then
+    raise exception 'The route "%" has moved to another node', route
+      using errcode = 'serialization_failure', hint = 'Retry the transaction.';
+  else
     raise exception 'The call was not carried to the node of route "%"', route
       using errcode = 'GWBRT',
         hint = 'Citus carries only a call that is the whole statement: '

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -207,6 +207,20 @@ def test_a_call_that_is_not_carried_to_its_node_is_refused(routed: list[Node], c
     assert sum(counts(routed, "bill")) == 0
 
 
+def test_a_call_that_arrives_after_its_route_has_moved_may_be_retried(routed: list[Node]) -> None:
+    refused = 0
+    for node in routed[:3]:
+        with node.connect() as conn:
+            conn.execute("set application_name to 'citus_internal gpid=1'")
+            try:
+                conn.execute("do $$ begin perform graphile_worker.add_job_to_route('k', 'bill'); end $$")
+            except psycopg.errors.SerializationFailure as error:
+                assert "has moved" in str(error)
+                refused += 1
+    assert refused == 2
+    assert sum(counts(routed, "bill")) == 1
+
+
 def test_the_client_adds_to_a_route(routed: list[Node]) -> None:
     async def there() -> int:
         async with aio.WorkerUtils(routed[1].dsn) as utils:
@@ -229,8 +243,9 @@ def test_jobs_are_neither_lost_nor_doubled_while_routes_move(
     def add() -> None:
         with psycopg.connect(coordinator.dsn, autocommit=True) as conn:
             while not stop.is_set():
-                conn.execute(ROUTE, [f"customer:{added[0] % 100}", "{}"])
-                added[0] += 1
+                with suppress(psycopg.errors.SerializationFailure):
+                    conn.execute(ROUTE, [f"customer:{added[0] % 100}", "{}"])
+                    added[0] += 1
 
     producer = threading.Thread(target=add)
     producer.start()
