@@ -40,20 +40,12 @@ CHAOS_RATE, CHAOS_WORKERS = 150, 32
 WARM, RECOVERS_WITHIN, DRAINS_WITHIN = 8.0, 60.0, 120.0
 
 
-class PrivateServer(Server):
-    """A server that can be restarted."""
-
-    def restart(self) -> None:
-        assert self._folder is not None
-        self._pg_ctl("restart", "-w", "-m", "fast", "-l", str(self._folder / "data" / "server.log"))
-
-
 @dataclass
 class Run:
     """A system's process on a database: it is started again when it was killed."""
 
     system: str
-    server: PrivateServer
+    server: Server
     dbname: str
     seen: list[tuple[float, str, float]] = field(default_factory=list)
     process: subprocess.Popen[str] | None = None
@@ -111,7 +103,7 @@ class Run:
 class Stage:
     """The server, and what was measured."""
 
-    def __init__(self, server: PrivateServer, seconds: float) -> None:
+    def __init__(self, server: Server, seconds: float) -> None:
         self.server, self.seconds, self._count = server, seconds, 0
         self.results: list[dict[str, Any]] = []
         self.rates: dict[str, float] = {}
@@ -297,7 +289,7 @@ def main() -> None:
     chosen = parser.parse_args()
     # As Ctrl-C does: so that every process is ended and the server's folder goes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    server = PrivateServer(durable=True, settings=SETTINGS)
+    server = Server(durable=True, settings=SETTINGS)
     with server:
         stage = Stage(server, chosen.seconds)
         for cells in chosen.cells:

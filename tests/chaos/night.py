@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from support.fragile import FragileServer
-from support.network import Network
+from graphile_worker.testing import embedded
+from graphile_worker.testing.network import Network
 from support.pg import wait_for
 
 from chaos import controls, records
@@ -39,7 +39,7 @@ GARBAGE = (
 class Night(Controls):
     """A history of faults, and what has to hold after it."""
 
-    def __init__(self, server: FragileServer, folder: Path, seed: int, workers: int = 3) -> None:
+    def __init__(self, server: embedded.Server, folder: Path, seed: int, workers: int = 3) -> None:
         self.server, self.folder, self.rng = server, folder, random.Random(seed)
         self.runs_file = folder / "runs"
         self.runs_file.touch()
@@ -240,7 +240,7 @@ class Night(Controls):
         """The server crashes and recovers."""
         self.server.crash()
         time.sleep(self.rng.random())
-        self.server.recover()
+        self.server.start()
 
     def read_only(self) -> None:
         """The server is read-only for a while, as a standby is."""

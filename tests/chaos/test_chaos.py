@@ -13,21 +13,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.fragile import FragileServer
+from graphile_worker.testing import embedded
 from support.pg import Server, bin_dir
 
 from chaos.night import Night
 
 
 @pytest.fixture
-def fragile(server: Server) -> Iterator[FragileServer]:
-    private = FragileServer(bin_dir(server.major), settings={"max_connections": "100"})
+def fragile(server: Server) -> Iterator[embedded.Server]:
+    private = embedded.Server(bin_dir(server.major), settings={"max_connections": "100"})
     with private:
         yield private
 
 
 @contextmanager
-def night(server: FragileServer, folder: Path) -> Iterator[Night]:
+def night(server: embedded.Server, folder: Path) -> Iterator[Night]:
     """A night, after which all has to be well; a failure tells its seed and history."""
     seed = int(os.environ.get("CHAOS_SEED", "0")) or random.randrange(1, 10**9)
     made = Night(server, folder, seed)
@@ -46,7 +46,7 @@ def night(server: FragileServer, folder: Path) -> Iterator[Night]:
     "seconds", [pytest.param(15, id="15s"), pytest.param(300, id="300s", marks=pytest.mark.slow)]
 )
 def test_a_bad_night_leaves_nothing_lost_and_nothing_locked(
-    fragile: FragileServer, tmp_path: Path, seconds: int
+    fragile: embedded.Server, tmp_path: Path, seconds: int
 ) -> None:
     with night(fragile, tmp_path) as made:
         made.live(seconds)
@@ -55,7 +55,7 @@ def test_a_bad_night_leaves_nothing_lost_and_nothing_locked(
 @pytest.mark.slow
 @pytest.mark.majors(18)
 def test_kills_freezes_and_crashes_lose_nothing_and_lock_nothing(
-    fragile: FragileServer, tmp_path: Path
+    fragile: embedded.Server, tmp_path: Path
 ) -> None:
     with night(fragile, tmp_path) as made:
         made.live_through(kill=160, freeze=50, crash=8)

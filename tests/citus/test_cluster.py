@@ -213,9 +213,10 @@ def test_a_call_that_arrives_after_its_route_has_moved_may_be_retried(routed: li
         with node.connect() as conn:
             conn.execute("set application_name to 'citus_internal gpid=1'")
             try:
-                conn.execute("do $$ begin perform graphile_worker.add_job_to_route('k', 'bill'); end $$")
-            except psycopg.errors.SerializationFailure as error:
-                assert "has moved" in str(error)
+                conn.execute(
+                    "do $$ begin perform graphile_worker.add_job_to_route('k', 'bill'); end $$"
+                )
+            except psycopg.errors.SerializationFailure:
                 refused += 1
     assert refused == 2
     assert sum(counts(routed, "bill")) == 1

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from graphile_worker.testing import embedded
 from psycopg.conninfo import conninfo_to_dict
 from support.fleet import Feeder, Process
-from support.fragile import FragileServer
 from support.pg import Database, Server, bin_dir, wait_for
 from support.ran import left_behind
 
@@ -31,7 +31,7 @@ def recipe(name: str) -> list[str]:
     return statements
 
 
-def node(server: FragileServer, major: int) -> Database:
+def node(server: embedded.Server, major: int) -> Database:
     at = conninfo_to_dict(server.dsn())
     return Database(f"host=127.0.0.1 port={at['port']} user=postgres", "postgres", major)
 
@@ -42,8 +42,8 @@ def test_the_queue_moves_from_15_to_18_while_it_runs(
 ) -> None:
     settings = {"max_connections": "60", "wal_level": "logical"}
     with (
-        FragileServer(bin_dir(15), settings=settings) as old_server,
-        FragileServer(bin_dir(18), settings=settings) as new_server,
+        embedded.Server(bin_dir(15), settings=settings) as old_server,
+        embedded.Server(bin_dir(18), settings=settings) as new_server,
     ):
         old, new = node(old_server, 15), node(new_server, 18)
         ports = [conninfo_to_dict(each.dsn())["port"] for each in (old_server, new_server)]

@@ -14,12 +14,12 @@ import psycopg
 import pytest
 from graphile_worker import web
 from graphile_worker.gw.cli import main as gw_main
+from graphile_worker.testing import embedded
 from gw.ui.site import Site
 from gw.ui.test_pages import PAGES
 from psycopg.conninfo import conninfo_to_dict
 from support.command_line import run_main
 from support.fleet import Feeder, Process
-from support.fragile import FragileServer
 from support.pair import Pair, pair
 from support.pg import Database, Server, bin_dir, wait_for
 from support.ran import left_behind
@@ -143,7 +143,7 @@ def test_a_crash_that_undoes_commits_leaves_nothing_locked(
 ) -> None:
     """Without synchronous commits a completed job is locked again, by a worker that lives."""
     settings = {"max_connections": "60", "synchronous_commit": "off", "wal_writer_delay": "'10s'"}
-    with FragileServer(bin_dir(server.major), settings=settings) as fragile:
+    with embedded.Server(bin_dir(server.major), settings=settings) as fragile:
         at = conninfo_to_dict(fragile.dsn())
         db = Database(f"host=127.0.0.1 port={at['port']} user=postgres", "postgres", 18)
         db.rows("create extension graphile_worker")
@@ -158,7 +158,7 @@ def test_a_crash_that_undoes_commits_leaves_nothing_locked(
                 goes_on(feeder)
                 db.close()
                 fragile.crash()
-                fragile.recover()
+                fragile.start()
                 goes_on(feeder)
             wait_for(lambda: left_behind(db) == (0, 0, 0), "all jobs are done")
             workers.stop()

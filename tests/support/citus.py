@@ -41,12 +41,11 @@ class Node(Database):
         """Kill the node, as a crash of its machine does."""
         assert self.server is not None
         self.close()
-        self.server._pg_ctl("stop", "-w", "-m", "immediate")
+        self.server.crash()
 
     def start(self) -> None:
         assert self.server is not None
-        assert self.server._folder is not None
-        self.server._pg_ctl("start", "-w", "-l", str(self.server._folder / "data" / "server.log"))
+        self.server.start()
 
 
 def add_node(coordinator: Database, node: Node) -> None:

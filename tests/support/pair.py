@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from graphile_worker.testing import embedded
 from graphile_worker.testing.embedded import free_port, unprivileged
 from psycopg.conninfo import conninfo_to_dict
 
-from support.fragile import FragileServer
 from support.pg import CLIENTS, Database, Server, bin_dir, run
 
 SETTINGS = {
@@ -31,7 +31,7 @@ ADDED = """
 class Pair:
     """The first server and the second one; at first the second follows the first."""
 
-    def __init__(self, first: FragileServer, bins: Path, folder: Path, synchronous: bool) -> None:
+    def __init__(self, first: embedded.Server, bins: Path, folder: Path, synchronous: bool) -> None:
         self._first, self._data, self._log = first, folder / "standby", folder / "log"
         at = conninfo_to_dict(first.dsn())
         self.ports = (int(str(at["port"])), free_port())
@@ -78,7 +78,7 @@ class Pair:
 
     def shut_down(self) -> None:
         """End the primary; what it has committed is sent before."""
-        self._first._pg_ctl("stop", "-w", "-m", "fast")
+        self._first.stop()
 
     def promote(self) -> None:
         """Make the second server the primary."""
@@ -92,7 +92,7 @@ class Pair:
         with (data / "postgresql.auto.conf").open("a") as conf:
             conf.write(f"primary_conninfo = 'host=127.0.0.1 port={self.ports[1]} user=postgres'\n")
             conf.write("synchronous_standby_names = ''\n")
-        self._first.recover()
+        self._first.start()
 
     def stop(self) -> None:
         """End the second server."""
@@ -104,7 +104,7 @@ def pair(server: Server, folder: Path, *, synchronous: bool = False) -> Iterator
     """A pair with the extension, whose standby has caught up."""
     folder.chmod(0o777)
     bins = bin_dir(server.major)
-    with FragileServer(bins, settings=SETTINGS) as first:
+    with embedded.Server(bins, settings=SETTINGS) as first:
         made = Pair(first, bins, folder, synchronous)
         db = made.database(0)
         db.rows("create extension graphile_worker")
@@ -118,4 +118,4 @@ def pair(server: Server, folder: Path, *, synchronous: bool = False) -> Iterator
             made.stop()
             assert first._folder is not None
             if not (first._folder / "data" / "postmaster.pid").exists():
-                first.recover()
+                first.start()

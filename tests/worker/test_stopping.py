@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from graphile_worker.testing.network import Network
 from support.live import add, work_dsn
-from support.network import Network
 from support.pg import Database, wait_for
 
 pytestmark = pytest.mark.majors(18)
@@ -97,6 +97,17 @@ def test_a_worker_whose_server_answers_nothing_can_be_stopped(
         found = re.search(r"(\d+) results were not written, and (\d+) jobs may still", log)
         assert found is not None, log
     assert db.column(f"select count(*) from {G}.jobs where locked_at is not null") == [1]
+
+
+def test_a_worker_that_is_stopped_while_it_starts_ends_its_id(db: Database, tmp_path: Path) -> None:
+    locking = db.connect()
+    with locking.transaction():
+        locking.execute(f"lock {G}.migrations")  # read after the first heartbeat
+        with gw_run(db, tmp_path, work_dsn(db)) as process, db.connect() as other:
+            workers = f"select count(*) from {G}._private_heartbeats"
+            wait_for(lambda: other.execute(workers).fetchone() == (1,))
+            assert stopped(process, signal.SIGTERM) == 0
+            assert other.execute(workers).fetchone() == (0,)
 
 
 def test_a_worker_on_a_read_only_server_can_be_stopped(db: Database, tmp_path: Path) -> None:

@@ -49,13 +49,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "mcp": ("serve assistants that speak MCP, read-only", "mcp.command"),
     "top": ("show live statistics", "top.command"),
     "completion": ("print what a shell needs to complete commands and flags", "completion"),
+    "conformance": ("check a worker of any language", "conformance.command"),
     "doctor": ("check the queue for problems and suggest fixes", "doctor.command"),
 }
 
 #: They print something else than results.
 _NO_REPORTS = ("run", "ui", "mcp", "completion")
 #: They connect to no database, or to several by themselves.
-_WITHOUT_DATABASES = ("run", "completion")
+_WITHOUT_DATABASES = ("run", "completion", "conformance")
 
 
 def build_parser(only: Collection[str] | None = None) -> argparse.ArgumentParser:

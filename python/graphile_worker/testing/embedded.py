@@ -118,13 +118,13 @@ class Server:
         install_files(self.bin_dir)
         self._folder = Path(tempfile.mkdtemp(prefix="graphile-worker-"))
         try:
-            self._start(self._folder)
+            self._create(self._folder)
         except BaseException:
             self.__exit__(None, None, None)
             raise
         return self
 
-    def _start(self, folder: Path) -> None:
+    def _create(self, folder: Path) -> None:
         assert self.bin_dir is not None
         initdb = unprivileged(self.bin_dir / "initdb", folder / "bin")
         data = folder / "data"
@@ -139,7 +139,25 @@ class Server:
         }
         with (data / "postgresql.conf").open("a") as conf:
             conf.writelines(f"{name} = {value}\n" for name, value in settings.items())
-        self._pg_ctl("start", "-w", "-l", str(data / "server.log"))
+        self.start()
+
+    def stop(self) -> None:
+        """Shut the server down; its data stays."""
+        self._pg_ctl("stop", "-w", "-m", "fast")
+
+    def crash(self) -> None:
+        """End the server without the care of a shutdown."""
+        self._pg_ctl("stop", "-w", "-m", "immediate")
+
+    def start(self) -> None:
+        """Start the server, with the data that it has; its address stays."""
+        assert self._folder is not None
+        self._pg_ctl("start", "-w", "-l", str(self._folder / "data" / "server.log"))
+
+    def restart(self) -> None:
+        """Shut the server down and start it."""
+        self.stop()
+        self.start()
 
     def __exit__(
         self,
@@ -151,7 +169,7 @@ class Server:
         if self._folder is None:
             return
         if (self._folder / "data" / "postmaster.pid").exists():
-            self._pg_ctl("stop", "-w", "-m", "immediate")
+            self.crash()
         shutil.rmtree(self._folder)
         self._folder = None
 

@@ -6,6 +6,7 @@ import asyncio
 import signal
 from typing import Any, Protocol
 
+from graphile_worker.log import logger, shown
 from graphile_worker.worker.completer import Completer
 from graphile_worker.worker.executors.program import KILL_AFTER
 from graphile_worker.worker.fetcher import Fetcher
@@ -56,8 +57,17 @@ class Stopping:
             starting.result()
             return True
         finally:
-            starting.cancel()
-            await asyncio.gather(starting, return_exceptions=True)
+            if not starting.done():
+                starting.cancel()
+                await asyncio.gather(starting, return_exceptions=True)
+                await self._end_lease()
+
+    async def _end_lease(self) -> None:
+        """End the id of a worker that did not start, if the database has it and can be reached."""
+        try:
+            await asyncio.wait_for(self._lease.stop(), FORCE_WITHIN)
+        except Exception as error:
+            logger.debug("the worker did not end its id: %s", shown(error))
 
     async def leave(self, fetching: asyncio.Task[None]) -> None:
         """Return what has not started, end what runs, write every result, and end the lease."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from support.fragile import FragileServer
+from graphile_worker.testing import embedded
 from support.pg import Server, bin_dir
 
 pytestmark = pytest.mark.majors(18)
@@ -19,7 +19,7 @@ def names(conn: psycopg.Connection[Any], query: str) -> list[Any]:
 
 
 def test_no_limit_is_bypassed_and_no_slot_taken_for_ever_after_a_crash(server: Server) -> None:
-    private = FragileServer(bin_dir(server.major), settings={"max_connections": "20"})
+    private = embedded.Server(bin_dir(server.major), settings={"max_connections": "20"})
     with private:
 
         def connect() -> psycopg.Connection[Any]:
@@ -39,7 +39,7 @@ def test_no_limit_is_bypassed_and_no_slot_taken_for_ever_after_a_crash(server: S
             assert unfinished.execute(TAKE).rowcount == 1
         private.crash()
         unfinished.close()
-        private.recover()
+        private.start()
         with connect() as conn:
             running = names(conn, "select running from graphile_worker.limits")
             assert running == [1], "what was not committed is undone"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from graphile_worker.testing import embedded
 from support.fleet import Feeder, Process
-from support.fragile import FragileServer
 from support.pg import Database, Server, bin_dir, wait_for
 from support.ran import TABLE, left_behind, overlaps
 
@@ -20,9 +20,9 @@ MOST_LINES = 8
 
 
 @pytest.fixture
-def fragile(server: Server) -> Iterator[FragileServer]:
+def fragile(server: Server) -> Iterator[embedded.Server]:
     settings = {"max_connections": "50", "timezone": "'UTC'"}
-    private = FragileServer(bin_dir(server.major), settings=settings)
+    private = embedded.Server(bin_dir(server.major), settings=settings)
     with private:
         with psycopg.connect(private.dsn(), autocommit=True) as conn:
             conn.execute("create extension graphile_worker")
@@ -42,7 +42,7 @@ def losses(worker: Process) -> int:
     "rounds", [pytest.param(2, id="2"), pytest.param(10, id="10", marks=pytest.mark.slow)]
 )
 def test_committed_jobs_run_once_on_the_same_workers_however_often_the_server_crashes(
-    fragile: FragileServer,
+    fragile: embedded.Server,
     server: Server,
     tmp_path: Path,
     rounds: int,
@@ -67,7 +67,7 @@ def test_committed_jobs_run_once_on_the_same_workers_however_often_the_server_cr
                             lambda worker=worker, before=before: losses(worker) > before,  # type: ignore[misc]
                             "it cannot take jobs",
                         )
-                fragile.recover()
+                fragile.start()
             seen = len(feeder.added)
             wait_for(lambda: len(feeder.added) >= seen + 50, "jobs are added again")
         wait_for(lambda: left_behind(db)[0] == 0, "all jobs are done")

@@ -20,6 +20,7 @@ class Network:
         self.dsn = make_conninfo(dsn, host="127.0.0.1", port=self._door.getsockname()[1])
         self._flows = threading.Event()
         self._flows.set()
+        self._answers_are_lost = False
         self._open: set[socket.socket] = set()
         self._closed = False
         threading.Thread(target=self._serve, daemon=True).start()
@@ -33,8 +34,13 @@ class Network:
         """Carry nothing from now on, and tell nobody: connections stay open."""
         self._flows.clear()
 
+    def lose_answers(self) -> None:
+        """Carry nothing from the server from now on: what it does, the client is not told."""
+        self._answers_are_lost = True
+
     def heal(self) -> None:
-        """Carry everything again, also what came meanwhile."""
+        """Carry everything again, also what was held back; lost answers stay lost."""
+        self._answers_are_lost = False
         self._flows.set()
 
     def close(self) -> None:
@@ -76,7 +82,8 @@ class Network:
                 data = each.recv(1 << 16)
                 if not data:
                     return
-                other[each].sendall(data)
+                if each is client or not self._answers_are_lost:
+                    other[each].sendall(data)
 
 
 def _end(each: socket.socket) -> None:

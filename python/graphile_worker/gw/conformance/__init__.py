@@ -1,0 +1,1 @@
+"""The conformance kit: whether a worker, in whatever language, keeps the rules of the protocol."""
