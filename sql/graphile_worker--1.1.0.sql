@@ -5424,7 +5424,8 @@ $$;
 
 -- Tells the worker, by the setting graphile_worker.more, how long it is until a rate allows another
 -- start or a pause is over (in seconds), or that a task or queue runs as many jobs as its limit
--- allows. The end of the next job of such a queue wakes the workers.
+-- allows. The end of the next job of such a queue wakes the workers. What ended since the statement
+-- began may still have been in the way.
 create function @extschema@._wait_for_controls()
 returns void
 language plpgsql
@@ -5432,7 +5433,7 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_now timestamptz := pg_catalog.clock_timestamp();
+  v_began timestamptz := pg_catalog.statement_timestamp();
   v_seconds numeric;
   v_is_full boolean;
 begin
@@ -5471,13 +5472,13 @@ begin
   )
   select
     extract(epoch from least(
-      pg_catalog.min(states.wait_until) filter (where states.wait_until > v_now),
+      pg_catalog.min(states.wait_until) filter (where states.wait_until > v_began),
       (
         select pg_catalog.min(pauses.until)
         from @extschema@._private_pauses as pauses
-        where pauses.until > v_now and pauses.until < 'infinity'
+        where pauses.until > v_began and pauses.until < 'infinity'
       )
-    ) - v_now),
+    ) - pg_catalog.clock_timestamp()),
     pg_catalog.count(*) filter (where states.is_full)
         > (select pg_catalog.count(*) from checked)
       or coalesce((select pg_catalog.bool_or(checked.is_full) from checked), false)

@@ -209,6 +209,16 @@ def test_a_rate_without_a_burst_spreads_its_starts(db: Database) -> None:
     ]  # fmt: skip
 
 
+def test_who_gets_nothing_is_told_when_to_come_back(db: Database) -> None:
+    left: int = db.value("select count(graphile_worker.add_job('a')) from generate_series(1, 200)")
+    # At any point of a call it may allow the next start.
+    limit(db, "task", "a", rate=1500, per="1 second", burst=1)
+    while left:
+        taken = len(take(db))
+        left -= taken
+        assert taken or more(db)
+
+
 def test_a_queue_with_a_rate_only_stays_serial(db: Database) -> None:
     limit(db, "queue", "q*", rate=100, per="1 hour", burst=2)
     jobs = [add(db, queue_name="q1") for _ in range(4)]

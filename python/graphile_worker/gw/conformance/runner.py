@@ -17,7 +17,7 @@ from graphile_worker.gw.conformance.stage import SETUP, Broken, Settings, Stage
 from graphile_worker.testing import scratch
 from graphile_worker.testing.embedded import Server
 
-_CONNECTIONS = {"max_connections": "300", "synchronous_commit": "off"}
+_CONNECTIONS = {"max_connections": "300"}
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,8 @@ def _run(check: Check, settings: Settings, server: Server, source: str) -> Resul
             check.run(stage)
         except Broken as error:
             broken = str(error)
+        except psycopg.Error as error:
+            broken = f"the check came to an error: {error}"
         closes.close()
         log = stage.log.read_text(errors="replace") if stage.log.exists() else ""
         return Result(check.name, check.rules, broken, log)
