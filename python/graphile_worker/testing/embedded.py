@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import secrets
 import shlex
 import shutil
 import socket
@@ -72,7 +73,7 @@ def unprivileged(program: Path, folder: Path) -> Path:
     )
     folder.mkdir(parents=True, exist_ok=True)
     wrapper = folder / program.name
-    beside = folder / f".{program.name}.{os.getpid()}"
+    beside = folder / f".{program.name}.{secrets.token_hex(6)}"
     beside.write_text(f'#!/bin/sh\nexec {prefix} {shlex.quote(str(program))} "$@"\n')
     beside.chmod(0o755)
     beside.replace(wrapper)

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,9 @@ class Worker:
         self.current = self.new_id()
 
     def new_id(self) -> str:
-        name = "the only one" if MUTANT == "one id for all" else f"plain-{random.randbytes(8).hex()}"
+        name = (
+            "the only one" if MUTANT == "one id for all" else f"plain-{random.randbytes(8).hex()}"
+        )
         self.runs.setdefault(name, {})
         return name
 
@@ -161,10 +164,11 @@ class Worker:
         while (free := CONCURRENCY - sum(map(len, self.runs.values()))) > 0:
             if MUTANT == "hoards":
                 free += 20
-            sql = f"select *, current_setting('graphile_worker.more', true) as more from {W}.get_jobs(%s, %s, %s)"
+            sql = f"select * from {W}.get_jobs(%s, %s, %s)"
             tasks = [*TASKS, "not_its_task"] if MUTANT == "claims every task" else TASKS
             try:
                 jobs = self.claim(sql, free, tasks)
+                more = self.once("select current_setting('graphile_worker.more', true)")[0]
             except psycopg.Error as error:
                 if error.sqlstate == "GWBWE" and MUTANT == "keeps a dead id":
                     self.heartbeat()
@@ -172,23 +176,23 @@ class Worker:
                     self.abandon(self.current)
                 elif self.conn is None or self.conn.closed or error.sqlstate is None:
                     self.conn = None
-                    if MUTANT != "forgets lost claims":
+                    if not MUTANT.startswith("forgets"):
                         self.renew()
                 return 0.2
             for job in jobs:
                 run = self.runs[self.current][job["id"]] = Run(self.current, job, self.events)
                 if len(self.runs[self.current]) <= CONCURRENCY:
                     run.start()
-            more = self.once("select current_setting('graphile_worker.more', true) as more")[0]["more"]
             if MUTANT == "ignores more":
                 return None
-            if len(jobs) < free and more != "true":
-                return None if more in ("", None, "false", "limited") else float(more)
+            text = more["current_setting"]
+            if len(jobs) < free and text != "true":
+                return None if text in ("", None, "limited") else float(text)
         return None
 
     def claim(self, sql: str, free: int, tasks: list[str]) -> list[dict[str, Any]]:
         args = (self.current, free, tasks)
-        if MUTANT == "claims by itself":
+        if MUTANT.startswith("claims by itself"):
             return self.once(
                 f"with due as (select id from {W}._private_jobs where locked_at is null limit %s)"
                 f" update {W}._private_jobs j set locked_at = now(), locked_by = %s, attempts = attempts + 1"
@@ -201,10 +205,8 @@ class Worker:
         jobs = self.once(sql, *args)
         for job in jobs:
             Run(self.current, job, self.events).start()
-        try:
+        with suppress(psycopg.Error):
             self.once("commit")
-        except psycopg.Error:
-            pass
         return []
 
     def settle(self, run: Run) -> None:
@@ -278,9 +280,13 @@ class Worker:
                 self.review()
             if now >= fetch_at and not self.stopping:
                 again = self.fetch()
-                fetch_at = now + (1e9 if MUTANT == "never polls" else POLL if again is None else again)
+                fetch_at = now + (
+                    1e9 if MUTANT == "never polls" else POLL if again is None else again
+                )
             try:
-                until = min(heartbeat_at + self.every, fetch_at if not self.stopping else 1e12, stop_at)
+                until = min(
+                    heartbeat_at + self.every, fetch_at if not self.stopping else 1e12, stop_at
+                )
                 event = self.events.get(timeout=max(0.01, until - time.monotonic()))
             except queue.Empty:
                 continue

@@ -60,10 +60,10 @@ def many_jobs_run_without_waiting_for_the_next_poll(stage: Stage) -> None:
 def what_it_cannot_start_is_left_to_others(stage: Stage) -> None:
     gates = [stage.gate(), stage.gate()]
     long = [stage.add(payload={"gate": str(gate)}, priority=-1) for gate in gates]
+    waiting = [stage.add() for _ in range(6)]
     stage.start(concurrency=2)
     for job in long:
         stage.wait_until_started(job)
-    waiting = [stage.add() for _ in range(6)]
     stage.wait_for(
         lambda: all(stage.is_free(job) for job in waiting), "it returns jobs that it cannot start"
     )

@@ -49,15 +49,16 @@ def run(options: argparse.Namespace) -> int:
         )
     if not options.json:
         tables.needed()
-    from graphile_worker.gw.conformance.runner import chosen, run_checks
+    from graphile_worker.gw.conformance.runner import chosen, private_server, run_checks
     from graphile_worker.gw.conformance.stage import Settings
 
     settings = Settings(command, options.timeout, options.owner)
     selected = chosen(options.rule or ())
-    with progress.bar("check", len(selected)) as bar:
+    with progress.bar("check", len(selected)) as bar, private_server() as (server, source):
         results = run_checks(
-            selected, settings, at_once=options.at_once, done=lambda _: bar.advance(1)
-        )
+            selected, settings, server, source,
+            at_once=options.at_once, done=lambda _: bar.advance(1),
+        )  # fmt: skip
     kept = [result for result in results if result.is_kept]
     rules = _rules(results, options.rule)
     found = {

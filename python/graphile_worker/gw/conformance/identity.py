@@ -76,7 +76,7 @@ def a_worker_that_was_frozen_goes_on_under_a_new_id(stage: Stage) -> None:
 
 @checks(4)
 def a_claim_whose_answer_was_lost_is_given_back(stage: Stage) -> None:
-    stage.set_dead_after(3600)
+    stage.set_dead_after(15)
     stage.start()
     stage.wait_until_completed(stage.add())
     jobs: list[int] = []
@@ -87,7 +87,7 @@ def a_claim_whose_answer_was_lost_is_given_back(stage: Stage) -> None:
 
 @checks(4, 13, own_server=True)
 def jobs_run_after_a_crash_of_the_server_also_one_whose_completion_was_undone(stage: Stage) -> None:
-    stage.set_dead_after(3600)
+    stage.set_dead_after(15)
     stage.start()
     job = stage.add()
     row = json.dumps(stage.job(job))

@@ -41,41 +41,45 @@ def chosen(rules: Iterable[int] = ()) -> list[Check]:
     return [check for check in CHECKS if not wanted or wanted & set(check.rules)]
 
 
+@contextmanager
+def private_server() -> Iterator[tuple[Server, str]]:
+    """Start a private server, with a database for checks to copy; give both."""
+
+    def set_up(dsn: str) -> None:
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            conn.execute(SETUP)
+
+    with (
+        Server(settings=_CONNECTIONS) as server,
+        scratch.template(server.dsn(), setup=set_up) as source,
+    ):
+        yield server, source
+
+
 def run_checks(
     checks: list[Check],
     settings: Settings,
+    server: Server,
+    source: str,
     *,
     at_once: int = 4,
     done: Callable[[Result], object] = lambda _: None,
 ) -> list[Result]:
-    """Run the checks on private servers; return what came of each, in order."""
-    with Server(settings=_CONNECTIONS) as server, _template(server) as source:
+    """Run the checks on copies of a database; return what came of each, in order."""
 
-        def check_one(check: Check) -> Result:
-            result = _run(check, settings, server, source)
-            done(result)
-            return result
+    def check_one(check: Check) -> Result:
+        result = _run(check, settings, server, source)
+        done(result)
+        return result
 
-        with ThreadPoolExecutor(at_once) as pool:
-            return list(pool.map(check_one, checks))
-
-
-def _set_up(dsn: str) -> None:
-    with psycopg.connect(dsn, autocommit=True) as conn:
-        conn.execute(SETUP)
-
-
-@contextmanager
-def _template(server: Server) -> Iterator[str]:
-    with scratch.template(server.dsn(), setup=_set_up) as name:
-        yield name
+    with ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(check_one, checks))
 
 
 def _run(check: Check, settings: Settings, server: Server, source: str) -> Result:
     with tempfile.TemporaryDirectory(prefix="conformance-") as folder, ExitStack() as closes:
         if check.own_server:
-            server = closes.enter_context(Server(settings=_CONNECTIONS))
-            source = closes.enter_context(_template(server))
+            server, source = closes.enter_context(private_server())
         queue = closes.enter_context(scratch.database(server.dsn(), source))
         stage = Stage(queue.dsn, Path(folder), server, settings, closes)
         broken = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 import stat
 import subprocess
 from pathlib import Path
@@ -74,7 +74,7 @@ def put_files(
         if make or destdir is not None:
             target.mkdir(parents=True, exist_ok=True)
         for file in wanted:
-            beside = target / f".{file.name}.{os.getpid()}"
+            beside = target / f".{file.name}.{secrets.token_hex(6)}"
             try:
                 beside.write_bytes(file.read_bytes())
                 beside.chmod(0o644)
