@@ -29,7 +29,7 @@ def each_process_has_an_id_of_its_own_and_ends_it(stage: Stage) -> None:
 
 @checks(2)
 def heartbeats_come_before_the_first_claim_and_while_a_job_runs(stage: Stage) -> None:
-    stage.set_dead_after(3)
+    stage.set_dead_after(4)
     gate = stage.gate()
     job = stage.add(payload={"gate": str(gate)})
     with stage.other_worker():
@@ -43,7 +43,7 @@ def heartbeats_come_before_the_first_claim_and_while_a_job_runs(stage: Stage) ->
         stage.never(
             lambda: worker in stage.history("end"),
             "a job ran for longer than dead_after, and its worker was presumed dead",
-            seconds=8,
+            seconds=10,
         )
         gate.touch()
         stage.wait_until_completed(job)
@@ -52,7 +52,7 @@ def heartbeats_come_before_the_first_claim_and_while_a_job_runs(stage: Stage) ->
 
 @checks(3, 12)
 def a_worker_that_was_frozen_goes_on_under_a_new_id(stage: Stage) -> None:
-    stage.set_dead_after(2)
+    stage.set_dead_after(4)
     gate = stage.gate()
     job = stage.add("write", {"gate": str(gate)})
     with stage.other_worker():

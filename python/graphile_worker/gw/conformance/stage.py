@@ -326,10 +326,22 @@ class Stage:
         self.wait_for(lambda: self.starts(job) >= times, f"job {job} is started{often}")
 
     def wait_until_completed(self, *jobs: int) -> None:
-        """Wait until the jobs are gone."""
-        count = "select count(*) from graphile_worker._private_jobs where id = any (%s)"
-        what = f"job {jobs[0]} is" if len(jobs) == 1 else f"{len(jobs)} jobs are"
-        self.wait_for(lambda: not self.value(count, list(jobs)), f"{what} completed")
+        """Wait until the jobs are gone; each one that goes gives the others more time."""
+        left = set(jobs)
+
+        def some_are_gone() -> bool:
+            waiting = self.rows(
+                "select id from graphile_worker._private_jobs where id = any (%s)", list(left)
+            )
+            gone = left - {job for (job,) in waiting}
+            left.difference_update(gone)
+            return bool(gone)
+
+        while left:
+            what = f"job {min(left)} is completed" + f", and {len(left) - 1} others" * (
+                len(left) > 1
+            )
+            self.wait_for(some_are_gone, what)
 
 
 def expect(holds: object, otherwise: str) -> None:

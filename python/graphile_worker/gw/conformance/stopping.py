@@ -43,7 +43,7 @@ def what_does_not_end_is_returned_with_its_attempt(stage: Stage) -> None:
 
 @checks(21)
 def another_process_frees_and_runs_the_jobs_of_a_killed_one(stage: Stage) -> None:
-    stage.set_dead_after(2)
+    stage.set_dead_after(4)
     gate = stage.gate()
     job = stage.add(payload={"gate": str(gate)})
     process = stage.start()
