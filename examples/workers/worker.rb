@@ -54,13 +54,10 @@ TASKS = {
 
 class Worker
   def initialize
-    @events, @runs, @known = Queue.new, {}, {}
-    @current = new_id
+    @events, @runs = Queue.new, {}
   end
 
-  # The runs of each id, by job.
-  def new_id = "ruby-#{SecureRandom.hex(8)}".tap { |id| @runs[id] = {} }
-
+  def new_id = "ruby-#{SecureRandom.hex(8)}".tap { |id| @runs[id] = {} } # the runs of each id, by job
   def clock = Process.clock_gettime(Process::CLOCK_MONOTONIC)
   def running = @runs.values.flat_map(&:values)
   def array(values) = PG::TextEncoder::Array.new.encode(values)
@@ -88,32 +85,30 @@ class Worker
     call("select from graphile_worker.recover_dead_workers($1)", @current)
   end
 
-  def send_heartbeat(id)
+  def send_heartbeat(id, is_new: false)
     row = call(<<~SQL, id, array(TASKS.keys)).first
       select is_known, extract(epoch from dead_after) / 3 as every, pg_postmaster_start_time() as server
       from graphile_worker.heartbeat($1, $2)
     SQL
     @every, @server = row["every"].to_f, row["server"]
-    if row["is_known"] == "f" && @known[id]
+    if row["is_known"] == "f" && !is_new
       @runs[id].each_value { |run| run.stopped = true } # it was presumed dead: its jobs run elsewhere
       forget(id)
       renew if id == @current
     elsif id != @current && @runs[id].empty?
       forget(id)
-    else
-      @known[id] = true
     end
   end
 
   def forget(id)
     call("select graphile_worker.end_worker($1)", id)
-    [@runs, @known].each { |ids| ids.delete(id) }
+    @runs.delete(id)
   end
 
   # Goes on under a new id, since the database may have jobs in this one that are not known here.
   def renew
     old, @current = @current, new_id
-    send_heartbeat(@current)
+    send_heartbeat(@current, is_new: true)
     call("select graphile_worker.return_unknown_jobs($1, $2)", old, array(@runs[old].keys)) if @runs[old]
   end
 
@@ -183,7 +178,7 @@ class Worker
     %w[TERM INT].each { |name| trap(name) { Thread.new { @events << "stop" } } }
     Thread.new { listen }
     Thread.new { loop { sleep(0.1) && @events << "tick" } }
-    heartbeat
+    renew
     heartbeat_at = review_at = clock
     fetch_at, stop_at = 0.0, Float::INFINITY
     until (stop_at.finite? && running.empty?) || clock >= stop_at

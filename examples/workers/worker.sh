@@ -7,7 +7,7 @@ CONCURRENCY=${CONFORMANCE_CONCURRENCY:-4} GRACE=${CONFORMANCE_GRACE_SECONDS:-5}
 TASKS="{run,batch,write}"
 folder=$(mktemp -d)    # a folder for each id, and in it one for each of its runs
 trap 'stopping=1' TERM INT
-stopping='' server='' stop_at='' last_heartbeat=0 last_review=0
+stopping='' current='' server='' stop_at='' last_heartbeat=0 last_review=0
 
 # Run SQL of standard input, with variables: they are inserted as quoted values.
 sql() { psql -X -q -A -t -v ON_ERROR_STOP=1 -v VERBOSITY=sqlstate "$@"; }
@@ -66,14 +66,9 @@ SQL
     esac
 }
 
-new_id() {
-    current=psql-$(od -An -N8 -tx1 /dev/urandom | tr -d ' ')
-    mkdir "$folder/$current"
-}
-
 heartbeat() {
     before=$server
-    for path in "$folder"/psql-*/; do send_heartbeat "$(basename "$path")"; done
+    for path in "$folder"/psql-*/; do send_heartbeat "$(basename "$path")" old; done
     [ -z "$before" ] || [ "$before" = "$server" ] || renew
     echo "select from graphile_worker.recover_dead_workers(:'id')" | call -v id="$current"
 }
@@ -86,27 +81,26 @@ SQL
     )
     known=${row%%|*} row=${row#*|}
     every=${row%%|*} server=${row#*|}
-    if [ "$known" = f ] && [ -e "$folder/known-$1" ]; then    # it was presumed dead: its jobs run elsewhere
+    if [ "$known" = f ] && [ "$2" = old ]; then    # it was presumed dead: its jobs run elsewhere
         forget "$1"
         [ "$1" != "$current" ] || renew
     elif [ "$1" != "$current" ] && [ -z "$(ls "$folder/$1")" ]; then
         forget "$1"
-    else
-        touch "$folder/known-$1"
     fi
 }
 
 forget() {
     echo "select graphile_worker.end_worker(:'id')" | call -v id="$1" > /dev/null
-    rm -rf "${folder:?}/$1" "$folder/known-$1"
+    rm -rf "${folder:?}/$1"
 }
 
 # Go on under a new id, since the database may have jobs in this one that are not known here.
 renew() {
     old=$current
-    new_id
-    send_heartbeat "$current"
-    [ ! -d "$folder/$old" ] || echo "select graphile_worker.return_unknown_jobs(:'id', :'jobs')" \
+    current=psql-$(od -An -N8 -tx1 /dev/urandom | tr -d ' ')
+    mkdir "$folder/$current"
+    send_heartbeat "$current" new
+    [ -z "$old" ] || [ ! -d "$folder/$old" ] || echo "select graphile_worker.return_unknown_jobs(:'id', :'jobs')" \
         | call -v id="$old" -v jobs="{$(ls "$folder/$old" | paste -sd,)}" > /dev/null
 }
 
@@ -159,8 +153,7 @@ review() {
     done
 }
 
-new_id
-heartbeat
+renew
 while [ -z "$stopping" ] || { [ "$(running)" -gt 0 ] && [ "$(date +%s)" -lt "${stop_at:=$(($(date +%s) + GRACE))}" ]; }; do
     now=$(date +%s)
     [ $((now - last_heartbeat)) -lt "${every:-1}" ] || { last_heartbeat=$now; heartbeat; }

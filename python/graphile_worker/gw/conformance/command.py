@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from graphile_worker.cli import progress, tables
+from graphile_worker.cli import flags, progress, tables
 from graphile_worker.cli.flags import Parser
 from graphile_worker.cli.tables import Table
 from graphile_worker.errors import InvalidArgument
@@ -19,31 +19,34 @@ _LINES_OF_LOG = 20
 
 def configure(parser: Parser) -> None:
     """Add the flags of gw conformance."""
-    parser.add_argument(
-        "--command", required=True, dest="worker", metavar="COMMAND",
+    flags.env(
+        parser, "--command", default="", dest="worker", metavar="COMMAND",
         help="what starts a process of the worker, such as './worker'",
     )  # fmt: skip
-    parser.add_argument(
-        "--rule", type=whole(1, 21), action="append", metavar="N",
+    flags.env(
+        parser, "--rule", type=whole(1, 21), several=True, metavar="N",
         help="check only this rule of the protocol; may be repeated",
     )  # fmt: skip
-    parser.add_argument(
-        "--owner", action="store_true",
+    flags.env(
+        parser, "--owner", switch=True,
         help="connect as the owner of the tables, for workers that do not use the functions",
     )  # fmt: skip
-    parser.add_argument(
-        "--timeout", type=whole(1, 3600), default=30,
+    flags.env(
+        parser, "--timeout", type=whole(1, 3600), default=30,
         help="how many seconds to wait for what must come (default 30)",
     )  # fmt: skip
-    parser.add_argument(
-        "--at-once", type=whole(1, 32), default=4, help="how many checks run at once (default 4)"
-    )
+    flags.env(
+        parser, "--at-once", type=whole(1, 32), default=4,
+        help="how many checks run at once (default 4)",
+    )  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the checks; fail if a rule is not kept."""
     command = shlex.split(options.worker)
-    if not command or shutil.which(command[0]) is None:
+    if not command:
+        raise InvalidArgument("say what starts a worker, such as --command './worker'")
+    if shutil.which(command[0]) is None:
         raise InvalidArgument(
             f"--command {options.worker!r}: the program is not found; give its path"
         )

@@ -35,7 +35,7 @@ create table conformance.effects (job_id bigint not null);
 grant insert on conformance.effects to {ROLE};
 create table conformance.history (
   id bigint generated always as identity primary key,
-  event text not null, job_id bigint, worker_id text
+  event text not null, job_id bigint, worker_id text, at timestamptz not null default now()
 );
 create sequence conformance.failing_claims maxvalue 1000000;
 create table conformance.failing (claims integer not null);
