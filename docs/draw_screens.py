@@ -39,7 +39,7 @@ async def screen(dsn: str) -> str:
     """Return gw top's screen, once it shows the queue."""
     options = build_parser().parse_args(["top", "--dsn", dsn, "--interval", "0.1"])
     options.prog = "gw"
-    app = Top(options)
+    app = Top({"": options})
     async with app.run_test(size=(100, 20)) as pilot:
         while app._shown is None:
             await pilot.pause(0.1)

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -55,6 +60,28 @@ def test_all_are_changed(dbs: list[Database]) -> None:
     assert [db.value("select min(attempts) from graphile_worker.jobs") for db in dbs] == [25, 25]
 
 
+def test_the_dashboard_shows_each(dbs: list[Database]) -> None:
+    for number, db in enumerate(dbs):
+        add(db, f"task_{number}")
+    given = [part for db in dbs for part in ("--dsn", db.dsn)]
+    command = [sys.executable, "-m", "graphile_worker.gw.cli", "ui", "--port", "0", *given]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        address = next(
+            found for line in process.stderr if (found := re.search(r"http://\S+", line))
+        )
+        for number, db in enumerate(dbs):
+            place = urllib.parse.quote(place_of(db.dsn).replace("/", " "))
+            with urllib.request.urlopen(f"{address[0]}/{place}/") as response:
+                page = response.read().decode()
+            assert f"task_{number}" in page
+            assert all(place_of(each.dsn).replace("/", " ") in page for each in dbs)
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
 def test_one_that_is_away_is_told_and_the_others_answer(dbs: list[Database]) -> None:
     away = Database(dbs[0].dsn, "not_there", 18)
     add(dbs[1], "seen")
@@ -71,7 +98,8 @@ def test_one_that_is_away_is_told_and_the_others_answer(dbs: list[Database]) -> 
     [
         (["add", "t"], "for one database"),
         (["explain", "1"], "for one database"),
-        (["top"], "for one database"),
+        (["top"], "needs --once"),
+        (["ui", "--database", "a=b"], "each with --database"),
         (["retry", "1"], "its own ids"),
         (["stats", "--citus"], "pass one --dsn"),
     ],
@@ -83,6 +111,14 @@ def test_what_is_of_one_database_is_refused(dbs: list[Database], args: list[str]
 
 def test_each_command_takes_several_or_refuses_them(dbs: list[Database]) -> None:
     """None uses the first alone and says nothing of the others."""
-    for name in COMMANDS.keys() - {"run", "completion", "import", "ui", "mcp", "top"}:
+    for name in COMMANDS.keys() - {
+        "run",
+        "completion",
+        "conformance",
+        "import",
+        "ui",
+        "mcp",
+        "top",
+    }:
         text, _ = run_main(main, [name, "--help"], env={})
         assert "--citus" in text, name

@@ -38,6 +38,7 @@ class Health:
     running: int = 3
     prefetched: int = 4
     problems: list[str] = field(default_factory=list)
+    nodes: dict[str, Health] = field(default_factory=dict)
 
 
 WELL = Health()
@@ -228,7 +229,7 @@ def test_a_worker_that_is_well_answers_200_and_one_that_is_not_503() -> None:
         assert (well[0], well[1]) == (200, "application/json")
         assert json.loads(well[2]) == {
             "ok": True, "listening": True, "last_fetch_seconds_ago": 0.5, "draining": False,
-            "running": 3, "prefetched": 4, "problems": [],
+            "running": 3, "prefetched": 4, "problems": [], "nodes": {},
         }  # fmt: skip
         assert ill[0] == 503
         assert json.loads(ill[2])["problems"] == ["LISTEN is lost"]

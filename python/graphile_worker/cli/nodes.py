@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 Act = Callable[[argparse.Namespace], int]
 
-#: They show or serve one queue, or would add the same to each.
-_OF_ONE = ("add", "job", "explain", "import", "ui", "mcp", "top")
+#: They serve one queue, or would add the same to each.
+_OF_ONE = ("add", "job", "explain", "import", "mcp")
+#: They show several databases themselves.
+_OF_SEVERAL = ("ui", "top")
 
 
 def is_cluster(options: argparse.Namespace) -> bool:
@@ -40,11 +42,22 @@ def members_of(options: argparse.Namespace) -> Members:
     return CitusMembers(*dsns)
 
 
+def each_of(options: argparse.Namespace) -> dict[str, argparse.Namespace]:
+    """Return the options of a command for each database, by its place."""
+    from graphile_worker.worker.cluster.members import place_of
+
+    found = {}
+    for dsn in asyncio.run(members_of(options).current()):
+        one = found[place_of(dsn)] = argparse.Namespace(**vars(options))
+        one.dsn, one.dsns, one.citus = dsn, None, False
+    return found
+
+
 def on_each(act: Act) -> Act:
     """Return the work of a command, done for each database that is named."""
 
     def run(options: argparse.Namespace) -> int:
-        if not is_cluster(options):
+        if not is_cluster(options) or options.command in _OF_SEVERAL:
             return act(options)
         if options.command in _OF_ONE:
             raise InvalidArgument(
@@ -54,21 +67,19 @@ def on_each(act: Act) -> Act:
             raise InvalidArgument(
                 "each database has its own ids: pass the --dsn of the one that has these jobs"
             )
-        return _run_on_each(act, options)
+        return run_on_each(act, options)
 
     return run
 
 
-def _run_on_each(act: Act, options: argparse.Namespace) -> int:
+def run_on_each(act: Act, options: argparse.Namespace) -> int:
+    """Do the work of a command for each database; return the worst exit code."""
     from graphile_worker.cli.command import guarded
-    from graphile_worker.worker.cluster.members import place_of
 
     codes, answers = [0], []
-    for dsn in asyncio.run(members_of(options).current()):
-        place, wants_json = place_of(dsn), getattr(options, "json", False)
-        one = argparse.Namespace(**vars(options))
-        one.dsn, one.dsns, one.citus, one.prog = dsn, None, False, f"{options.prog}: {place}"
-        if wants_json:
+    for place, one in each_of(options).items():
+        one.prog = f"{options.prog}: {place}"
+        if getattr(options, "json", False):
             with redirect_stdout(io.StringIO()) as out:
                 codes.append(guarded(partial(act, one), one))
             text = out.getvalue()

@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from types import ModuleType
@@ -164,6 +164,8 @@ class Health(Protocol):
     def running(self) -> int: ...
     @property
     def prefetched(self) -> int: ...
+    @property
+    def nodes(self) -> Mapping[str, Health]: ...
 
 
 #: Seconds that a client may be silent, and that a request may take in all.
@@ -296,6 +298,23 @@ class MetricsServer:
         ):
             if value is not None:
                 yield GaugeMetricFamily(f"graphile_worker_{name}", what, value=value)
+        if health.nodes:
+            yield from _of_nodes(health.nodes)
+
+
+def _of_nodes(nodes: Mapping[str, Health]) -> Iterator[Any]:
+    """Give the state of the worker of each database."""
+    from prometheus_client.core import GaugeMetricFamily
+
+    for name, what in (
+        ("ok", "Whether the database is served"),
+        ("running", "Jobs of the database that are running"),
+        ("prefetched", "Jobs of the database that are fetched and have not started"),
+    ):
+        family = GaugeMetricFamily(f"graphile_worker_node_{name}", what, labels=["node"])
+        for node, health in nodes.items():
+            family.add_metric([node], getattr(health, name))
+        yield family
 
 
 def _listen(host: str, port: int, app: WSGIApplication) -> WSGIServer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from graphile_worker.crontab import check_identifiers
@@ -49,6 +49,8 @@ class Health:
     running: int
     prefetched: int
     problems: list[str]
+    #: Of a worker for several databases: the health of each, by its place.
+    nodes: dict[str, Health] = field(default_factory=dict)
 
 
 class Shared:

@@ -13,13 +13,15 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from graphile_worker.cli.nodes import each_of
 from graphile_worker.cli.tables import Table
 from graphile_worker.errors import InvalidFilter
 from graphile_worker.gw.cli import build_parser
 from graphile_worker.gw.top.app import Top
 from graphile_worker.gw.top.screens import JobScreen, Question
 from graphile_worker.gw.top.source import Shown, filters_of, sorted_rows
-from support.pg import Database, wait_for
+from graphile_worker.worker.cluster.members import place_of
+from support.pg import Database, Server, wait_for
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Static, TabbedContent
 
@@ -92,11 +94,16 @@ def shown(app: Top, name: str) -> list[list[str]]:
     return [[str(cell) for cell in table.get_row_at(n)] for n in range(table.row_count)]
 
 
-def by_keyboard(db: Database, act: Callable[[Top, Pilot[None]], Awaitable[None]]) -> None:
+def by_keyboard(
+    db: Database, act: Callable[[Top, Pilot[None]], Awaitable[None]], *others: Database
+) -> None:
+    given = [part for each in (db, *others) for part in ("--dsn", each.dsn)]
+    options = build_parser().parse_args(["top", *given, "--interval", "0.2"])
+    options.prog = "gw"
+    shows = each_of(options) if others else {"": options}
+
     async def run() -> None:
-        options = build_parser().parse_args(["top", "--dsn", db.dsn, "--interval", "0.2"])
-        options.prog = "gw"
-        app = Top(options)
+        app = Top(shows)
         async with app.run_test(size=(120, 40)) as pilot:
             await until(pilot, lambda: app.screen_stack[0].query_one("#totals", Static).visual)
             await act(app, pilot)
@@ -109,6 +116,21 @@ async def until(pilot: Pilot[None], holds: Callable[[], Any]) -> None:
     async with asyncio.timeout(120):
         while not holds():
             await pilot.pause(0.02)
+
+
+def test_each_of_several_databases_is_shown(db: Database, server: Server) -> None:
+    with server.with_extension() as other:
+        add(db, "of_the_first")
+        add(other, "of_the_second")
+
+        async def act(app: Top, pilot: Pilot[None]) -> None:
+            for task, shown_of in (("of_the_first", db), ("of_the_second", other)) * 2:
+                await until(pilot, lambda: [row[0] for row in shown(app, "Tasks")] == [task])  # noqa: B023
+                totals = app.screen_stack[0].query_one("#totals", Static)
+                assert place_of(shown_of.dsn) in str(totals.visual)
+                await pilot.press("n")
+
+        by_keyboard(db, act, other)
 
 
 def test_a_task_is_opened_down_to_its_job_which_is_retried(db: Database) -> None:

@@ -246,7 +246,13 @@ def test_gw_run_takes_several_databases(dbs: list[Database], tmp_path: Path) -> 
         for db in dbs[:2]:
             wait_for(lambda: db.value(LEFT) == 0, "its jobs ran")  # noqa: B023
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz") as response:
-            assert json.load(response)["ok"]
+            health = json.load(response)
+        places = [place_of(work_dsn(db)) for db in dbs[:2]]
+        assert [health["nodes"][place]["ok"] for place in places] == [True, True]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as response:
+            metrics = response.read().decode()
+        for place in places:
+            assert f'graphile_worker_node_ok{{node="{place}"}} 1.0' in metrics
         process.terminate()
         _, log = process.communicate(timeout=60)
         assert process.returncode == 0, log

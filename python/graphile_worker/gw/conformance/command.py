@@ -43,7 +43,10 @@ def configure(parser: Parser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the checks; fail if a rule is not kept."""
-    command = shlex.split(options.worker)
+    try:
+        command = shlex.split(options.worker)
+    except ValueError as error:
+        raise InvalidArgument(f"--command {options.worker!r}: {error}") from error
     if not command:
         raise InvalidArgument("say what starts a worker, such as --command './worker'")
     if shutil.which(command[0]) is None:

@@ -309,7 +309,9 @@ class Stage:
         deadline = time.monotonic() + timeout
         while not condition():
             if time.monotonic() > deadline:
-                raise Broken(f"waited {timeout:g} s in vain until {what}")
+                codes = {worker.process.poll() for worker in self._workers} - {None}
+                ended = "".join(f"; a process has ended with exit code {code}" for code in codes)
+                raise Broken(f"waited {timeout:g} s in vain until {what}{ended}")
             time.sleep(0.03)
 
     def never(self, condition: Callable[[], Any], what: str, *, seconds: float) -> None:
@@ -338,9 +340,8 @@ class Stage:
             return bool(gone)
 
         while left:
-            what = f"job {min(left)} is completed" + f", and {len(left) - 1} others" * (
-                len(left) > 1
-            )
+            others = f", and {len(left) - 1} others" if len(left) > 1 else ""
+            what = f"job {min(left)} is completed{others}"
             self.wait_for(some_are_gone, what)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar
 
@@ -45,7 +45,7 @@ class _Rows(DataTable[Text]):
 
 
 class Top(App[None]):
-    """Reads the queue in a thread, and shows it until the user leaves."""
+    """Reads a queue in a thread, and shows it until the user leaves: of several, one at a time."""
 
     CSS = """
     #tabs { height: 1fr; }
@@ -63,15 +63,17 @@ class Top(App[None]):
         Binding("slash", "filter", "Filter"),
         Binding("r", "retry", "Retry"),
         Binding("p", "pause", "Pause"),
+        Binding("n", "node", "Next node"),
         *(Binding(str(n), f"tab('{name}')", name, show=False) for n, name in enumerate(TABS, 1)),
     ]
     ENABLE_COMMAND_PALETTE = False
     TITLE = "gw top"
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, databases: Mapping[str, argparse.Namespace]) -> None:
         super().__init__()
-        self._options = options
-        self._wanted = Wanted(options.limit)
+        self._databases = list(databases.items())
+        self._place, self._options = self._databases[0]
+        self._wanted = Wanted(self._options.limit)
         self._shown: Shown | None = None
         #: By table: the column and whether it is reversed.
         self._orders: dict[str, tuple[int, bool]] = {}
@@ -122,10 +124,11 @@ class Top(App[None]):
     def _follow(self) -> None:
         """Read again and again; what fails later is tried again."""
         while not self._leaving.is_set():
+            place = self._place
             try:
                 with opened(self._options) as queue:
                     before = stats.counted(queue)
-                    while not self._leaving.is_set():
+                    while not self._leaving.is_set() and place == self._place:
                         after = stats.counted(queue)
                         shown = read(queue, self._wanted, stats.speed(before, after))
                         before, self._began = after, True
@@ -154,6 +157,7 @@ class Top(App[None]):
         self._shown = shown
         columns, (row,) = shown.totals.columns, shown.totals.rows
         said = "  ".join(f"{name} {cell}" for name, cell in zip(columns, row, strict=True))
+        said = f"{self._place}  {said}" if self._place else said
         self.screen_stack[0].query_one("#totals", Static).update(Text(said))
         self._say("paused" if self._is_paused else "")
         self._fill(self._tab)
@@ -199,6 +203,16 @@ class Top(App[None]):
     @property
     def _tab(self) -> str:
         return self.screen_stack[0].query_one("#tabs", TabbedContent).active
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer another node only where there is one."""
+        return action != "node" or len(self._databases) > 1
+
+    def action_node(self) -> None:
+        """Show the next node."""
+        self._databases.append(self._databases.pop(0))
+        self._place, self._options = self._databases[0]
+        self._wake.set()
 
     def action_tab(self, name: str) -> None:
         """Show a table."""

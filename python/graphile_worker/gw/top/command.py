@@ -7,8 +7,9 @@ import sys
 import time
 from collections.abc import Iterator
 
-from graphile_worker.cli import flags, tables
+from graphile_worker.cli import flags, nodes, tables
 from graphile_worker.cli.flags import Parser
+from graphile_worker.errors import InvalidArgument
 from graphile_worker.gw import stats
 from graphile_worker.gw.queue import connects, opened
 from graphile_worker.gw.values import seconds, whole
@@ -35,18 +36,25 @@ def run(options: argparse.Namespace) -> int:
     if not options.json:
         tables.needed()
     try:
+        if options.once and nodes.is_cluster(options):
+            return nodes.run_on_each(run, options)
         if options.once:
             with opened(options) as queue:
                 stats_, rates = stats.read_stats(queue, options.limit), dict[str, float]()
             _print(options, stats_, rates)
         elif options.json or not all(s.isatty() for s in (sys.stdin, sys.stdout, sys.stderr)):
+            if nodes.is_cluster(options):
+                raise InvalidArgument(
+                    "outside a terminal, gw top of several databases needs --once"
+                )
             for found in _frames(options):
                 _print(options, *found)
                 sys.stdout.flush()
         else:
             from graphile_worker.gw.top.app import Top
 
-            Top(options).show()
+            several = nodes.is_cluster(options)
+            Top(nodes.each_of(options) if several else {"": options}).show()
     except KeyboardInterrupt:  # as one leaves it
         pass
     return 0

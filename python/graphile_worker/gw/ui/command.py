@@ -6,7 +6,7 @@ import argparse
 import logging
 import sys
 
-from graphile_worker.cli import flags
+from graphile_worker.cli import flags, nodes
 from graphile_worker.cli.flags import Parser
 from graphile_worker.errors import GraphileWorkerError, InvalidArgument
 from graphile_worker.gw.queue import connects
@@ -66,7 +66,15 @@ def run(options: argparse.Namespace) -> int:
             " 127.0.0.1; nothing was started"
         )
     trusted = tuple(options.trust_owner or ())
-    databases = {"queue": Database(flags.dsn(options), options.schema, trusted)}
+    if not nodes.is_cluster(options):
+        databases = {"queue": Database(flags.dsn(options), options.schema, trusted)}
+    elif options.database:
+        raise InvalidArgument("pass each database with --dsn, or each with --database")
+    else:
+        databases = {
+            place.replace("/", " "): Database(one.dsn, options.schema, trusted)
+            for place, one in nodes.each_of(options).items()
+        }
     if options.database:
         databases = {}
         for text in options.database:

@@ -77,6 +77,7 @@ class ClusterWorker:
             sum(part.running for part in parts.values()),
             sum(part.prefetched for part in parts.values()),
             problems,
+            parts,
         )
 
     # --- the whole life
