@@ -324,6 +324,19 @@ def test_a_worker_runs_the_jobs_of_all_nodes_also_of_one_that_joins_or_crashes(
         assert node.value("select count(*) from graphile_worker.workers") == 0
 
 
+def test_a_node_that_leaves_leaves_its_jobs_to_another(nodes: list[Node]) -> None:
+    coordinator, _, _, leaving = nodes
+    add_node(coordinator, leaving)
+    add = "select graphile_worker.add_job('left', run_at := now() + n * interval '1 day') from generate_series(0, 9) as n"
+    leaving.rows(add)
+    coordinator.rows("select citus_drain_node('127.0.0.1', %s)", leaving.port)
+    args = ["drain-node", "--dsn", leaving.dsn, "--to", coordinator.dsn]
+    assert run_main(gw_cli.main, args, env={})[0] == "Moved 10 jobs. No job is left.\n"
+    coordinator.rows("select citus_remove_node('127.0.0.1', %s)", leaving.port)
+    assert coordinator.value(JOBS.format("left")) == 10
+    coordinator.rows("delete from graphile_worker._private_jobs")
+
+
 def test_gw_tells_of_all_nodes(nodes: list[Node]) -> None:
     for count, node in enumerate(nodes[:3]):
         node.rows(f"select graphile_worker.add_job('seen') from generate_series(1, {count})")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Act = Callable[[argparse.Namespace], int]
 
 #: They serve one queue, or would add the same to each.
-_OF_ONE = ("add", "job", "explain", "import", "mcp")
+_OF_ONE = ("add", "job", "explain", "drain-node", "import", "mcp")
 #: They show several databases themselves.
 _OF_SEVERAL = ("ui", "top")
 

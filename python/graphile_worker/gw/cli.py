@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "unlock": ("unlock what dead workers hold", "locks"),
     "cleanup": ("delete failed jobs and unused names", "locks"),
     "stats": ("count jobs by state, task and queue, and list workers", "stats"),
+    "drain-node": ("move the waiting jobs of a node to another", "cluster.drain"),
     "import": ("move the waiting jobs of another queue here", "importing.command"),
     "ui": ("serve the dashboard", "ui.command"),
     "mcp": ("serve assistants that speak MCP, read-only", "mcp.command"),

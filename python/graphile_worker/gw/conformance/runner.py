@@ -12,8 +12,9 @@ from pathlib import Path
 import psycopg
 
 from graphile_worker.gw.conformance import claiming, ending, identity, stopping  # noqa: F401
+from graphile_worker.gw.conformance.history import SETUP
 from graphile_worker.gw.conformance.rules import CHECKS, Check
-from graphile_worker.gw.conformance.stage import SETUP, Broken, Settings, Stage
+from graphile_worker.gw.conformance.stage import Broken, Settings, Stage
 from graphile_worker.testing import scratch
 from graphile_worker.testing.embedded import Server
 

@@ -1,0 +1,1 @@
+"""Commands for the databases of a cluster."""
