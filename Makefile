@@ -16,7 +16,7 @@ PY         = $(VENV)/bin/python
 
 # Of Debian, for root only: PGXS's server, the languages of docs/languages.md, and a browser
 DEBIAN     = postgresql-15 php-cli php-pgsql ruby ruby-pg default-jdk-headless libpostgresql-jdbc-java \
-             golang-go golang-github-jackc-pgx-v4-dev pgbouncer chromium redis-server
+             golang-go golang-github-jackc-pgx-v4-dev pgbouncer haproxy patroni etcd-server chromium redis-server
 
 ifneq ($(filter all install uninstall installdirs installcheck clean,$(or $(MAKECMDGOALS),all)),)
 PGXS := $(shell $(PG_CONFIG) --pgxs)

@@ -1637,6 +1637,53 @@ begin
 end;
 $$;
 
+-- Adds jobs to the queue of the node that holds the route, as add_job_to_route, and returns their
+-- ids in the order given. jobs is a JSON array of objects with the fields of job_spec,
+-- job_key_mode, and delay, an interval from now instead of run_at.
+create or replace function @extschema@.add_jobs_to_route(
+  route text,
+  jobs json
+)
+returns bigint[]
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_specs @extschema@.job_spec[];
+  v_modes text[];
+begin
+  perform @extschema@._check_route(route);
+  select
+    pg_catalog.array_agg(row(
+      given.identifier, given.payload, given.queue_name,
+      coalesce(given.run_at, pg_catalog.now() + given.delay), given.max_attempts, given.job_key,
+      given.priority, given.flags
+    )::@extschema@.job_spec order by given.place),
+    pg_catalog.array_agg(given.job_key_mode order by given.place)
+  into v_specs, v_modes
+  from rows from (pg_catalog.json_to_recordset(jobs) as (
+    identifier text, payload json, queue_name text, run_at timestamptz, delay interval,
+    max_attempts smallint, job_key text, job_key_mode text, priority smallint, flags text[]
+  )) with ordinality as given (
+    identifier, payload, queue_name, run_at, delay, max_attempts, job_key, job_key_mode, priority,
+    flags, place
+  );
+  return array(
+    select added.id
+    from rows from (@extschema@.add_jobs_with_modes(
+      coalesce(v_specs, '{}'), coalesce(v_modes, '{}')
+    ))
+      with ordinality as added (
+        id, job_queue_id, task_id, payload, priority, run_at, attempts, max_attempts, last_error,
+        created_at, updated_at, key, locked_at, locked_by, revision, flags, is_available, place
+      )
+    order by added.place
+  );
+end;
+$$;
+
 -- What is wrong with a value, by JSON Schema 2020-12: a JSON pointer, a space and words; null where
 -- nothing is. The schema has been checked by _check_schema. Recursive schemas are followed to a
 -- depth of 100.
@@ -8931,9 +8978,9 @@ begin
       'grant execute on function
         %1$s.add_job(text, json, text, timestamptz, integer, text, integer, text[], text), %1$s.add_jobs(%1$s.job_spec[], boolean),
         %1$s.add_jobs_with_modes(%1$s.job_spec[], text[]), %1$s.add_job_to_route(text, text, json, text, timestamptz, integer, text, integer, text[], text),
-        %1$s.version(), %1$s.job_names(integer, integer),
-        %1$s.next_runs(text, text, integer, timestamptz), %1$s.get_results(bigint[]),
-        %1$s.watch_results(text, integer)
+        %1$s.add_jobs_to_route(text, json), %1$s.version(),
+        %1$s.job_names(integer, integer), %1$s.next_runs(text, text, integer, timestamptz),
+        %1$s.get_results(bigint[]), %1$s.watch_results(text, integer)
       to %2$I',
       v_schema, grantee
     );
@@ -9168,6 +9215,7 @@ begin
       %1$s.add_jobs(%1$s.job_spec[], boolean),
       %1$s.add_jobs_with_modes(%1$s.job_spec[], text[]),
       %1$s.add_job_to_route(text, text, json, text, timestamptz, integer, text, integer, text[], text),
+      %1$s.add_jobs_to_route(text, json),
       %1$s.version(),
       %1$s.job_names(integer, integer),
       %1$s.next_runs(text, text, integer, timestamptz),
@@ -9258,6 +9306,7 @@ revoke all on function @extschema@.add_job(text, json, text, timestamptz, intege
 revoke all on function @extschema@.add_jobs(@extschema@.job_spec[], boolean) from public;
 revoke all on function @extschema@.add_jobs_with_modes(@extschema@.job_spec[], text[]) from public;
 revoke all on function @extschema@.add_job_to_route(text, text, json, text, timestamptz, integer, text, integer, text[], text) from public;
+revoke all on function @extschema@.add_jobs_to_route(text, json) from public;
 revoke all on function @extschema@.version() from public;
 revoke all on function @extschema@.job_names(integer, integer) from public;
 revoke all on function @extschema@.next_runs(text, text, integer, timestamptz) from public;
@@ -9807,6 +9856,7 @@ comment on function @extschema@.add_job(text, json, text, timestamptz, integer, 
 comment on function @extschema@.add_jobs(@extschema@.job_spec[], boolean) is 'Adds many jobs in one call, with one notification; returns a row per spec, in order.';
 comment on function @extschema@.add_jobs_with_modes(@extschema@.job_spec[], text[]) is 'Like add_jobs, with a job key mode for each spec, or one mode for all.';
 comment on function @extschema@.add_job_to_route(text, text, json, text, timestamptz, integer, text, integer, text[], text) is 'Adds a job on the node of a Citus cluster that holds the route; returns its id.';
+comment on function @extschema@.add_jobs_to_route(text, json) is 'Adds jobs on the node of a Citus cluster that holds the route; returns their ids.';
 comment on function @extschema@.version() is 'Returns the version of the installed objects.';
 comment on function @extschema@.job_names(integer, integer) is 'Returns the names of the task and queue of a job''s row.';
 comment on function @extschema@.next_runs(text, text, integer, timestamptz) is 'Returns the next times at which a cron expression is due in a time zone.';

@@ -62,6 +62,7 @@ alter extension graphile_worker add function @extschema@.add_job(text, json, tex
 alter extension graphile_worker add function @extschema@.add_jobs(@extschema@.job_spec[], boolean);
 alter extension graphile_worker add function @extschema@.add_jobs_with_modes(@extschema@.job_spec[], text[]);
 alter extension graphile_worker add function @extschema@.add_job_to_route(text, text, json, text, timestamptz, integer, text, integer, text[], text);
+alter extension graphile_worker add function @extschema@.add_jobs_to_route(text, json);
 alter extension graphile_worker add function @extschema@.version();
 alter extension graphile_worker add function @extschema@.job_names(integer, integer);
 alter extension graphile_worker add function @extschema@.next_runs(text, text, integer, timestamptz);

@@ -7,7 +7,7 @@ CONCURRENCY=${CONFORMANCE_CONCURRENCY:-4} GRACE=${CONFORMANCE_GRACE_SECONDS:-5}
 TASKS="{run,batch,write}"
 folder=$(mktemp -d)    # a folder for each id, and in it one for each of its runs
 trap 'stopping=1' TERM INT
-stopping='' current='' server='' stop_at='' last_heartbeat=0 last_review=0
+stopping='' current='' server='' stop_at='' last_heartbeat=0 last_review=0 last_fetch=0
 
 # Run SQL of standard input, with variables: they are inserted as quoted values.
 sql() { psql -X -q -A -t -v ON_ERROR_STOP=1 -v VERBOSITY=sqlstate "$@"; }
@@ -123,9 +123,10 @@ JOBS
 }
 
 settle() {
-    for ended in "$folder"/psql-*/*/ended; do
-        [ -e "$ended" ] || continue
-        run=${ended%/ended} worker=${ended%/*/ended}
+    ended=''
+    for path in "$folder"/psql-*/*/ended; do
+        [ -e "$path" ] || continue
+        ended=1 run=${path%/ended} worker=${path%/*/ended}
         if [ -s "$run/failure" ]; then
             fail_job "$run" "$(cat "$run/failure")"
         elif [ ! -s "$run/settled" ]; then
@@ -159,8 +160,9 @@ while [ -z "$stopping" ] || { [ "$(running)" -gt 0 ] && [ "$(date +%s)" -lt "${s
     [ $((now - last_heartbeat)) -lt "${every:-1}" ] || { last_heartbeat=$now; heartbeat; }
     [ $((now - last_review)) -lt 2 ] || { last_review=$now; review; }
     settle
-    [ -n "$stopping" ] || fetch
-    sleep 0.1
+    # Once a second, and when a job has ended.
+    [ -n "$stopping" ] || [ "$now$ended" = "$last_fetch" ] || { last_fetch=$now; fetch; }
+    sleep 0.2
 done
 settle
 for path in "$folder"/psql-*/; do forget "$(basename "$path")"; done    # returns what did not end

@@ -9,15 +9,17 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
-from graphile_worker import WorkerUtils, aio
+from graphile_worker import JobSpec, WorkerUtils, aio
 from graphile_worker.errors import InvalidRoute
 from graphile_worker.gw import cli as gw_cli
 from graphile_worker.install import cli as install_cli
-from support.citus import NEEDS_CITUS, Node, add_node, cluster
+from graphile_worker.worker.cluster.members import place_of
+from support.citus import NEEDS_CITUS, Node, add_node, cluster, remove_node
 from support.command_line import run_main
 from support.pg import wait_for
 
@@ -231,6 +233,16 @@ def test_the_client_adds_to_a_route(routed: list[Node]) -> None:
         job = utils.add_job_to_route("customer:7", "bill", {"month": 12}, job_key="k")
         with pytest.raises(InvalidRoute):
             utils.add_job_to_route("", "bill")
+        specs = [JobSpec("bill", {"n": n}, job_key=f"k {n}") for n in range(3)]
+        ids = utils.add_jobs_to_route("customer:7", [*specs, JobSpec("bill", run_at=timedelta(1))])
+        assert utils.add_jobs_to_route("customer:7", specs) == ids[:3]
+        with pytest.raises(InvalidRoute):
+            utils.add_jobs_to_route("", specs)
+        assert utils.add_jobs_to_route("customer:7", []) == []
+    assert sorted(counts(routed, "bill")) == [0, 0, 5]
+    routed[0].rows("select graphile_worker.add_jobs_to_route('customer:7', '[]')")
+    for node in routed[:3]:
+        node.rows("delete from graphile_worker._private_jobs where id = any (%s)", ids)
     assert asyncio.run(there()) == job
     assert sum(counts(routed, "bill")) == 1
 
@@ -262,11 +274,12 @@ def test_jobs_are_neither_lost_nor_doubled_while_routes_move(
     there = sum(node.value(JOBS.format("bill")) for node in routed)
     assert there == added[0]
     coordinator.rows(
-        "select citus_drain_node('127.0.0.1', %s, shard_transfer_mode := 'block_writes')",
+        "select citus_drain_node(%s, %s, shard_transfer_mode := 'block_writes')",
+        joining.host,
         joining.port,
     )
     joining.rows("truncate graphile_worker._private_jobs")
-    coordinator.rows("select citus_remove_node('127.0.0.1', %s)", joining.port)
+    remove_node(coordinator, joining)
 
 
 TASKS = """
@@ -319,7 +332,7 @@ def test_a_worker_runs_the_jobs_of_all_nodes_also_of_one_that_joins_or_crashes(
         assert install(joining, "verify") == "No drift.\n"
         joining.rows(add)
         wait_for(lambda: joining.value(left) == 0, "the new node's jobs run")
-        coordinator.rows("select citus_remove_node('127.0.0.1', %s)", joining.port)
+        remove_node(coordinator, joining)
     for node in nodes[:3]:
         assert node.value("select count(*) from graphile_worker.workers") == 0
 
@@ -329,10 +342,10 @@ def test_a_node_that_leaves_leaves_its_jobs_to_another(nodes: list[Node]) -> Non
     add_node(coordinator, leaving)
     add = "select graphile_worker.add_job('left', run_at := now() + n * interval '1 day') from generate_series(0, 9) as n"
     leaving.rows(add)
-    coordinator.rows("select citus_drain_node('127.0.0.1', %s)", leaving.port)
+    coordinator.rows("select citus_drain_node(%s, %s)", leaving.host, leaving.port)
     args = ["drain-node", "--dsn", leaving.dsn, "--to", coordinator.dsn]
     assert run_main(gw_cli.main, args, env={})[0] == "Moved 10 jobs. No job is left.\n"
-    coordinator.rows("select citus_remove_node('127.0.0.1', %s)", leaving.port)
+    remove_node(coordinator, leaving)
     assert coordinator.value(JOBS.format("left")) == 10
     coordinator.rows("delete from graphile_worker._private_jobs")
 
@@ -342,7 +355,7 @@ def test_gw_tells_of_all_nodes(nodes: list[Node]) -> None:
         node.rows(f"select graphile_worker.add_job('seen') from generate_series(1, {count})")
     out, _ = run_main(gw_cli.main, ["jobs", "--citus", "--json", "--dsn", nodes[0].dsn], env={})
     found = {each["node"]: len(each["answer"]) for each in json.loads(out)}
-    assert found == {f"127.0.0.1:{node.port}/app": n for n, node in enumerate(nodes[:3])}
+    assert found == {place_of(node.dsn): n for n, node in enumerate(nodes[:3])}
 
 
 def test_only_citus_has_nodes(db: Node) -> None:

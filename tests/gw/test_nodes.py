@@ -101,6 +101,8 @@ def test_one_that_is_away_is_told_and_the_others_answer(dbs: list[Database]) -> 
         (["top"], "needs --once"),
         (["ui", "--database", "a=b"], "each with --database"),
         (["retry", "1"], "its own ids"),
+        (["schedule", "set", "daily", "t", "@daily"], "set a schedule in one"),
+        (["schedule", "run", "daily"], "set a schedule in one"),
         (["stats", "--citus"], "pass one --dsn"),
     ],
 )

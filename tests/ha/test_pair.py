@@ -7,7 +7,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import psycopg
@@ -18,6 +19,8 @@ from graphile_worker.testing import embedded
 from gw.ui.site import Site
 from gw.ui.test_pages import PAGES
 from psycopg.conninfo import conninfo_to_dict
+from support.balancer import NEEDS_HAPROXY, haproxy
+from support.bouncer import NEEDS_PGBOUNCER, bouncer_before
 from support.command_line import run_main
 from support.fleet import Feeder, Process
 from support.pair import Pair, pair
@@ -48,6 +51,11 @@ class Fleet:
     def first_start(self, known: set[int]) -> float:
         """Return when the first job started that is none of these, in seconds since 1970."""
         return min(float(str(run[4])) for run in self.runs() if run[0] not in known)
+
+    def longest_pause(self) -> float:
+        """Return the most seconds between the starts of two jobs, one after the other."""
+        starts = sorted(float(str(run[4])) for run in self.runs())
+        return max(after - before for before, after in pairwise(starts))
 
     def stop(self) -> None:
         for worker in self._workers:
@@ -135,6 +143,37 @@ def test_a_fail_over_loses_only_what_the_standby_was_not_waited_for(
         record_property(
             f"fail-over, {'synchronous' if synchronous else 'asynchronous'}",
             f"{len(feeder.added)} jobs, {lost} lost, {twice} ran twice{started * synchronous}",
+        )
+
+
+@NEEDS_HAPROXY
+@NEEDS_PGBOUNCER
+@pytest.mark.parametrize("pooled", [False, True], ids=["HAProxy", "pgbouncer before HAProxy"])
+def test_a_fail_over_behind_proxies_loses_nothing(
+    server: Server, tmp_path: Path, record_property: Note, pooled: bool
+) -> None:
+    """Workers and producers have one address, which leads to whichever is the primary."""
+    with ExitStack() as stack:
+        servers = stack.enter_context(pair(server, tmp_path, synchronous=True))
+        port = stack.enter_context(haproxy(servers, tmp_path))
+        dsn = f"host=127.0.0.1 port={port} user=postgres dbname=postgres connect_timeout=5"
+        if pooled:
+            made = bouncer_before(port, "postgres", tmp_path, mode="session", most=30)
+            dsn = stack.enter_context(made)
+        workers = Fleet(dsn, tmp_path)
+        stack.callback(workers.kill)
+        with Feeder(dsn, "say") as feeder:
+            wait_for(lambda: len(workers.ran()) > 100)
+            servers.crash()
+            servers.promote()
+            goes_on(feeder)
+        settled(servers, 1, workers)
+        ran = workers.ran()
+        assert set(ran) >= set(feeder.added)
+        twice = sum(count > 1 for count in ran.values())
+        record_property(
+            f"fail-over behind {'pgbouncer and ' * pooled}HAProxy",
+            f"{len(feeder.added)} jobs, 0 lost, {twice} ran twice, {workers.longest_pause():.1f} s without a start",
         )
 
 

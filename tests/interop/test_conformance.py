@@ -21,7 +21,8 @@ GW = [sys.executable, "-m", "graphile_worker.gw.cli"]
 
 slow = pytest.mark.slow
 FLEET = [
-    "Go", "TypeScript", "Ruby", "psql", "Python", "Node 0.18", pytest.param("Node 0.17", marks=slow)
+    "Go", "TypeScript", "Ruby", "Python", "Node 0.18",
+    pytest.param("psql", marks=slow), pytest.param("Node 0.17", marks=slow),
 ]  # fmt: skip
 
 

@@ -32,21 +32,31 @@ def pgbouncer(
 ) -> Iterator[str]:
     """Give the connection string of a pgbouncer with two connections to the server."""
     info = db.connect().info
+    with bouncer_before(info.port, db.name, folder, mode=mode, user=user, most=2) as dsn:
+        yield dsn
+
+
+@contextmanager
+def bouncer_before(
+    server: int, name: str, folder: Path, *, mode: str, user: str = "postgres", most: int
+) -> Iterator[str]:
+    """Give the connection string of a pgbouncer before a database of the server at a port."""
     port = free_port()
     config = folder / "pgbouncer.ini"
     config.write_text(f"""
 [databases]
-{db.name} = host={info.host} port={info.port} user={user}
+{name} = host=127.0.0.1 port={server} user={user}
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {port}
 unix_socket_dir =
 auth_type = any
 pool_mode = {mode}
-default_pool_size = 2
+default_pool_size = {most}
+server_login_retry = 1
 """)
     program = unprivileged(PGBOUNCER, folder / "bin")
-    dsn = f"host=127.0.0.1 port={port} user={user} dbname={db.name}"
+    dsn = f"host=127.0.0.1 port={port} user={user} dbname={name}"
     log = folder / "log"
     with log.open("w") as output:
         process = subprocess.Popen([str(program), str(config)], stdout=output, stderr=output)

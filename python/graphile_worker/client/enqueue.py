@@ -164,6 +164,31 @@ def _document(new: _New, settings: Settings) -> str:
     return f'{_encode_options(parts)[:-1]},"payload":{_payload_of(new, settings)}}}'
 
 
+def _check_items(items: object) -> None:
+    if isinstance(items, str | bytes | dict | JobSpec) or not isinstance(items, Iterable):
+        raise errors.InvalidArgument(
+            f"{items!r} is not a list of jobs: pass an iterable of JobSpec"
+        )
+
+
+def add_jobs_to_route(
+    settings: Settings, route: str, items: Iterable[JobSpec | tuple[str, Any]],
+    spec: TaskSpec | None, options: TaskOptions,
+) -> Verb[list[int]]:  # fmt: skip
+    """Add many jobs on the node that holds the route, in one call, which Citus carries there."""
+    _check_items(items)
+    common = with_options(spec or _DEFAULT, options)
+    new = [_new(place, item, common) for place, item in enumerate(items)]
+    named = new[0].identifier if len({one.identifier for one in new}) == 1 else None
+    with sending(settings.trace, named, len(new)) as sent:
+        specs = f"[{','.join([_document(one, settings) for one in new])}]"
+        values = {"route": route, "specs": specs}
+        ((ids,),) = yield statement("add_jobs_to_route", settings.schema), values
+        sent(*ids)
+    logger.debug("added %s jobs on the node of %s", len(ids), route)
+    return list(ids)
+
+
 def add_jobs(
     settings: Settings,
     items: Iterable[JobSpec | tuple[str, Any]],
@@ -172,10 +197,7 @@ def add_jobs(
     chunk_size: int,
 ) -> Verb[list[Job]]:
     """Add many jobs, one round trip for each chunk."""
-    if isinstance(items, str | bytes | dict | JobSpec) or not isinstance(items, Iterable):
-        raise errors.InvalidArgument(
-            f"{items!r} is not a list of jobs: pass an iterable of JobSpec"
-        )
+    _check_items(items)
     if not isinstance(chunk_size, int) or chunk_size < 1:
         raise errors.InvalidArgument(f"chunk_size is {chunk_size!r}: pass a number from 1")
     common = with_options(spec or _DEFAULT, options)

@@ -48,6 +48,9 @@ _ARGUMENTS = f"""
 _ADD_JOB = f"{{s}}.add_job({_ARGUMENTS}) as j"
 # The whole statement is the call, so that Citus carries it to the node of the route.
 _ADD_TO_ROUTE = f"""select {{s}}.add_job_to_route(cast(%(route)s as text),{_ARGUMENTS})"""
+_ADD_MANY_TO_ROUTE = (
+    "select {s}.add_jobs_to_route(cast(%(route)s as text), cast(%(specs)s as json))"
+)
 # Jobs that differ only in their payloads, which are one JSON array, and in their ids: these come
 # back, and the rest once for all.
 _ADD_ALIKE = f"""with given as (
@@ -123,6 +126,7 @@ _TEXTS = {
     "add_job": ("enqueue", f"select j.id, {_PAYLOAD}, {_REST} from {_ADD_JOB}"),
     "add_job_named": ("enqueue", f"{_NAMED} {_ADD_JOB} {_NAMES}"),
     "add_job_to_route": ("enqueue", _ADD_TO_ROUTE),
+    "add_jobs_to_route": ("enqueue", _ADD_MANY_TO_ROUTE),
     "add_jobs_alike": ("enqueue", _ADD_ALIKE),
     "add_jobs": ("enqueue", _ADD_MANY),
     "remove_job": (

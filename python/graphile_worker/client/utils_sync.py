@@ -178,6 +178,24 @@ class WorkerUtils(ControlUtils, RecordUtils):
         verb = enqueue.add_job_to_route(self._settings, route, identifier, payload, spec, options)
         return self._run(verb, conn)
 
+    def add_jobs_to_route(
+        self,
+        route: str,
+        jobs: Iterable[JobSpec | tuple[str, Any]],
+        spec: TaskSpec | None = None,
+        *,
+        conn: SyncConn | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> list[int]:
+        """Add many jobs on the node of a Citus cluster that holds the route; return their ids.
+
+        All or none are added, in one call. Raise InvalidRoute as ``add_job_to_route``.
+
+        >>> utils.add_jobs_to_route("customer:42", [("resize", {"id": 1})], max_attempts=3)
+        """
+        verb = enqueue.add_jobs_to_route(self._settings, route, jobs, spec, options)
+        return self._run(verb, conn)
+
     def add_jobs(
         self,
         jobs: Iterable[JobSpec | tuple[str, Any]],

@@ -8,17 +8,21 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from graphile_worker import __version__
 from graphile_worker.errors import InvalidArgument, SchemaMissing
+from graphile_worker.install import cli as install_cli
 from graphile_worker.testing.embedded import free_port
 from graphile_worker.worker.cluster.members import ListedMembers, place_of
 from graphile_worker.worker.cluster.worker import ClusterWorker
+from support.command_line import run_main
 from support.live import work_dsn
 from support.pg import Database, Server, wait_for
 
@@ -259,3 +263,42 @@ def test_gw_run_takes_several_databases(dbs: list[Database], tmp_path: Path) -> 
     finally:
         process.kill()
         print(process.communicate()[1])
+
+
+def test_databases_are_upgraded_one_after_the_other_while_their_jobs_run(server: Server) -> None:
+    added, ran, ended = [0], Counter[int](), threading.Event()
+
+    async def note(payload: Any) -> None:
+        ran[payload["n"]] += 1
+
+    with ExitStack() as stack:
+        dbs = [stack.enter_context(server.database()) for _ in range(2)]
+        for db in dbs:
+            db.rows("create extension graphile_worker version '1.0.0'")
+
+        def produce() -> None:
+            with ExitStack() as opened:
+                conns = [
+                    opened.enter_context(psycopg.connect(db.dsn, autocommit=True)) for db in dbs
+                ]
+                while not ended.wait(0.005):
+                    sql = "select graphile_worker.add_job('note', json_build_object('n', %s::int))"
+                    conns[added[0] % 2].execute(sql, [added[0]])
+                    added[0] += 1
+
+        producer = threading.Thread(target=produce)
+        members = ListedMembers([f"{db.dsn} user=postgres" for db in dbs])
+        with serving({"note": note}, members, poll_interval=1):
+            producer.start()
+            try:
+                for db in dbs:
+                    run_main(install_cli.main, ["upgrade", "--dsn", db.dsn], env={})
+                    assert db.value("select graphile_worker.version()") == __version__
+                    before = added[0]
+                    wait_for(lambda: added[0] > before + 50, "jobs are added")  # noqa: B023
+            finally:
+                ended.set()
+                producer.join()
+            for db in dbs:
+                wait_for(lambda: db.value(LEFT) == 0, "its jobs ran")  # noqa: B023
+    assert ran == dict.fromkeys(range(added[0]), 1)
