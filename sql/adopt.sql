@@ -5650,6 +5650,9 @@ $$;
 -- tries one pass without a look at the queues (each is read by its id: a join would read a table of
 -- queues that has just grown whole); is_plain is false from the first window on that has a job
 -- which cannot run or has a queue.
+--
+-- Of the queues in passed_queue_ids it picks none, and adds those of the jobs that it goes past: a
+-- queue that was not free a moment ago may be free now, but its first job lies behind.
 create or replace function @extschema@._pick_from_window(
   of_priority smallint,
   after_run_at timestamptz,
@@ -5660,6 +5663,7 @@ create or replace function @extschema@._pick_from_window(
   forbidden_flags text[],
   inout is_plain boolean,
   has_pauses boolean = false,
+  inout passed_queue_ids integer[] = '{}',
   out seen integer,
   out first_run_at timestamptz,
   out first_id bigint,
@@ -5675,6 +5679,8 @@ language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_queue_ids integer[];
 begin
   if is_plain then
     select
@@ -5737,7 +5743,9 @@ begin
         select firsts.*
         from (
           select distinct on (runnable.job_queue_id) runnable.*
-          from runnable where runnable.job_queue_id is not null
+          from runnable
+          where runnable.job_queue_id is not null
+          and runnable.job_queue_id <> all (passed_queue_ids)
           order by runnable.job_queue_id, runnable.run_at, runnable.id
         ) as firsts
         where (
@@ -5753,10 +5761,19 @@ begin
     select
       counted.jobs, counted.has_key, head.run_at, head.id,
       coalesce(picks.last_run_at, tail.run_at), coalesce(picks.ids[wanted], tail.id),
-      picks.ids, picks.places, picks.queue_ids, picks.task_ids
+      picks.ids, picks.places, picks.queue_ids, picks.task_ids,
+      array(
+        select distinct runnable.job_queue_id
+        from runnable
+        where runnable.job_queue_id is not null
+        and (
+          picks.last_run_at is null
+          or (runnable.run_at, runnable.id) <= (picks.last_run_at, picks.ids[wanted])
+        )
+      )
     into
       seen, has_key, first_run_at, first_id, next_run_at, next_id, ids, places, queue_ids,
-      picked_task_ids
+      picked_task_ids, v_queue_ids
     from (
       select pg_catalog.count(*) as jobs, pg_catalog.bool_or(due.key is not null) as has_key
       from due
@@ -5772,6 +5789,7 @@ begin
         case when pg_catalog.count(*) = wanted then pg_catalog.max(picked.run_at) end as last_run_at
       from picked
     ) as picks;
+    passed_queue_ids := passed_queue_ids || v_queue_ids;
   end if;
 end;
 $$;
@@ -6640,6 +6658,7 @@ declare
   v_tries integer := 0;
   v_tried_ids bigint[] := '{}';
   v_tried_queue_ids integer[] := '{}';
+  v_passed_queue_ids integer[] := '{}';
   v_picked record;
   v_count integer;
   v_wanted integer := max_jobs;
@@ -6675,9 +6694,10 @@ begin
       v_picked := @extschema@._pick_from_window(
         v_begin.priorities[v_at], coalesce(v_after_run_at, v_run_ats[v_at]),
         coalesce(v_after_id, v_ids[v_at] - 1), v_size, v_wanted, task_ids, forbidden_flags,
-        v_is_plain, has_pauses
+        v_is_plain, has_pauses, v_passed_queue_ids
       );
       v_is_plain := v_picked.is_plain;
+      v_passed_queue_ids := v_picked.passed_queue_ids;
       if v_after_id is null and v_picked.seen > 0 then
         v_run_ats[v_at] := v_picked.first_run_at;
         v_ids[v_at] := v_picked.first_id;
@@ -9196,7 +9216,7 @@ begin
       %1$s._find_controls(integer[]),
       %1$s._wait_for_controls(),
       %1$s._wake_limited(bigint[]),
-      %1$s._pick_from_window(smallint, timestamptz, bigint, integer, integer, integer[], text[], boolean, boolean),
+      %1$s._pick_from_window(smallint, timestamptz, bigint, integer, integer, integer[], text[], boolean, boolean, integer[]),
       %1$s._find_partitions(integer[], integer[], boolean, integer, boolean, boolean),
       %1$s._pick_from_partitions(integer, integer[], text[], bigint[], integer[], boolean, boolean),
       %1$s._noted_jobs(bigint[], bigint[], boolean, integer),
@@ -9480,7 +9500,7 @@ revoke all on function @extschema@._note_running_jobs(text, text) from public;
 revoke all on function @extschema@._find_controls(integer[]) from public;
 revoke all on function @extschema@._wait_for_controls() from public;
 revoke all on function @extschema@._wake_limited(bigint[]) from public;
-revoke all on function @extschema@._pick_from_window(smallint, timestamptz, bigint, integer, integer, integer[], text[], boolean, boolean) from public;
+revoke all on function @extschema@._pick_from_window(smallint, timestamptz, bigint, integer, integer, integer[], text[], boolean, boolean, integer[]) from public;
 revoke all on function @extschema@._find_partitions(integer[], integer[], boolean, integer, boolean, boolean) from public;
 revoke all on function @extschema@._pick_from_partitions(integer, integer[], text[], bigint[], integer[], boolean, boolean) from public;
 revoke all on function @extschema@._noted_jobs(bigint[], bigint[], boolean, integer) from public;
@@ -10030,7 +10050,7 @@ comment on function @extschema@._note_running_jobs(text, text) is 'Internal: not
 comment on function @extschema@._find_controls(integer[]) is 'Internal: what get_jobs has to heed, and the tasks that it may claim jobs of.';
 comment on function @extschema@._wait_for_controls() is 'Internal: tells a worker when more jobs may start.';
 comment on function @extschema@._wake_limited(bigint[]) is 'Internal: wakes the workers where jobs ended that a limit had others wait for.';
-comment on function @extschema@._pick_from_window(smallint, timestamptz, bigint, integer, integer, integer[], text[], boolean, boolean) is 'Internal: picks jobs to claim from a window of one priority.';
+comment on function @extschema@._pick_from_window(smallint, timestamptz, bigint, integer, integer, integer[], text[], boolean, boolean, integer[]) is 'Internal: picks jobs to claim from a window of one priority.';
 comment on function @extschema@._find_partitions(integer[], integer[], boolean, integer, boolean, boolean) is 'Internal: finds tasks and queues that have a job to run.';
 comment on function @extschema@._pick_from_partitions(integer, integer[], text[], bigint[], integer[], boolean, boolean) is 'Internal: picks jobs to claim, from partition to partition.';
 comment on function @extschema@._noted_jobs(bigint[], bigint[], boolean, integer) is 'Internal: the jobs noted for a limit after some were claimed.';

@@ -150,7 +150,7 @@ alter extension graphile_worker add function @extschema@._note_running_jobs(text
 alter extension graphile_worker add function @extschema@._find_controls(integer[]);
 alter extension graphile_worker add function @extschema@._wait_for_controls();
 alter extension graphile_worker add function @extschema@._wake_limited(bigint[]);
-alter extension graphile_worker add function @extschema@._pick_from_window(smallint, timestamptz, bigint, integer, integer, integer[], text[], boolean, boolean);
+alter extension graphile_worker add function @extschema@._pick_from_window(smallint, timestamptz, bigint, integer, integer, integer[], text[], boolean, boolean, integer[]);
 alter extension graphile_worker add function @extschema@._find_partitions(integer[], integer[], boolean, integer, boolean, boolean);
 alter extension graphile_worker add function @extschema@._pick_from_partitions(integer, integer[], text[], bigint[], integer[], boolean, boolean);
 alter extension graphile_worker add function @extschema@._noted_jobs(bigint[], bigint[], boolean, integer);

@@ -150,7 +150,8 @@ class Move:
         None are moved while others lock them.
         """
         name = f"{self._prefix}{uuid.uuid4().hex}"
-        begin = f"begin; set local lock_timeout = {_LOCK_TIMEOUT}".encode()
+        limits = f"lock_timeout = {_LOCK_TIMEOUT}; set local statement_timeout"
+        begin = f"begin; set local {limits} = {round(self.source.timeout * 1000)}".encode()
         try:
             self.source.conn.execute(begin)
             jobs = self.source.rows(_PICK, most=MOST)

@@ -111,7 +111,7 @@ class Stage:
         """Run a statement as the owner, and return its rows."""
         if self._conn is None or self._conn.closed:
             self._conn = self._closes.enter_context(psycopg.connect(self.dsn, autocommit=True))
-        cursor = self._conn.execute(sql, params or None)
+        cursor = self._conn.execute(sql.encode(), params or None)
         return cursor.fetchall() if cursor.description else []
 
     def value(self, sql: str, *params: Any) -> Any:
