@@ -63,6 +63,8 @@ def test_the_queue_moves_from_15_to_18_while_it_runs(
         try:
             with Feeder(both, "say") as feeder:
                 wait_for(lambda: len(feeder.added) > 100)
+                # Who cannot connect when it starts, ends.
+                wait_for(lambda: all(worker.output.read_text() for worker in workers))
                 for statement in recipe("On the old server: publish"):
                     old.rows(statement)
                 for statement in recipe("On the new server, as the owner: follow"):

@@ -52,6 +52,10 @@ class Fleet:
         """Return when the first job started that is none of these, in seconds since 1970."""
         return min(float(str(run[4])) for run in self.runs() if run[0] not in known)
 
+    def are_busy(self) -> bool:
+        """Whether a hundred jobs have run, and each worker has begun: its start needs a server."""
+        return len(self.ran()) > 100 and all(one.output.read_text() for one in self._workers)
+
     def longest_pause(self) -> float:
         """Return the most seconds between the starts of two jobs, one after the other."""
         starts = sorted(float(str(run[4])) for run in self.runs())
@@ -93,7 +97,7 @@ def test_a_switch_over_loses_nothing(server: Server, tmp_path: Path, record_prop
     """The primary is shut down, the standby takes over, and the first server follows it."""
     with pair(server, tmp_path) as servers, fleet(servers, tmp_path) as workers:
         with Feeder(servers.dsn, "say") as feeder:
-            wait_for(lambda: len(workers.ran()) > 100)
+            wait_for(workers.are_busy)
             before, at = set(feeder.added), time.time()
             servers.shut_down()
             servers.promote()
@@ -123,7 +127,7 @@ def test_a_fail_over_loses_only_what_the_standby_was_not_waited_for(
         fleet(servers, tmp_path) as workers,
     ):
         with Feeder(servers.dsn, "say") as feeder:
-            wait_for(lambda: len(workers.ran()) > 100)
+            wait_for(workers.are_busy)
             sent = len(feeder.added)
             if not synchronous:
                 servers.delay()
@@ -163,7 +167,7 @@ def test_a_fail_over_behind_proxies_loses_nothing(
         workers = Fleet(dsn, tmp_path)
         stack.callback(workers.kill)
         with Feeder(dsn, "say") as feeder:
-            wait_for(lambda: len(workers.ran()) > 100)
+            wait_for(workers.are_busy)
             servers.crash()
             servers.promote()
             goes_on(feeder)
@@ -190,7 +194,7 @@ def test_a_crash_that_undoes_commits_leaves_nothing_locked(
         workers = Fleet(fragile.dsn(), tmp_path)
         try:
             with Feeder(fragile.dsn(), "say") as feeder:
-                wait_for(lambda: len(workers.ran()) > 100)
+                wait_for(workers.are_busy)
                 # Of what follows, little is on disk when the server crashes.
                 db.rows("set synchronous_commit = on")
                 db.rows("create table on_disk ()")

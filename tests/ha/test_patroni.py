@@ -34,7 +34,7 @@ def test_the_standby_goes_on_when_the_machine_of_the_primary_dies(
         workers = Fleet(dsn, tmp_path)
         stack.callback(workers.kill)
         with Feeder(dsn, "say") as feeder:
-            wait_for(lambda: len(workers.ran()) > 100)
+            wait_for(workers.are_busy)
             members[0].kill()
             wait_for(lambda: members[1].is_("primary"), "Patroni promotes the standby")
             goes_on(feeder)
