@@ -16,10 +16,8 @@ def report(event, run) = File.write(ENV.fetch("CONFORMANCE_REPORT"), "#{{ event:
 
 def wait_for_gate(run)
   gate = run.payload["gate"]
-  until gate.nil? || File.exist?(gate)
-    raise "stopped" if run.stopped
-    sleep 0.02
-  end
+  sleep 0.02 until gate.nil? || run.stopped || File.exist?(gate)
+  raise "stopped" if run.stopped
 end
 
 # A task raises to fail its job. It may set run.failure, and run.is_settled if it has completed the job.

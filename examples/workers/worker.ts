@@ -51,10 +51,8 @@ const report = (event: string, run: Run) =>
   appendFileSync(process.env.CONFORMANCE_REPORT!, `${JSON.stringify({ event, job: run.id })}\n`);
 
 async function gateOf(run: Run) {
-  while (run.payload.gate && !existsSync(run.payload.gate)) {
-    if (run.stopped) throw new Error("stopped");
-    await sleep(20);
-  }
+  while (run.payload.gate && !existsSync(run.payload.gate) && !run.stopped) await sleep(20);
+  if (run.stopped) throw new Error("stopped");
 }
 
 // Whether the connection is gone, or the server starts or shuts down.

@@ -63,8 +63,8 @@ class Run(threading.Thread):
     def opened(self, payload: dict[str, Any]) -> bool:
         while "gate" in payload and not Path(payload["gate"]).exists():
             if self.stopped.wait(0.02):
-                return False
-        return True
+                break
+        return not self.stopped.is_set()
 
     def write(self, payload: dict[str, Any]) -> None:
         with psycopg.connect(URL) as conn:
