@@ -42,15 +42,19 @@ def members_of(options: argparse.Namespace) -> Members:
     return CitusMembers(*dsns)
 
 
+def for_one(options: argparse.Namespace, dsn: str) -> argparse.Namespace:
+    """Return the options of a command for one database."""
+    one = argparse.Namespace(**vars(options))
+    one.dsn, one.dsns, one.citus = dsn, None, False
+    return one
+
+
 def each_of(options: argparse.Namespace) -> dict[str, argparse.Namespace]:
     """Return the options of a command for each database, by its place."""
     from graphile_worker.worker.cluster.members import place_of
 
-    found = {}
-    for dsn in asyncio.run(members_of(options).current()):
-        one = found[place_of(dsn)] = argparse.Namespace(**vars(options))
-        one.dsn, one.dsns, one.citus = dsn, None, False
-    return found
+    dsns = asyncio.run(members_of(options).current())
+    return {place_of(dsn): for_one(options, dsn) for dsn in dsns}
 
 
 def on_each(act: Act) -> Act:

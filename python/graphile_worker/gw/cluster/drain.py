@@ -11,6 +11,7 @@ import psycopg
 
 from graphile_worker.cli import flags, progress
 from graphile_worker.cli.flags import Parser
+from graphile_worker.cli.nodes import for_one
 from graphile_worker.errors import GraphileWorkerError, InvalidArgument
 from graphile_worker.gw.cluster.move import Move
 from graphile_worker.gw.queue import Queue, connects, opened
@@ -36,9 +37,7 @@ def run(options: argparse.Namespace) -> int:
     """Move jobs until none is left."""
     if not options.to:
         raise InvalidArgument("say where the jobs go, with --to; nothing was moved")
-    other = argparse.Namespace(**vars(options))
-    other.dsn, other.dsns = options.to, None
-    with opened(options) as source, opened(other) as target:
+    with opened(options) as source, opened(for_one(options, options.to)) as target:
         _check(source, target)
         move = Move(source, target)
         move.recover()
